@@ -1,0 +1,1 @@
+"""The device daemon: link, trust, update machine, store, workers, local interface, sampler, sketcher, spool, health."""

@@ -1,0 +1,1 @@
+"""Samples to a better model: lake, labels, training, monitors, pipelines, lineage."""

@@ -1,0 +1,142 @@
+"""What one device is to run, said by the fleet and signed; and the device's signed answer.
+
+An assignment alone installs nothing: the same bundle must be in the update repository (TUF), and its predicates must fit the
+device. Signatures are Ed25519 or ECDSA P-256 over DSSE's pre-authentication encoding (github.com/secure-systems-lab/dsse).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from skerry_contracts import names
+from skerry_contracts.errors import MismatchError
+
+ASSIGNMENT_TYPE = "application/vnd.skerry.assignment.v1+json"
+RECEIPT_TYPE = "application/vnd.skerry.receipt.v1+json"
+EVIDENCE_TYPE = "application/vnd.skerry.evidence.v1+json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KeySignature:
+    """One signature, and the id of the key that made it (SHA-256 of its SubjectPublicKeyInfo, hex)."""
+
+    keyid: str
+    sig: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Envelope:
+    """A DSSE envelope; `boot_id` and `seq` stand outside the signature and number it among a device's messages."""
+
+    payload_type: str
+    payload: bytes
+    signatures: tuple[KeySignature, ...]
+    boot_id: str | None = None
+    seq: int | None = None
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """Return the bytes that a DSSE signature covers."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Window:
+    """When a device may activate, in its local time: minutes after midnight and how long. Downloads may come any time."""
+
+    start_minute: int
+    duration_minutes: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.start_minute < 1440 and 0 < self.duration_minutes <= 1440):
+            raise MismatchError("start_minute", "a start from 0 to 1439 and a duration from 1 to 1440 minutes")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SamplingPolicy:
+    """How a device spends its budget of samples for one model. Shares and margins run from 0 to 1.
+
+    `random_share` of predictions are kept whatever they say (each weighs 1/share in statistics); besides them those whose two best
+    scores differ by less than `uncertain_margin`. `bytes_per_hour` bounds both. `sketch_seconds` is the time between two sketches.
+    """
+
+    random_share: float = 0.01
+    uncertain_margin: float = 0.1
+    bytes_per_hour: int = 1_000_000
+    sketch_seconds: int = 3600
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.random_share <= 1 and 0 <= self.uncertain_margin <= 1):
+            raise MismatchError("random_share", "shares and margins run from 0 to 1")
+        if self.bytes_per_hour < 0 or self.sketch_seconds < 1:
+            raise MismatchError("bytes_per_hour", "not negative; at least a second between sketches")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AssignedModel:
+    """One model a device is to run: which bundle, and why.
+
+    `target_path` and `size_bytes` repeat what the update repository must say of the manifest; `release` must not be lower than the
+    release the device has unless `allow_downgrade` is set. `rollout` names the rollout that decided it.
+    """
+
+    model: str
+    version: str
+    release: int
+    bundle: str
+    target_path: str
+    size_bytes: int
+    rollout: str
+    allow_downgrade: bool = False
+    window: Window | None = None
+    sampling: SamplingPolicy = dataclasses.field(default_factory=SamplingPolicy)
+
+    def __post_init__(self) -> None:
+        names.name(self.model, "model")
+        names.version(self.version)
+        names.sha256(self.bundle, "bundle")
+        if self.target_path != target_path(self.model, self.bundle):
+            raise MismatchError("target_path", f"must be {target_path(self.model, self.bundle)}")
+
+
+def target_path(model: str, bundle: str) -> str:
+    """Return where the update repository (TUF) lists a bundle's manifest: one delegated role a model."""
+    return f"{model}/{bundle}.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assignment:
+    """Everything one device is to run. A higher `sequence` replaces a lower one; a model not named is to be removed."""
+
+    tenant: str
+    device: str
+    sequence: int
+    issued_s: int
+    expires_s: int
+    models: tuple[AssignedModel, ...]
+
+    def __post_init__(self) -> None:
+        names.name(self.tenant, "tenant")
+        names.name(self.device, "device")
+        if len({each.model for each in self.models}) != len(self.models):
+            raise MismatchError("models", "a model stands twice")
+        if self.sequence < 1:
+            raise MismatchError("sequence", "counts upward from 1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Receipt:
+    """The device's signed word on what it installed: which bundle and variant, on whose order, and what it measured itself."""
+
+    tenant: str
+    device: str
+    sequence: int
+    model: str
+    bundle: str
+    variant: str
+    installed_s: int
+    golden_passed: int
+    latency_p50_ms: float
+    latency_p95_ms: float
+    rss_bytes: int

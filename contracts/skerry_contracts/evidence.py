@@ -1,0 +1,67 @@
+"""What was measured when a bundle was made: the original, every candidate, and why each won or lost. Never part of the id."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What became of a candidate."""
+
+    CHOSEN = "chosen"
+    RUNNER_UP = "runner-up"
+    SLOWER = "slower"
+    INACCURATE = "inaccurate"
+    TOO_LARGE = "too-large"
+    FAILED = "failed"
+    UNMEASURED = "unmeasured"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measurement:
+    """Latency of one inference, peak resident memory of its process, start of process to first answer, bytes on disk."""
+
+    latency_p50_ms: float
+    latency_p95_ms: float
+    rss_mb: float
+    cold_start_ms: float
+    size_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far answers are from the original's: worst cosine, largest absolute difference, share of equal best classes."""
+
+    cosine: float
+    max_abs: float
+    top1: float
+    accuracy: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way that was tried."""
+
+    id: str
+    engine: str
+    precision: str
+    verdict: Verdict
+    reason: str
+    measurement: Measurement | None = None
+    agreement: Agreement | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evidence:
+    """The tournament's record. `executed_on` says where the figures come from: the host, an emulator, or nowhere."""
+
+    bundle: str
+    target: str
+    executed_on: str
+    host: str
+    created_s: int
+    original: Measurement | None
+    original_accuracy: float | None
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()

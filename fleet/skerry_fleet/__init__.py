@@ -1,0 +1,1 @@
+"""The fleet manager: devices, registry, rollouts, ingest, alerts, audit, dashboard."""

@@ -1,0 +1,1 @@
+"""The real agent and fleet in a false world, and the demonstration."""
