@@ -1,9 +1,10 @@
 """`NAME.skerry`: a bundle as one file, an uncompressed zip that any zip tool can list.
 
-It holds `manifest.json` (the exact bytes whose SHA-256 is the bundle's id), one entry per blob named by its digest, and beside
-them `evidence.json`. There is exactly one way to write a given content: names sorted, no gaps, no comments, times fixed at
-1980-01-01, no compression. The reader accepts only that form, so nothing can hide between entries or be read two ways: no links,
-folders, repeated, compressed or encrypted entries, and every byte is covered by a digest or a check sum.
+It holds `manifest.json` (the exact bytes whose SHA-256 is the bundle's id), one entry per blob named by its digest,
+and beside them `evidence.json`. There is exactly one way to write a given content: names sorted, no gaps, no
+comments, times fixed at 1980-01-01, no compression. The reader accepts only that form, so nothing can hide between
+entries or be read two ways: no links, folders, repeated, compressed or encrypted entries, and every byte is covered
+by a digest or a check sum.
 
 No file is opened here: callers bring a binary file object.
 """
