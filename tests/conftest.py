@@ -1,4 +1,6 @@
-"""What the tests need from the machine: a mark for each need, one place that knows how to meet it, and an honest last line."""
+"""What the tests need from the machine: a mark for each need, one place that knows how to meet it, and an honest last
+line.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`skerry NOUN …`: a table of words and the packages that answer to them.
 
-Packages are named as text and loaded when called, so that `skerry --help` costs no more than Python itself, a device needs no
-server's libraries, and the floors of the house stay as they are.
+Packages are named as text and loaded when called, so that `skerry --help` costs no more than Python itself, a device
+needs no server's libraries, and the floors of the house stay as they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What one device is to run, said by the fleet and signed; and the device's signed answer.
 
-An assignment alone installs nothing: the same bundle must be in the update repository (TUF), and its predicates must fit the
-device. Signatures are Ed25519 or ECDSA P-256 over DSSE's pre-authentication encoding (github.com/secure-systems-lab/dsse).
+An assignment alone installs nothing: the same bundle must be in the update repository (TUF), and its predicates must
+fit the device. Signatures are Ed25519 or ECDSA P-256 over DSSE's pre-authentication encoding
+(github.com/secure-systems-lab/dsse).
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
-    """When a device may activate, in its local time: minutes after midnight and how long. Downloads may come any time."""
+    """When a device may activate, in its local time: minutes after midnight and how long. Downloads may come any
+    time.
+    """
 
     start_minute: int
     duration_minutes: int
@@ -57,8 +60,9 @@ class Window:
 class SamplingPolicy:
     """How a device spends its budget of samples for one model. Shares and margins run from 0 to 1.
 
-    `random_share` of predictions are kept whatever they say (each weighs 1/share in statistics); besides them those whose two best
-    scores differ by less than `uncertain_margin`. `bytes_per_hour` bounds both. `sketch_seconds` is the time between two sketches.
+    `random_share` of predictions are kept whatever they say (each weighs 1/share in statistics); besides them those
+    whose two best scores differ by less than `uncertain_margin`. `bytes_per_hour` bounds both. `sketch_seconds` is
+    the time between two sketches.
     """
 
     random_share: float = 0.01
@@ -77,8 +81,9 @@ class SamplingPolicy:
 class AssignedModel:
     """One model a device is to run: which bundle, and why.
 
-    `target_path` and `size_bytes` repeat what the update repository must say of the manifest; `release` must not be lower than the
-    release the device has unless `allow_downgrade` is set. `rollout` names the rollout that decided it.
+    `target_path` and `size_bytes` repeat what the update repository must say of the manifest; `release` must not be
+    lower than the release the device has unless `allow_downgrade` is set. `rollout` names the rollout that decided
+    it.
     """
 
     model: str
@@ -127,7 +132,9 @@ class Assignment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Receipt:
-    """The device's signed word on what it installed: which bundle and variant, on whose order, and what it measured itself."""
+    """The device's signed word on what it installed: which bundle and variant, on whose order, and what it measured
+    itself.
+    """
 
     tenant: str
     device: str

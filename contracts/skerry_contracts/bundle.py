@@ -1,8 +1,9 @@
 """A bundle: a content-addressed set of blobs and one canonical manifest whose SHA-256 is the bundle's id.
 
-Flat: no folders, links or external data. The manifest says what the model takes and gives, which variants there are (best first),
-what each needs from a device, how to check it there (golden vectors, contract), what its inputs looked like (baseline), and the
-recipe from which the same bytes can be made again. What was measured stands beside it as evidence and never changes the id.
+Flat: no folders, links or external data. The manifest says what the model takes and gives, which variants there are
+(best first), what each needs from a device, how to check it there (golden vectors, contract), what its inputs looked
+like (baseline), and the recipe from which the same bytes can be made again. What was measured stands beside it as
+evidence and never changes the id.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Signature:
     """What the model takes and gives.
 
     `labels` names the classes in the order of `score_output` (the output that holds one score a class, last axis);
-    `label_output` is the output that holds the chosen class's index or value. Both are None where the model is no classifier.
+    `label_output` is the output that holds the chosen class's index or value. Both are None where the model is no
+    classifier.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -56,7 +58,9 @@ class Signature:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Predicates:
-    """What a device must be to run a variant. `cpu_features` use Linux's names (/proc/cpuinfo: avx2, avx512_vnni, asimddp)."""
+    """What a device must be to run a variant. `cpu_features` use Linux's names (/proc/cpuinfo: avx2, avx512_vnni,
+    asimddp).
+    """
 
     os: str
     machine: str
@@ -70,7 +74,8 @@ class Predicates:
 class Variant:
     """One way to run the model. `blobs` maps a role the engine knows (library, model, weights) to its content.
 
-    `memory_bytes` is what the engine is expected to add to a bare worker process; `options` are the engine's own settings.
+    `memory_bytes` is what the engine is expected to add to a bare worker process; `options` are the engine's own
+    settings.
     """
 
     id: str
@@ -92,7 +97,8 @@ class Variant:
 class Golden:
     """Vectors with known answers. Each blob is `count` rows; a row is the tensors' bytes in the signature's order.
 
-    A variant passes where every float is within `atol + rtol * |expected|` and, if `same_label`, the best score is the same class.
+    A variant passes where every float is within `atol + rtol * |expected|` and, if `same_label`, the best score is
+    the same class.
     """
 
     count: int
@@ -116,8 +122,9 @@ class Contract:
 class Baseline:
     """One histogram of the training or calibration data, the yardstick of drift.
 
-    `source` says what is counted: `input:NAME:INDEX` (one element), `input:NAME:mean|std` (of one whole input), `confidence`,
-    `label`. `edges` rise; `counts` has one entry more than edges (below the first, between each two, above the last).
+    `source` says what is counted: `input:NAME:INDEX` (one element), `input:NAME:mean|std` (of one whole input),
+    `confidence`, `label`. `edges` rise; `counts` has one entry more than edges (below the first, between each two,
+    above the last).
     """
 
     source: str

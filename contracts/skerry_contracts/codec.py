@@ -1,8 +1,9 @@
 """Records to JSON and back: one strict decoder, one canonical encoder.
 
-Canonical means: keys sorted, no white space, UTF-8, no NaN, fields that hold their default left out only where they are None.
-The same record gives the same bytes on every machine, so a digest of the bytes names the record (compare RFC 8785).
-Unknown fields are ignored, so that an old device understands a newer fleet; a wrong type is refused with the path to it.
+Canonical means: keys sorted, no white space, UTF-8, no NaN, fields that hold their default left out only where they
+are None. The same record gives the same bytes on every machine, so a digest of the bytes names the record (compare
+RFC 8785). Unknown fields are ignored, so that an old device understands a newer fleet; a wrong type is refused with
+the path to it.
 """
 
 from __future__ import annotations
@@ -73,14 +74,17 @@ def parse_json(data: bytes, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
     """Return plain data from JSON bytes within limits of size, depth and numbers; a repeated key is refused.
 
     Raises:
-        MalformedError: too long, too deep, not UTF-8, not JSON, a repeated key, or a number JSON or 64 bits cannot hold.
+        MalformedError: too long, too deep, not UTF-8, not JSON, a repeated key, or a number JSON or 64 bits cannot
+            hold.
     """
     if len(data) > max_bytes:
         raise MalformedError(f"{len(data)} bytes, at most {max_bytes} are read")
     _check_depth(data)
     try:
         text = data.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_int=_int, parse_float=_float)
+        return json.loads(
+            text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_int=_int, parse_float=_float
+        )
     except UnicodeDecodeError as error:
         raise MalformedError(f"not UTF-8: {error.reason}") from error
     except json.JSONDecodeError as error:
@@ -103,7 +107,8 @@ def from_plain(kind: type[T], plain: Any, path: str = "") -> T:
     Raises:
         MismatchError: see `decode`.
     """
-    return typing.cast(T, _reader(kind)(plain, path))
+    reader: Reader = _reader(typing.cast(Any, kind))
+    return typing.cast(T, reader(plain, path))
 
 
 def _check_depth(data: bytes) -> None:
@@ -180,7 +185,9 @@ def _enum(kind: type[Enum]) -> Reader:
         try:
             return kind(plain)
         except ValueError:
-            raise MismatchError(path, f"{plain!r:.40} is none of {', '.join(str(each.value) for each in kind)}") from None
+            raise MismatchError(
+                path, f"{plain!r:.40} is none of {', '.join(str(each.value) for each in kind)}"
+            ) from None
 
     return read
 

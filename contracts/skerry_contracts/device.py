@@ -1,7 +1,8 @@
 """What a device says of itself, and the fleet's acknowledgement.
 
-Every message carries the boot it was made in and a sequence number within that boot: (device, boot_id, seq) names it for ever,
-makes redelivery harmless and shows gaps. Times are seconds since 1970 by the device's own clock; ages and durations are monotonic.
+Every message carries the boot it was made in and a sequence number within that boot: (device, boot_id, seq) names it
+for ever, makes redelivery harmless and shows gaps. Times are seconds since 1970 by the device's own clock; ages and
+durations are monotonic.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class ModelState(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Presence:
-    """Said on every connection, and as the will when the connection is lost. A late will of an older session changes nothing."""
+    """Said on every connection, and as the will when the connection is lost. A late will of an older session changes
+    nothing.
+    """
 
     boot_id: str
     session: int
@@ -91,7 +94,9 @@ class Hardware:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelHealth:
-    """One model on the device, since the last heartbeat where counts are concerned. Latencies are those of the worker."""
+    """One model on the device, since the last heartbeat where counts are concerned. Latencies are those of the
+    worker.
+    """
 
     model: str
     version: str
@@ -141,7 +146,9 @@ class Heartbeat:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of one update. `sequence` is the assignment's; `rollout` the one that ordered it; `detail` is for people."""
+    """One step of one update. `sequence` is the assignment's; `rollout` the one that ordered it; `detail` is for
+    people.
+    """
 
     boot_id: str
     seq: int
@@ -170,6 +177,8 @@ class Received:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ack:
-    """The fleet has committed these messages: the device may forget them. Only this deletes; a broker's PUBACK never does."""
+    """The fleet has committed these messages: the device may forget them. Only this deletes; a broker's PUBACK never
+    does.
+    """
 
     received: tuple[Received, ...]

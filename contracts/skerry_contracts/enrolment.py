@@ -1,7 +1,8 @@
-"""How a device gets its identity: it shows a claim token once, keeps its own key, and is given a certificate and what to trust.
+"""How a device gets its identity: it shows a claim token once, keeps its own key, and is given a certificate and what
+to trust.
 
-A claim token is `skerry1.<claim id>.<secret>.<trust>`; `trust` is the SHA-256 of the trust document's bytes, so that a device that
-holds the token cannot be given another fleet's roots, whatever the network between them does.
+A claim token is `skerry1.<claim id>.<secret>.<trust>`; `trust` is the SHA-256 of the trust document's bytes, so that
+a device that holds the token cannot be given another fleet's roots, whatever the network between them does.
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ def parse_claim(text: str) -> ClaimToken:
     """
     found = _TOKEN.fullmatch(text.strip())
     if not found:
-        raise MismatchError("claim", "not a claim token", hint="copy the whole line that `skerry fleet claim create` printed")
+        raise MismatchError(
+            "claim", "not a claim token", hint="copy the whole line that `skerry fleet claim create` printed"
+        )
     return ClaimToken(*found.groups())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trust:
-    """What a device believes from the first day: the fleet's certificate authority, the update repository's root (TUF root.json)
-    and the keys that may sign assignments (PEM public keys)."""
+    """What a device believes from the first day: the fleet's certificate authority, the update repository's root (TUF
+    root.json) and the keys that may sign assignments (PEM public keys).
+    """
 
     tenant: str
     ca_pem: str

@@ -1,8 +1,8 @@
 """What can be wrong with a word.
 
-    ContractError
-     ├── MalformedError     the bytes are no JSON, too long, too deep, or hold a number JSON does not have
-     └── MismatchError      the JSON is fine, but not what this record asks for; `path` says where
+ContractError
+ ├── MalformedError     the bytes are no JSON, too long, too deep, or hold a number JSON does not have
+ └── MismatchError      the JSON is fine, but not what this record asks for; `path` says where
 """
 
 from __future__ import annotations

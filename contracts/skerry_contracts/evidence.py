@@ -1,4 +1,6 @@
-"""What was measured when a bundle was made: the original, every candidate, and why each won or lost. Never part of the id."""
+"""What was measured when a bundle was made: the original, every candidate, and why each won or lost. Never part of
+the id.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far answers are from the original's: worst cosine, largest absolute difference, share of equal best classes."""
+    """How far answers are from the original's: worst cosine, largest absolute difference, share of equal best
+    classes.
+    """
 
     cosine: float
     max_abs: float

@@ -1,4 +1,6 @@
-"""What names may look like. Everything that becomes a topic level, a file name or a URL part passes through here first."""
+"""What names may look like. Everything that becomes a topic level, a file name or a URL part passes through here
+first.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ class Kept(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
-    """A kept prediction. `prediction` is `<device>/<boot_id>/<counter>`; `weight` is how many predictions it speaks for."""
+    """A kept prediction. `prediction` is `<device>/<boot_id>/<counter>`; `weight` is how many predictions it speaks
+    for.
+    """
 
     boot_id: str
     seq: int

@@ -1,7 +1,7 @@
 """Mergeable statistics: computed on devices, added up anywhere, in any order, with the same result.
 
-Histograms count into the bins of the bundle's baseline, so two sketches of one bundle always fit. Moments are merged by the
-pairwise formula of Chan, Golub and LeVeque (1979).
+Histograms count into the bins of the bundle's baseline, so two sketches of one bundle always fit. Moments are merged
+by the pairwise formula of Chan, Golub and LeVeque (1979).
 """
 
 from __future__ import annotations

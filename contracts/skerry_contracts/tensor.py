@@ -1,4 +1,6 @@
-"""Tensors by the names of the Open Inference Protocol v2, and how their bytes lie: C order, little-endian, no padding."""
+"""Tensors by the names of the Open Inference Protocol v2, and how their bytes lie: C order, little-endian, no
+padding.
+"""
 
 from __future__ import annotations
 
