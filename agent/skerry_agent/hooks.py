@@ -1,0 +1,37 @@
+"""What the local API and the workers tell the core: the seam between serving (api, runtime) and deciding (core).
+
+The API asks for an id before an inference and hands over what happened after it; everything that follows (sampling, sketching,
+observation of a fresh model) is the core's business and never delays the answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+from skerry_contracts.tensor import Tensor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prediction:
+    """One inference that was answered. `keep` is False where the caller forbade keeping or sketching its input."""
+
+    id: str
+    model: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    latency_ms: float
+    keep: bool = True
+
+
+class Hooks(Protocol):
+    """What the local API calls. All are quick and are called from the event loop."""
+
+    def next_prediction(self, model: str) -> str:
+        """Return the id of the next prediction: `<device>/<boot_id>/<counter>`."""
+
+    def on_prediction(self, prediction: Prediction) -> None:
+        """Take note of an answered inference."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what `skerry agent status` shows, as plain JSON data."""
