@@ -22,7 +22,7 @@ class Verdict(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measurement:
-    """Latency of one inference, peak resident memory of its process, start of process to first answer, bytes on disk."""
+    """Latency of one inference, peak memory of its process, start of process to first answer, bytes on disk."""
 
     latency_p50_ms: float
     latency_p95_ms: float

@@ -17,7 +17,7 @@ from skerry_contracts.errors import MismatchError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts in the bins of the baseline with the same `source`; values that are no numbers are counted in `missing`."""
+    """Counts in the bins of the baseline with the same `source`; what is no number is counted in `missing`."""
 
     source: str
     counts: tuple[int, ...]
