@@ -1,0 +1,202 @@
+"""ONNX Runtime through its C interface: no numpy, no Python binding, the model's bytes mapped and shared with the
+page cache.
+
+The interface is a table of function pointers that only ever grows, so an index means the same in every later version
+(onnxruntime_c_api.h: "new functions are added at the end"). Indices are those of that header.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+
+from skerry_agent.engines.base import Engine, EngineError, addresses
+from skerry_agent.engines.library import VARIABLE, find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from skerry_agent.engines.base import Job, Spec
+
+API_VERSION = 18  # the oldest that has every function below; 1.18 and later offer it
+_TEXT, _POINTER, _INT, _SIZE = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+_FUNCTIONS: dict[str, tuple[int, Any, tuple[Any, ...]]] = {
+    "GetErrorMessage": (2, _TEXT, (_POINTER,)),
+    "CreateEnv": (3, _POINTER, (_INT, _TEXT, _POINTER)),
+    "CreateSessionFromArray": (8, _POINTER, (_POINTER, _POINTER, _SIZE, _POINTER, _POINTER)),
+    "Run": (9, _POINTER, (_POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER)),
+    "CreateSessionOptions": (10, _POINTER, (_POINTER,)),
+    "DisableMemPattern": (17, _POINTER, (_POINTER,)),
+    "DisableCpuMemArena": (19, _POINTER, (_POINTER,)),
+    "SetSessionGraphOptimizationLevel": (23, _POINTER, (_POINTER, _INT)),
+    "SetIntraOpNumThreads": (24, _POINTER, (_POINTER, _INT)),
+    "SetInterOpNumThreads": (25, _POINTER, (_POINTER, _INT)),
+    "CreateTensorWithDataAsOrtValue": (49, _POINTER, (_POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _INT, _POINTER)),
+    "CreateCpuMemoryInfo": (69, _POINTER, (_INT, _INT, _POINTER)),
+    "ReleaseStatus": (93, None, (_POINTER,)),
+    "ReleaseSession": (95, None, (_POINTER,)),
+    "ReleaseValue": (96, None, (_POINTER,)),
+    "ReleaseSessionOptions": (100, None, (_POINTER,)),
+    "AddSessionConfigEntry": (130, _POINTER, (_POINTER, _TEXT, _TEXT)),
+}
+# ONNXTensorElementDataType of the header.
+_ELEMENT = {
+    "FP32": 1,
+    "UINT8": 2,
+    "INT8": 3,
+    "INT16": 5,
+    "INT32": 6,
+    "INT64": 7,
+    "BOOL": 9,
+    "FP16": 10,
+    "FP64": 11,
+}
+_LEVELS = {"none": 0, "basic": 1, "extended": 2, "all": 99}
+_LOG_FATAL = 4
+
+
+class _Api:
+    """The function table: `check(name, ...)` calls a function and raises what its status says."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            library = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_LOCAL)
+            library.OrtGetApiBase.restype = _POINTER
+            base = ctypes.cast(library.OrtGetApiBase(), ctypes.POINTER(_POINTER))
+        except (OSError, AttributeError) as error:
+            raise EngineError(f"ONNX Runtime does not load: {str(error)[:300]}") from error
+        table = ctypes.CFUNCTYPE(_POINTER, ctypes.c_uint32)(base[0] or 0)(API_VERSION)
+        if not table:
+            raise EngineError(
+                f"this ONNX Runtime does not offer C interface {API_VERSION}", hint="install onnxruntime 1.18 or later"
+            )
+        pointers = ctypes.cast(table, ctypes.POINTER(_POINTER))
+        self.functions = {
+            name: ctypes.CFUNCTYPE(result, *arguments)(pointers[index] or 0)
+            for name, (index, result, arguments) in _FUNCTIONS.items()
+        }
+
+    def check(self, name: str, *arguments: object) -> None:
+        status = self.functions[name](*arguments)
+        if status:
+            self.fail(status)
+
+    def fail(self, status: int) -> None:
+        message = self.functions["GetErrorMessage"](status).decode("utf-8", "replace")
+        self.functions["ReleaseStatus"](status)
+        raise EngineError(f"ONNX Runtime: {' '.join(message.split())[:400]}")
+
+    def create(self, name: str, *arguments: object) -> int:
+        made = _POINTER()
+        self.check(name, *arguments, ctypes.byref(made))
+        return made.value or 0
+
+
+class OnnxRuntimeEngine(Engine):
+    """A session on mapped model bytes. Options: `graph` (none|basic|extended|all), `prepack` (0|1), `arena` (0|1)."""
+
+    def __init__(self, job: Job) -> None:
+        """Map the model and make the session.
+
+        Raises:
+            EngineError: no library here, or ONNX Runtime refuses the model.
+        """
+        super().__init__(job)
+        library = find()
+        if library is None:
+            raise EngineError(
+                "ONNX Runtime is not installed here", hint=f"pip install skerry[onnxruntime], or set {VARIABLE}"
+            )
+        self._api = _Api(library.path)
+        self._model = _mapped(job.path("model"))
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._model))
+        environment = self._api.create("CreateEnv", _LOG_FATAL, b"skerry")
+        options = self._options(job)
+        self._session = self._api.create("CreateSessionFromArray", environment, address, len(self._model), options)
+        self._api.functions["ReleaseSessionOptions"](options)
+        self._memory = self._api.create("CreateCpuMemoryInfo", 0, 0)
+        self._input_names = _names(job.inputs)
+        self._output_names = _names(job.outputs)
+
+    def _options(self, job: Job) -> int:
+        api, level = self._api, job.options.get("graph", "all")
+        if level not in _LEVELS:
+            raise EngineError(f"option graph={level!r:.40} is none of {', '.join(_LEVELS)}")
+        options = api.create("CreateSessionOptions")
+        api.check("SetIntraOpNumThreads", options, job.threads)
+        api.check("SetInterOpNumThreads", options, 1)
+        api.check("SetSessionGraphOptimizationLevel", options, _LEVELS[level])
+        if job.options.get("arena", "0") == "0":
+            api.check("DisableCpuMemArena", options)
+            api.check("DisableMemPattern", options)
+        entries = {"session.intra_op.allow_spinning": "0"}
+        if job.options.get("prepack", "1") == "0":
+            entries["session.disable_prepacking"] = "1"
+        for key, value in entries.items():
+            api.check("AddSessionConfigEntry", options, key.encode(), value.encode())
+        return options
+
+    def bind(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> Callable[[], None]:
+        """See Engine."""
+        sources, keep_in = addresses(self.inputs, inputs, writable=False)
+        targets, keep_out = addresses(self.outputs, outputs, writable=True)
+        values = [self._value(spec, at) for spec, at in zip(self.inputs, sources, strict=True)]
+        results = [self._value(spec, at) for spec, at in zip(self.outputs, targets, strict=True)]
+        source_list, target_list = (_POINTER * len(values))(*values), (_POINTER * len(results))(*results)
+        arguments = (self._session, None, self._input_names, source_list, len(values))
+        rest = (self._output_names, len(results), target_list)
+        return _Bound(self._api, (*arguments, *rest), [*values, *results], (keep_in, keep_out))
+
+    def _value(self, spec: Spec, address: int) -> int:
+        shape = (ctypes.c_int64 * max(1, len(spec.shape)))(*spec.shape)
+        return self._api.create(
+            "CreateTensorWithDataAsOrtValue",
+            self._memory,
+            address,
+            spec.size_bytes,
+            shape,
+            len(spec.shape),
+            _ELEMENT[spec.dtype],
+        )
+
+    def close(self) -> None:
+        """Release the session; the mapped model goes with it."""
+        if self._session:
+            self._api.functions["ReleaseSession"](self._session)
+            self._session = 0
+
+
+class _Bound:
+    """One bound call; gives its tensors back when it is dropped."""
+
+    def __init__(self, api: _Api, arguments: tuple[object, ...], values: list[int], keep: object) -> None:
+        self._api, self._arguments, self._values, self._keep = api, arguments, values, keep
+        self._run = api.functions["Run"]
+
+    def __call__(self) -> None:
+        status = self._run(*self._arguments)
+        if status:
+            self._api.fail(status)
+
+    def __del__(self) -> None:
+        for value in self._values:
+            self._api.functions["ReleaseValue"](value)
+
+
+def _names(specs: Sequence[Spec]) -> Any:
+    return (_TEXT * len(specs))(*(spec.name.encode() for spec in specs))
+
+
+def _mapped(path: str) -> mmap.mmap:
+    """Return the file's bytes, mapped copy-on-write: clean pages are shared with the page cache and can be dropped."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:
+        raise EngineError(f"the model cannot be read: {error}") from error
