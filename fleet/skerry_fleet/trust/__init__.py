@@ -1,0 +1,1 @@
+"""What the fleet signs with: certificate authority, update repository (TUF), assignments (DSSE) and the keys."""
