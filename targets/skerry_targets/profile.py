@@ -1,0 +1,182 @@
+"""What a board is: one TOML file each, read strictly into one frozen record.
+
+Strictly means: an unknown field, a wrong type, an unknown processor feature or an impossible budget is refused with
+the field's path and a hint, because a typing slip in a profile would otherwise become a wrong artifact on a thousand
+devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from skerry_contracts import codec, names
+from skerry_contracts.errors import ContractError
+from skerry_targets import features
+from skerry_targets.errors import ProfileError
+
+MIN_MEMORY_BYTES = 1 << 20
+MAX_BYTES = 1 << 40
+VECTOR_BITS = (0, 128, 256, 512)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Abi:
+    """What programs for the board look like. `libc_min` is the oldest C library the board may have."""
+
+    os: str
+    machine: str
+    elf_class: int
+    libc: str
+    libc_min: str
+    float_abi: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cpu:
+    """The processor. `features` by Linux's names; `compiler` is LLVM's `-mcpu`; `cpuinfo` identifies it in
+    /proc/cpuinfo.
+
+    `vector_bits` and `vector_registers` are what the native engine generates for; 0 means no vector unit.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    compiler: str
+    vector_bits: int
+    vector_registers: int
+    cores: int
+    qemu_cpu: str | None = None
+    cpuinfo: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EngineSupport:
+    """One engine on this board: the oldest version to expect, the newest ONNX it reads, the precisions worth trying."""
+
+    version_min: str
+    precisions: tuple[str, ...]
+    opset_max: int | None = None
+    ir_max: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Toolchain:
+    """How to compile for the board: a target triple of the pinned compiler."""
+
+    triple: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Budget:
+    """What a model may take on this board: bytes of its files, bytes of memory of its process."""
+
+    artifact_bytes: int
+    memory_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Emulator:
+    """How to run the board's programs elsewhere: `native` (on a machine like it), `qemu-user` or `none`."""
+
+    kind: str
+    command: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Profile:
+    """A board. `family` groups boards that run the same programs (linux-x86-64, linux-arm64)."""
+
+    id: str
+    title: str
+    family: str
+    abi: Abi
+    cpu: Cpu
+    engines: dict[str, EngineSupport]
+    toolchain: Toolchain
+    budget: Budget
+    emulator: Emulator
+
+
+def parse(content: bytes, origin: str) -> Profile:
+    """Return the profile in a TOML file's bytes. `origin` names the file in errors.
+
+    Raises:
+        ProfileError: not TOML, or not a sound profile.
+    """
+    try:
+        plain = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ProfileError(f"{origin}: not TOML: {error}") from error
+    return from_plain(plain, origin)
+
+
+def from_plain(plain: Mapping[str, Any], origin: str) -> Profile:
+    """Return the profile that plain data describes (from TOML, or from a bundle's recipe).
+
+    Raises:
+        ProfileError: see `parse`.
+    """
+    _no_unknown(Profile, plain, "", origin)
+    try:
+        profile = codec.from_plain(Profile, dict(plain))
+        names.name(profile.id, "id")
+    except ContractError as error:
+        raise ProfileError(f"{origin}: {error}", hint="see docs/targets.md for the fields") from error
+    problems = check(profile)
+    if problems:
+        raise ProfileError(f"{origin}: {problems[0]}", hint="see docs/targets.md for the fields")
+    return profile
+
+
+def digest(profile: Profile) -> str:
+    """Return the SHA-256 of the profile's canonical JSON: what a recipe names it by."""
+    return codec.digest(codec.encode(profile))
+
+
+def check(profile: Profile) -> list[str]:
+    """Return what cannot be true of this profile, in words."""
+    abi, cpu, budget = profile.abi, profile.cpu, profile.budget
+    problems = [f"cpu.features: {sentence}" for sentence in features.unknown(abi.machine, cpu.features)]
+    if abi.machine not in features.LLVM_NAMES:
+        problems.insert(0, f"abi.machine: {abi.machine!r:.40} is none of {', '.join(features.LLVM_NAMES)}")
+    if abi.elf_class not in (32, 64):
+        problems.append(f"abi.elf_class: {abi.elf_class} is neither 32 nor 64")
+    if cpu.vector_bits not in VECTOR_BITS:
+        problems.append(f"cpu.vector_bits: {cpu.vector_bits} is none of {', '.join(map(str, VECTOR_BITS))}")
+    if cpu.vector_bits and not 8 <= cpu.vector_registers <= 64:
+        problems.append(f"cpu.vector_registers: {cpu.vector_registers} is not from 8 to 64")
+    if not 1 <= cpu.cores <= 4096:
+        problems.append(f"cpu.cores: {cpu.cores} is not from 1 to 4096")
+    if not MIN_MEMORY_BYTES <= budget.memory_bytes <= MAX_BYTES:
+        problems.append(f"budget.memory_bytes: {budget.memory_bytes} is not from {MIN_MEMORY_BYTES} to {MAX_BYTES}")
+    if not 1 <= budget.artifact_bytes <= MAX_BYTES:
+        problems.append(f"budget.artifact_bytes: {budget.artifact_bytes} is not from 1 to {MAX_BYTES}")
+    if not profile.engines:
+        problems.append("engines: a board without engines runs nothing")
+    if profile.emulator.kind not in ("native", "qemu-user", "none"):
+        problems.append(f"emulator.kind: {profile.emulator.kind!r:.40} is none of native, qemu-user, none")
+    return problems
+
+
+def _no_unknown(kind: type, plain: Any, path: str, origin: str) -> None:
+    """Refuse fields that the record does not have; contracts ignore them on the wire, a profile must not."""
+    if not isinstance(plain, Mapping) or not dataclasses.is_dataclass(kind):
+        return
+    hints = typing.get_type_hints(kind)
+    known = {field.name for field in dataclasses.fields(kind)}
+    for key, value in plain.items():
+        where = f"{path}.{key}" if path else str(key)
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(sorted(known))}"
+            raise ProfileError(f"{origin}: unknown field {where!r:.80}", hint=hint)
+        if typing.get_origin(hints[key]) is dict and isinstance(value, Mapping):
+            for name, each in value.items():
+                _no_unknown(typing.get_args(hints[key])[1], each, f"{where}.{name}", origin)
+        elif isinstance(hints[key], type):
+            _no_unknown(hints[key], value, where, origin)
