@@ -17,7 +17,7 @@ filter_names = st.lists(st.one_of(topics, st.just("+")), min_size=1, max_size=4)
 ids = st.integers(1, 65535)
 payloads = st.binary(max_size=300)
 wills = st.builds(Will, topics, payloads, st.integers(0, 1), st.booleans())
-publishes = st.builds(Publish, topics, payloads, st.just(0), st.booleans(), st.just(False)) | st.builds(
+publishes = st.builds(Publish, topics, payloads, st.just(0), st.booleans(), st.just(False), st.just(0)) | st.builds(
     Publish, topics, payloads, st.just(1), st.booleans(), st.booleans(), ids
 )
 
@@ -33,7 +33,8 @@ def connects(draw: st.DrawFn) -> Connect:
 any_packet: st.SearchStrategy[Packet] = st.one_of(
     publishes,
     connects(),
-    st.builds(packets.Connack, st.integers(1, 5)) | st.builds(packets.Connack, st.just(0), st.booleans()),
+    st.builds(packets.Connack, st.integers(1, 5), st.just(False))
+    | st.builds(packets.Connack, st.just(0), st.booleans()),
     st.builds(packets.Puback, ids),
     st.builds(packets.Unsuback, ids),
     st.builds(
