@@ -1,0 +1,162 @@
+"""The local API: Open Inference Protocol v2 for programs on this device, over a Unix socket and, if asked for, a
+loopback port.
+
+    GET  /v2, /v2/health/live, /v2/health/ready
+    GET  /v2/models/{model}[/versions/{version}][/ready]
+    POST /v2/models/{model}[/versions/{version}]/infer      parameter "sample": false keeps the input out of samples and
+                                                            sketches
+    GET  /skerry/status                                     what `skerry agent status` shows
+
+Every answer to an inference carries `parameters.prediction_id`, which leads back to bundle, training run and data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import socket
+from pathlib import Path
+from urllib.parse import unquote
+
+from skerry_agent import oip, sockets
+from skerry_agent.errors import RequestError, WorkerError
+from skerry_agent.hooks import Hooks, Prediction
+from skerry_agent.http import HttpLimits, HttpServer, Request, Response, error_response, json_response
+from skerry_agent.runtime import TRIAL, Runtime
+from skerry_agent.slot import Slot
+
+# JSON takes up to 25 characters for a float of 4 bytes, and 6 for a truth value of 1.
+_JSON_BYTES_PER_BYTE = 16
+_SMALL_BODY_BYTES = 64 * 1024
+
+
+class LocalApi:
+    """The API in front of a runtime. `hooks` gives prediction ids and hears of every answered inference."""
+
+    def __init__(self, runtime: Runtime, hooks: Hooks, limits: HttpLimits | None = None) -> None:
+        self._runtime = runtime
+        self._hooks = hooks
+        self._server = HttpServer(self, limits)
+        self._socket_path: Path | None = None
+        self.port: int | None = None
+
+    async def start(self, socket_path: Path, port: int | None = None) -> None:
+        """Listen at a Unix socket (mode 0660) and, unless `port` is None, at that port of 127.0.0.1 (0: any free one).
+
+        Raises:
+            OSError: the path or port is taken or may not be used.
+        """
+        await self._server.serve(sockets.listen(socket_path))
+        self._socket_path = socket_path
+        if port is None:
+            return
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(("127.0.0.1", port))
+            listening.listen(64)
+            listening.setblocking(False)
+        except OSError:
+            listening.close()
+            await self.close()
+            raise
+        self.port = listening.getsockname()[1]
+        await self._server.serve(listening)
+
+    async def close(self) -> None:
+        """Stop listening, end the connections and take the socket away."""
+        await self._server.close()
+        if self._socket_path is not None:
+            with contextlib.suppress(OSError):
+                self._socket_path.unlink(missing_ok=True)
+            self._socket_path = None
+
+    def body_limit(self, method: str, path: str) -> int:
+        """Return how many bytes of body a request may have: what the model's inputs take as JSON."""
+        parts = path.split("/")
+        slot = self._runtime.slot(parts[3]) if method == "POST" and parts[-1] == "infer" and len(parts) > 4 else None
+        if slot is None:
+            return _SMALL_BODY_BYTES
+        inputs = sum(spec.size_bytes for spec in slot.manifest.signature.inputs)
+        return _SMALL_BODY_BYTES + _JSON_BYTES_PER_BYTE * inputs
+
+    async def handle(self, request: Request) -> Response:
+        """Return the answer to a request."""
+        parts = [unquote(part) for part in request.path.strip("/").split("/")]
+        match parts:
+            case ["v2"]:
+                _only("GET", request)
+                return json_response({"name": "skerry", "version": _version(), "extensions": list(oip.EXTENSIONS)})
+            case ["v2", "health", "live"]:
+                _only("GET", request)
+                return json_response({"live": True})
+            case ["v2", "health", "ready"]:
+                _only("GET", request)
+                ready = all(slot.ready for name in self._runtime.models() if (slot := self._runtime.slot(name)))
+                return json_response({"ready": ready}, 200 if ready else 503)
+            case ["v2", "models", model, *rest]:
+                return await self._model(request, model, rest)
+            case ["skerry", "status"]:
+                _only("GET", request)
+                return json_response(self._hooks.status())
+        return error_response(f"there is nothing at {request.path[:120]}", 404)
+
+    async def _model(self, request: Request, model: str, rest: list[str]) -> Response:
+        slot = self._runtime.slot(model) if TRIAL not in model else None
+        if slot is None:
+            known = ", ".join(self._runtime.models()) or "none"
+            raise RequestError(f"no model {model!r:.80} here", status=404, hint=f"models: {known}")
+        if len(rest) >= 2 and rest[0] == "versions":
+            if rest[1] != slot.manifest.version:
+                raise RequestError(
+                    f"{model} has no version {rest[1]!r:.80} here", status=404, hint=f"version: {slot.manifest.version}"
+                )
+            rest = rest[2:]
+        match rest:
+            case []:
+                _only("GET", request)
+                return json_response(oip.model_metadata(slot.manifest, slot.variant.engine))
+            case ["ready"]:
+                _only("GET", request)
+                return json_response({"name": model, "ready": slot.ready}, 200 if slot.ready else 503)
+            case ["infer"]:
+                _only("POST", request)
+                return await self._infer(request, slot)
+        return error_response(f"there is nothing at {request.path[:120]}", 404)
+
+    async def _infer(self, request: Request, slot: Slot) -> Response:
+        model = slot.manifest.model
+        asked = oip.read_infer(slot.manifest.signature, request.headers, request.body)
+        try:
+            result = await self._runtime.infer(model, asked.inputs)
+        except WorkerError as error:
+            return error_response(f"{model}: {error}", 500)
+        prediction = Prediction(
+            id=self._hooks.next_prediction(model),
+            model=model,
+            inputs=asked.inputs,
+            outputs=result.outputs,
+            latency_ms=result.latency_ms,
+            keep=asked.keep,
+        )
+        body, head_bytes = oip.write_infer(
+            asked, model, result.version, result.outputs, {"prediction_id": prediction.id}
+        )
+        after = functools.partial(self._hooks.on_prediction, prediction)
+        if head_bytes is None:
+            return Response(200, body, after=after)
+        return Response(200, body, oip.BINARY, ((oip.HEADER_LENGTH, str(head_bytes)),), after)
+
+
+def _only(method: str, request: Request) -> None:
+    if request.method != method:
+        raise RequestError(f"{request.path[:120]} takes {method} only", status=405)
+
+
+@functools.cache
+def _version() -> str:
+    try:
+        return importlib.metadata.version("skerry")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,299 @@
+"""A small HTTP/1.1 server on asyncio and h11: keep-alive, one request at a time a connection, a limit on everything.
+
+Knows nothing of inference: a handler gets a whole request and returns a whole response. Nothing a client does, or fails
+to do, takes more than its one connection, the stated bytes and the stated seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import h11
+
+from skerry_agent.errors import RequestError
+
+JSON = "application/json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one client may take.
+
+    `header_bytes` counts request line and headers; `read_s` runs from a request's first byte to its last, `idle_s`
+    between two requests, `write_s` while a client does not read its answer, `linger_s` after a refusal.
+    """
+
+    connections: int = 64
+    header_bytes: int = 16 * 1024
+    read_s: float = 20.0
+    idle_s: float = 300.0
+    write_s: float = 20.0
+    linger_s: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request. Header names are lower case; `path` is still percent-encoded and has no query."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response. `after` is called once it was handed to the kernel: work that must not delay the answer."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+    after: Callable[[], None] | None = None
+
+
+class Handler(Protocol):
+    """What the server serves."""
+
+    def body_limit(self, method: str, path: str) -> int:
+        """Return how many bytes of body this request may have."""
+
+    async def handle(self, request: Request) -> Response:
+        """Return the answer.
+
+        Raises:
+            RequestError: answered with its status.
+        """
+
+
+def json_response(plain: Any, status: int = 200) -> Response:
+    """Return a response of plain JSON data."""
+    return Response(status, json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def error_response(message: str, status: int) -> Response:
+    """Return an error in the form of the Open Inference Protocol."""
+    return json_response({"error": message}, status)
+
+
+class HttpServer:
+    """Listens on any number of sockets.
+
+    TCP connections are local ones, guarded against web pages (see `_refuse_browser`).
+    """
+
+    def __init__(self, handler: Handler, limits: HttpLimits | None = None) -> None:
+        self.handler = handler
+        self.limits = limits or HttpLimits()
+        self.connections: set[Connection] = set()
+        self._servers: list[asyncio.Server] = []
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Serve on a listening socket, which the server closes in the end."""
+        loop = asyncio.get_running_loop()
+        local = listening.family == socket.AF_UNIX
+        make = loop.create_unix_server if local else loop.create_server
+        self._servers.append(await make(lambda: Connection(self, guarded=not local), sock=listening))
+
+    async def close(self) -> None:
+        """Stop listening and end every connection; an answer under way is given up."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.end()
+        await asyncio.gather(*(server.wait_closed() for server in self._servers))
+        self._servers.clear()
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, server: HttpServer, *, guarded: bool) -> None:
+        self._server = server
+        self._limits = server.limits
+        self._guarded = guarded
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=server.limits.header_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._head: h11.Request | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._body_limit = 0
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._reading = False
+        self._ending = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._server.connections) >= self._limits.connections:
+            self._fail("too many connections", 503)
+            return
+        self._server.connections.add(self)
+        self._expect(self._limits.idle_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._server.connections.discard(self)
+        self._transport = None
+        self._expect(None)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol: the client does not read."""
+        self._expect(self._limits.write_s)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol: it reads again."""
+        self._expect(self._limits.idle_s)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._ending or self._transport is None or self._transport.is_closing():
+            return
+        if not self._reading:
+            self._reading = True
+            self._expect(self._limits.read_s)
+        try:
+            self._http.receive_data(data)
+            self._advance()
+        except h11.RemoteProtocolError as error:
+            self._fail(f"not HTTP: {error}", error.error_status_hint)
+        except RequestError as error:
+            self._fail(str(error), error.status)
+
+    def end(self) -> None:
+        """Close at once."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _advance(self) -> None:
+        """Take from h11 what has come so far."""
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._begin(event)
+            elif isinstance(event, h11.Data):
+                self._body_bytes += len(event.data)
+                if self._body_bytes > self._body_limit:
+                    raise RequestError(f"a body of more than {self._body_limit} bytes", status=413)
+                self._body.append(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                self._expect(None)
+                assert self._transport is not None and self._head is not None
+                self._transport.pause_reading()  # what comes early waits in the kernel
+                self._task = self._loop.create_task(self._respond(self._head, b"".join(self._body)))
+            else:
+                if isinstance(event, h11.ConnectionClosed) and self._transport is not None:
+                    self._transport.close()
+                return
+
+    def _begin(self, head: h11.Request) -> None:
+        headers = dict(head.headers)
+        path = head.target.partition(b"?")[0]
+        if self._guarded:
+            _refuse_browser(headers)
+        self._head, self._body, self._body_bytes = head, [], 0
+        self._body_limit = self._server.handler.body_limit(head.method.decode("ascii"), path.decode("ascii"))
+        length = headers.get(b"content-length", b"0")
+        if int(length) > self._body_limit:
+            raise RequestError(f"a body of {int(length)} bytes, at most {self._body_limit} are taken", status=413)
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise RequestError("compressed bodies are not taken", status=415)
+        if self._http.they_are_waiting_for_100_continue and self._transport is not None:
+            self._transport.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+
+    async def _respond(self, head: h11.Request, body: bytes) -> None:
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
+        path = head.target.partition(b"?")[0].decode("ascii")
+        try:
+            response = await self._server.handler.handle(Request(head.method.decode("ascii"), path, headers, body))
+        except RequestError as error:
+            response = error_response(f"{error} ({error.hint})" if error.hint else str(error), error.status)
+        self._task, self._head, self._body = None, None, []
+        if response.after is not None:
+            self._loop.call_soon(response.after)
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._send(response)
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            self._transport.close()  # HTTP/1.0, or the client asked for it
+            return
+        self._http.start_next_cycle()
+        self._reading = False
+        if self._timer is None:  # set where the client does not read
+            self._expect(self._limits.idle_s)
+        self._transport.resume_reading()
+        try:
+            self._advance()
+        except h11.RemoteProtocolError as error:
+            self._fail(f"not HTTP: {error}", error.error_status_hint)
+        except RequestError as error:
+            self._fail(str(error), error.status)
+
+    def _send(self, response: Response) -> None:
+        headers = [
+            ("content-type", response.content_type),
+            ("content-length", str(len(response.body))),
+            *response.headers,
+        ]
+        parts = [
+            self._http.send(h11.Response(status_code=response.status, headers=headers)),
+            self._http.send(h11.Data(data=response.body)),
+            self._http.send(h11.EndOfMessage()),
+        ]
+        if self._transport is not None:
+            self._transport.write(b"".join(part for part in parts if part))
+
+    def _fail(self, message: str, status: int) -> None:
+        """Answer, if an answer can still be said, and close: what follows in the stream cannot be trusted to be a
+        request.
+        """
+        if self._transport is None:
+            return
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            response = error_response(message, status)
+            self._send(Response(status, response.body, headers=(("connection", "close"),)))
+        # Closing with unread bytes resets the connection, and the client would never see the answer: read on for a
+        # little.
+        self._ending = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._expect(self._limits.linger_s)
+
+    def _expect(self, seconds: float | None) -> None:
+        """Give the client that long for its next step; None: the next step is ours."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._late) if seconds is not None and self._transport else None
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._transport is None:
+            return
+        if self._reading and self._task is None and not self._ending and not self._transport.is_closing():
+            self._fail("the request came too slowly", 408)
+        else:
+            self._transport.abort()
+
+
+def _refuse_browser(headers: dict[bytes, bytes]) -> None:
+    """Refuse what a web page makes a browser send: pages may reach loopback ports, also by names that resolve to them.
+
+    Raises:
+        RequestError: 403.
+    """
+    host = headers.get(b"host", b"").lower()
+    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() else host
+    if b"origin" in headers or name not in (b"127.0.0.1", b"localhost", b"[::1]"):
+        raise RequestError(
+            "web pages may not ask this server", status=403, hint="ask 127.0.0.1 without an Origin header"
+        )

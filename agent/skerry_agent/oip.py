@@ -1,0 +1,205 @@
+"""The Open Inference Protocol v2 as documents: JSON and the binary tensor data extension, in and out. No I/O.
+
+Sources: github.com/kserve/open-inference-protocol (specification/protocol/inference_rest.md) and Triton's
+protocol/extension_binary_data.md. In a binary request the body is the JSON, whose length
+Inference-Header-Content-Length gives, and then the bytes of those inputs that have `binary_data_size`, in order; a
+binary answer is built alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skerry_agent import tensors
+from skerry_agent.errors import RequestError
+from skerry_contracts.bundle import Manifest, Signature
+from skerry_contracts.tensor import Tensor, TensorSpec
+
+EXTENSIONS = ("binary_tensor_data",)
+HEADER_LENGTH = "inference-header-content-length"
+BINARY = "application/octet-stream"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InferRequest:
+    """A request taken apart: the inputs in the order given, and (name, binary) for each output that is wanted."""
+
+    id: str | None
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[tuple[str, bool], ...]
+    keep: bool
+
+
+def model_metadata(manifest: Manifest, engine: str) -> dict[str, Any]:
+    """Return the model metadata response."""
+    return {
+        "name": manifest.model,
+        "versions": [manifest.version],
+        "platform": f"skerry_{engine}",
+        "inputs": [_metadata(spec) for spec in manifest.signature.inputs],
+        "outputs": [_metadata(spec) for spec in manifest.signature.outputs],
+    }
+
+
+def _metadata(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.dtype.value, "shape": list(spec.shape)}
+
+
+def read_infer(signature: Signature, headers: Mapping[str, str], body: bytes) -> InferRequest:
+    """Return the inference a request asks for.
+
+    Raises:
+        RequestError: 400, with what is wrong.
+    """
+    document, rest, raw = _split(headers, body)
+    if raw:
+        return _raw_request(signature, rest)
+    if not isinstance(document, dict):
+        raise RequestError("the request must be a JSON object")
+    parameters = _object(document, "parameters")
+    keep = parameters.get("sample", True)
+    if not isinstance(keep, bool):
+        raise RequestError("parameter 'sample' must be true or false")
+    name = document.get("id")
+    if name is not None and not isinstance(name, str):
+        raise RequestError("'id' must be a string")
+    specs = {spec.name: spec for spec in signature.inputs}
+    inputs, at = [], 0
+    for entry in _list(document, "inputs", required=True):
+        tensor, used = _input(specs, entry, rest[at:])
+        inputs.append(tensor)
+        at += used
+    if at != len(rest):
+        raise RequestError(f"{len(rest) - at} bytes of binary data belong to no input")
+    outputs = _outputs(signature, document, parameters.get("binary_data_output", False) is True)
+    return InferRequest(name, tuple(inputs), outputs, keep)
+
+
+def _split(headers: Mapping[str, str], body: bytes) -> tuple[Any, memoryview, bool]:
+    """Return the JSON document, the binary data behind it, and whether there is only binary data."""
+    said = headers.get(HEADER_LENGTH)
+    if said is None:
+        return parse_json(body), memoryview(b""), False
+    if not (said.isascii() and said.isdigit() and int(said[:12]) <= len(body)):
+        raise RequestError(f"Inference-Header-Content-Length {said!r:.40} does not fit a body of {len(body)} bytes")
+    length = int(said)
+    return (parse_json(body[:length]) if length else None), memoryview(body)[length:], length == 0
+
+
+def _raw_request(signature: Signature, data: memoryview) -> InferRequest:
+    """Return a raw binary request: the body is the model's one input, the answer is binary."""
+    if len(signature.inputs) != 1:
+        raise RequestError(f"a raw binary request needs a model with one input, this one has {len(signature.inputs)}")
+    spec = signature.inputs[0]
+    if len(data) != spec.size_bytes:
+        raise RequestError(f"input {spec.name!r:.80} takes {spec.size_bytes} bytes, {len(data)} were sent")
+    tensor = Tensor(spec.name, spec.dtype, spec.shape, bytes(data))
+    return InferRequest(None, (tensor,), tuple((each.name, True) for each in signature.outputs), True)
+
+
+def _input(specs: Mapping[str, TensorSpec], entry: Any, rest: memoryview) -> tuple[Tensor, int]:
+    """Return one input, and how many bytes of the binary data it took."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise RequestError("each input must be an object with a name")
+    spec = specs.get(entry["name"])
+    if spec is None:
+        raise RequestError(f"no input is called {entry['name']!r:.80}", hint=f"inputs: {', '.join(specs)}")
+    shape, dtype = entry.get("shape"), entry.get("datatype")
+    if not isinstance(shape, list) or not isinstance(dtype, str):
+        raise RequestError(f"input {spec.name!r:.80} needs 'shape' and 'datatype'")
+    tensors.check_form(spec, dtype, shape)
+    size = _object(entry, "parameters").get("binary_data_size")
+    if (size is None) == ("data" not in entry):
+        raise RequestError(f"input {spec.name!r:.80} needs either 'data' or the parameter 'binary_data_size'")
+    if size is None:
+        return Tensor(spec.name, spec.dtype, spec.shape, tensors.from_json(spec, entry["data"])), 0
+    if type(size) is not int or size != spec.size_bytes:
+        raise RequestError(
+            f"input {spec.name!r:.80}: binary_data_size is {size!r:.20}, the tensor has {spec.size_bytes}"
+        )
+    if len(rest) < size:
+        raise RequestError(f"input {spec.name!r:.80}: {size} bytes announced, {len(rest)} sent")
+    return Tensor(spec.name, spec.dtype, spec.shape, bytes(rest[:size])), size
+
+
+def _outputs(signature: Signature, document: Mapping[str, Any], binary: bool) -> tuple[tuple[str, bool], ...]:
+    names = [spec.name for spec in signature.outputs]
+    wanted: dict[str, bool] = {}
+    for entry in _list(document, "outputs"):
+        if not isinstance(entry, dict) or entry.get("name") not in names:
+            raise RequestError(f"no such output: {entry!r:.80}", hint=f"outputs: {', '.join(names)}")
+        parameters = _object(entry, "parameters")
+        if "classification" in parameters:
+            raise RequestError("the classification extension is not offered here")
+        wanted[entry["name"]] = parameters.get("binary_data", binary) is True
+    return tuple(wanted.items()) if wanted else tuple((name, binary) for name in names)
+
+
+def write_infer(
+    request: InferRequest, model: str, version: str, outputs: Sequence[Tensor], parameters: Mapping[str, Any]
+) -> tuple[bytes, int | None]:
+    """Return the answer's body, and the length of its JSON part where binary data follows (else None).
+
+    Raises:
+        RequestError: an infinite number is to be written as JSON.
+    """
+    by_name = {tensor.name: tensor for tensor in outputs}
+    entries, chunks = [], []
+    for name, binary in request.outputs:
+        tensor = by_name[name]
+        entry: dict[str, Any] = {"name": name, "datatype": tensor.dtype.value, "shape": list(tensor.shape)}
+        if binary:
+            data = tensor.data or b""
+            entry["parameters"] = {"binary_data_size": len(data)}
+            chunks.append(data)
+        else:
+            entry["data"] = tensors.to_json(tensor)
+        entries.append(entry)
+    document: dict[str, Any] = {"model_name": model, "model_version": version}
+    if request.id is not None:
+        document["id"] = request.id
+    document |= {"parameters": dict(parameters), "outputs": entries}
+    head = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return b"".join((head, *chunks)), len(head) if chunks else None
+
+
+def parse_json(data: bytes) -> Any:
+    """Return a request's JSON. Its size was limited before; depth is limited by the parser.
+
+    Raises:
+        RequestError: not JSON, NaN, too deep, a number beyond all bounds, or a key twice.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+    except RecursionError:
+        raise RequestError("the JSON is nested too deep") from None
+    except ValueError as error:  # also not UTF-8, and integers of more digits than Python converts
+        raise RequestError(f"not JSON: {str(error)[:120]}") from error
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return result
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _object(holder: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = holder.get(key, {})
+    if not isinstance(value, dict):
+        raise RequestError(f"{key!r} must be an object")
+    return value
+
+
+def _list(holder: Mapping[str, Any], key: str, *, required: bool = False) -> list[Any]:
+    value = holder.get(key, None if required else [])
+    if not isinstance(value, list):
+        raise RequestError(f"{key!r} must be a list")
+    return value

@@ -1,0 +1,286 @@
+"""One worker process seen from the supervisor: start it, give it inputs, take its answers, notice that it died or
+hangs.
+
+Everything runs on the event loop in callbacks: an inference costs one send, one wake-up and no task switch. A worker is
+used once: after a crash the slot starts another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from skerry_agent import sandbox, worker_protocol
+from skerry_agent.blobs import open_checked
+from skerry_agent.errors import WorkerError
+from skerry_agent.shm import Region
+from skerry_agent.spawn import Child, import_roots
+from skerry_contracts.bundle import Signature, Variant
+from skerry_contracts.device import Reason
+from skerry_contracts.tensor import TensorSpec
+
+_HANG_UP_S = 1.0
+
+
+class Answer:
+    """What one RUN brought: the outputs' bytes and the worker's own time."""
+
+    __slots__ = ("elapsed_ns", "outputs")
+
+    def __init__(self, outputs: list[bytes], elapsed_ns: int) -> None:
+        self.outputs = outputs
+        self.elapsed_ns = elapsed_ns
+
+
+OnAnswer = Callable[[Answer | WorkerError], None]
+
+
+class WorkerProcess:
+    """A started worker. `on_death(error)` is called once, whatever the cause; a pending answer gets the same error."""
+
+    def __init__(
+        self, region: Region, child: Child, channel: socket.socket, on_death: Callable[[WorkerError], None]
+    ) -> None:
+        self.region = region
+        self.layers = ""
+        self.load_ms = 0.0
+        self.dead: WorkerError | None = None
+        self._child = child
+        self._channel = channel
+        self._on_death = on_death
+        self._loop = asyncio.get_running_loop()
+        self._counter = 0
+        self._pending: OnAnswer | None = None
+        self._overdue: asyncio.TimerHandle | None = None
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._buried: asyncio.Future[None] = self._loop.create_future()
+        self._burial: asyncio.Task[None] | None = None
+        self._loop.add_reader(channel, self._on_readable)
+
+    @classmethod
+    async def start(
+        cls,
+        blob_dir: Path,
+        variant: Variant,
+        signature: Signature,
+        *,
+        threads: int,
+        extra_bytes: int,
+        timeout_s: float,
+        on_death: Callable[[WorkerError], None],
+    ) -> WorkerProcess:
+        """Return a worker that has locked itself down and loaded the variant.
+
+        Raises:
+            WorkerError: a blob is missing or changed, or the worker failed, crashed or took longer than `timeout_s`.
+        """
+        opened: dict[str, int] = {}
+        try:
+            for role, blob in variant.blobs.items():
+                opened[role] = await asyncio.get_running_loop().run_in_executor(None, open_checked, blob_dir, blob)
+            worker = cls._spawn(opened, variant, signature, threads, extra_bytes, on_death)
+        finally:
+            for descriptor in opened.values():
+                os.close(descriptor)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await worker._ready
+        except TimeoutError:
+            error = WorkerError(f"not loaded within {timeout_s:g} s", reason=Reason.LOAD)
+            worker.kill(error)
+            await worker.buried()
+            raise error from None
+        except BaseException:
+            worker.kill(WorkerError("given up while loading", reason=Reason.LOAD))
+            await worker.buried()
+            raise
+        return worker
+
+    @classmethod
+    def _spawn(
+        cls,
+        opened: dict[str, int],
+        variant: Variant,
+        signature: Signature,
+        threads: int,
+        extra_bytes: int,
+        on_death: Callable[[WorkerError], None],
+    ) -> WorkerProcess:
+        try:
+            region = Region.create(
+                [spec.size_bytes for spec in signature.inputs], [spec.size_bytes for spec in signature.outputs]
+            )
+        except OSError as error:
+            raise WorkerError(f"no shared memory: {error.strerror}", reason=Reason.LOAD) from error
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours.setblocking(False)
+            roots = import_roots()
+            plan: worker_protocol.Plain = {
+                "variant": {"engine": variant.engine, "options": dict(variant.options)},
+                "signature": {
+                    side: [_plain(spec) for spec in getattr(signature, side)] for side in ("inputs", "outputs")
+                },
+                "blobs": opened,
+                "region": region.fd,
+                "directories": sandbox.readable_directories(roots),
+                "extra_bytes": extra_bytes + region.size_bytes,
+                "threads": threads,
+            }
+            ours.send(worker_protocol.start(plan))
+            child = Child(roots, theirs.fileno(), [region.fd, *opened.values()])
+        except (OSError, worker_protocol.FrameError) as error:
+            ours.close()
+            region.close()
+            raise WorkerError(f"a worker cannot be started: {error}", reason=Reason.LOAD) from error
+        finally:
+            theirs.close()
+        return cls(region, child, ours, on_death)
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._child.pid
+
+    @property
+    def busy(self) -> bool:
+        """Whether an inference is under way."""
+        return self._pending is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can be given an inference now: alive as far as known, and not at one."""
+        return self._pending is None and self._burial is None
+
+    def rss_bytes(self) -> int:
+        """Return the worker's resident memory, 0 when it is gone."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return 0
+
+    def run(self, inputs: Sequence[bytes], deadline_s: float, on_answer: OnAnswer) -> bool:
+        """Start one inference and return True; `on_answer` is called exactly once, and late workers are killed.
+
+        False, and no call, where the worker turned out to be gone before it saw the request.
+        """
+        if not self.idle:
+            return False
+        for view, data in zip(self.region.inputs, inputs, strict=True):
+            view[:] = data
+        try:
+            self._channel.send(worker_protocol.run(self._counter + 1))
+        except OSError:
+            self._bury(None)
+            return False
+        self._counter += 1
+        self._pending = on_answer
+        self._overdue = self._loop.call_later(deadline_s, self._hung, deadline_s)
+        return True
+
+    def kill(self, error: WorkerError) -> None:
+        """End the worker now; what waits for it gets `error`."""
+        self._bury(error)
+
+    async def buried(self) -> None:
+        """Wait until the process is gone and its resources are given back."""
+        await asyncio.shield(self._buried)
+
+    def _hung(self, deadline_s: float) -> None:
+        self._bury(WorkerError(f"no answer within {deadline_s:g} s: killed", reason=Reason.TIMEOUT))
+
+    def _on_readable(self) -> None:
+        try:
+            frame = self._channel.recv(worker_protocol.MAX_FRAME_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            frame = b""
+        if not frame:
+            self._bury(None)
+            return
+        try:
+            self._take(worker_protocol.read_reply(frame))
+        except worker_protocol.FrameError as error:
+            self._bury(WorkerError(f"the worker broke its protocol ({error}): killed", reason=Reason.CRASHED))
+
+    def _take(self, reply: worker_protocol.Reply) -> None:
+        if not self._ready.done():
+            self._take_while_loading(reply)
+            return
+        if (
+            self._pending is None
+            or reply.counter != self._counter
+            or reply.kind not in (worker_protocol.DONE, worker_protocol.FAILED)
+        ):
+            raise worker_protocol.FrameError("an answer that nobody asked for")
+        if reply.kind == worker_protocol.DONE:
+            # Copied once: what the model writes later cannot change an answer that was given.
+            self._answer(Answer([bytes(view) for view in self.region.outputs], reply.elapsed_ns))
+        else:
+            self._answer(WorkerError(reply.text or "the model failed", reason=Reason.UNHEALTHY))
+
+    def _take_while_loading(self, reply: worker_protocol.Reply) -> None:
+        if reply.kind == worker_protocol.LOCKED:
+            self.layers = reply.text
+        elif reply.kind == worker_protocol.READY:
+            self.load_ms = reply.load_ms
+            self._ready.set_result(None)
+        elif reply.kind == worker_protocol.FAILED:
+            self._bury(WorkerError(reply.text or "the model does not load", reason=Reason.LOAD))
+        else:
+            raise worker_protocol.FrameError("an answer before it was ready")
+
+    def _answer(self, answer: Answer | WorkerError) -> None:
+        pending, self._pending = self._pending, None
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+        if pending is not None:
+            pending(answer)
+
+    def _bury(self, error: WorkerError | None) -> None:
+        if self._burial is not None:
+            return
+        self._loop.remove_reader(self._channel)
+        with contextlib.suppress(ProcessLookupError):
+            if error is not None:
+                self._child.kill()
+        self._burial = self._loop.create_task(self._reap(error))
+
+    async def _reap(self, error: WorkerError | None) -> None:
+        """Collect the process without blocking the loop, say why it died, give back what it held."""
+        waited_s, step_s = 0.0, 0.001
+        while self._child.poll() is None:
+            if waited_s > _HANG_UP_S:  # it hung up but lives on
+                self._child.kill()
+            await asyncio.sleep(step_s)
+            waited_s, step_s = waited_s + step_s, min(0.05, step_s * 2)
+        self.dead = error or WorkerError(
+            self._cause_of_death(), reason=Reason.CRASHED if self._ready.done() else Reason.LOAD
+        )
+        self._child.close()
+        self._channel.close()
+        if not self._ready.done():
+            self._ready.set_exception(self.dead)
+            self._ready.exception()  # seen: a start that was given up has nobody left to tell
+        self._answer(self.dead)
+        self.region.close()
+        self._buried.set_result(None)
+        self._on_death(self.dead)
+
+    def _cause_of_death(self) -> str:
+        status, last = self._child.poll() or 0, self._child.last_words()
+        if status < 0:
+            with contextlib.suppress(ValueError):
+                return f"the worker was ended by {signal.Signals(-status).name}{last}"
+        return f"the worker ended with status {status}{last}"
+
+
+def _plain(spec: TensorSpec) -> dict[str, object]:
+    return {"name": spec.name, "dtype": spec.dtype.value, "shape": spec.shape}

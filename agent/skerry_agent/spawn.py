@@ -1,0 +1,82 @@
+"""Start a worker's process: the interpreter with next to nothing around it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_BOOT = "import sys; sys.path[:0] = {roots!r}; from skerry_agent.worker import main; sys.exit(main({fd}))"
+_WORDS_BYTES = 65536  # what a pipe holds
+
+
+class Child:
+    """A worker's process and the pipe it may complain into.
+
+    The pipe never blocks the worker: what does not fit is lost.
+    """
+
+    def __init__(self, roots: list[str], socket_fd: int, inherited: list[int]) -> None:
+        """Start it: no site, no user environment, an own session (a terminal's Ctrl-C is not for it).
+
+        Raises:
+            OSError: no process or pipe to be had.
+        """
+        self._words, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT.format(roots=roots, fd=socket_fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=theirs,
+                pass_fds=(socket_fd, *inherited),
+                env={"LC_ALL": "C", "MALLOC_ARENA_MAX": "1"},
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(self._words)
+            raise
+        finally:
+            os.close(theirs)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit status (negative: the signal that ended it), None while it lives."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """Send SIGKILL; one that is gone already is no error."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    def last_words(self) -> str:
+        """Return the last line it wrote to standard error, cut to 200 characters and led by ": "; empty where it said
+        nothing.
+        """
+        try:
+            said = os.read(self._words, _WORDS_BYTES).decode("utf-8", "replace")
+        except BlockingIOError:
+            return ""
+        lines = [line.strip() for line in said.split("\n") if line.strip()]
+        return f": {lines[-1][:200]}" if lines else ""
+
+    def close(self) -> None:
+        """Close the pipe; the process must have been collected."""
+        os.close(self._words)
+
+
+def import_roots() -> list[str]:
+    """Return the folders from which a worker imports: our own packages first, then where engine libraries are
+    installed.
+    """
+    specs = [importlib.util.find_spec(name) for name in ("skerry_agent", "skerry_contracts")]
+    roots = [str(Path(spec.origin).parent.parent) for spec in specs if spec is not None and spec.origin]
+    roots += [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    return list(dict.fromkeys(roots))

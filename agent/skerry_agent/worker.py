@@ -1,0 +1,90 @@
+"""One model in one process: lock down, load, then answer RUN frames until the supervisor hangs up.
+
+Started by process.py as `python -I -S -c ...` with nothing but a socket, the shared region and the model's own files
+inherited. Imports stay few: every megabyte here is paid once a model. Exit status 3: the supervisor's plan cannot be
+read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from skerry_agent import sandbox, shm, worker_protocol
+from skerry_agent.engines import catalogue
+from skerry_agent.engines.base import EngineError, Job
+from skerry_agent.floats import NanFinder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from skerry_agent.engines.base import Engine
+
+
+def main(socket_fd: int) -> int:
+    """Serve on the inherited socket until it is closed; return the exit status."""
+    try:
+        plan: Any = worker_protocol.read_start(os.read(socket_fd, worker_protocol.MAX_FRAME_BYTES))
+    except (worker_protocol.FrameError, ValueError, EOFError, TypeError):
+        return 3
+    job = Job.from_plain(
+        plan["variant"],
+        {role: f"/proc/self/fd/{fd}" for role, fd in plan["blobs"].items()},
+        plan["signature"],
+        plan["threads"],
+    )
+    region = shm.Region(
+        plan["region"], [each.size_bytes for each in job.inputs], [each.size_bytes for each in job.outputs]
+    )
+    layers = sandbox.lock(
+        directories=plan["directories"],
+        files=list(plan["blobs"].values()),
+        extra_bytes=plan["extra_bytes"],
+        threads=plan["threads"],
+    )
+    os.write(socket_fd, worker_protocol.locked(layers))
+    begin_ns = time.perf_counter_ns()
+    try:
+        engine = catalogue.start(job)
+        call = engine.bind(region.inputs, region.outputs)
+    except EngineError as error:
+        os.write(socket_fd, worker_protocol.failed(0, worker_protocol.CAUSE_LOAD, _words(error)))
+        return 1
+    os.write(socket_fd, worker_protocol.ready((time.perf_counter_ns() - begin_ns) / 1e6))
+    _serve(socket_fd, engine, call, region)
+    return 0
+
+
+def _serve(socket_fd: int, engine: Engine, call: Any, region: shm.Region) -> None:
+    """Answer RUN frames; an empty read means that the supervisor is gone."""
+    finders = [NanFinder(spec.dtype, spec.size_bytes) for spec in engine.outputs]
+    while frame := os.read(socket_fd, 64):
+        counter = worker_protocol.read_run(frame)
+        begin_ns = time.perf_counter_ns()
+        try:
+            call()
+        except EngineError as error:
+            os.write(socket_fd, worker_protocol.failed(counter, worker_protocol.CAUSE_ENGINE, _words(error)))
+            continue
+        elapsed_ns = time.perf_counter_ns() - begin_ns
+        # The output is small beside the inference, and looking here keeps the supervisor's loop free.
+        bad = [
+            spec.name
+            for spec, finder, view in zip(engine.outputs, finders, region.outputs, strict=True)
+            if finder.nan(view)
+        ]
+        if bad:
+            answer = worker_protocol.failed(counter, worker_protocol.CAUSE_NAN, f"output {bad[0]!r:.80} holds NaN")
+        else:
+            answer = worker_protocol.done(counter, elapsed_ns)
+        os.write(socket_fd, answer)
+
+
+def _words(error: EngineError) -> str:
+    return f"{error} ({error.hint})" if error.hint else str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
