@@ -16,7 +16,7 @@ from pathlib import Path
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.latency import LatencyHistogram
 from skerry_agent.process import Answer, WorkerProcess
-from skerry_agent.serving import Counters, RuntimeConfig, SlotEvent
+from skerry_agent.supervision import Counters, RuntimeConfig, SlotEvent
 from skerry_contracts.bundle import Manifest, Variant
 from skerry_contracts.device import ModelHealth, ModelState, Reason
 

@@ -1,0 +1,49 @@
+"""The words of supervision: how workers are run, what is counted, and what the core hears of."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from skerry_contracts.device import Reason
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """How workers are run.
+
+    `deadline_s` bounds one inference, `wait_s` the time in the queue before it, `load_s` the start of a worker.
+    `headroom_bytes` of address space are given on top of twice what the variant says it needs. `first_delay_s` doubles
+    with each crash up to `last_delay_s`.
+    """
+
+    deadline_s: float = 10.0
+    wait_s: float = 10.0
+    load_s: float = 60.0
+    queue: int = 64
+    threads: int = 1
+    headroom_bytes: int = 256 * 1024 * 1024
+    first_delay_s: float = 0.1
+    last_delay_s: float = 30.0
+    quiet_s: float = 60.0
+
+
+@dataclasses.dataclass(slots=True)
+class Counters:
+    """What happened in a slot since it was started. `errors` counts every inference that was not answered."""
+
+    predictions: int = 0
+    errors: int = 0
+    crashes: int = 0
+    hangs: int = 0
+    unhealthy: int = 0
+    restarts: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlotEvent:
+    """Something the core may want to know at once: a worker died or failed (and why), or serves again (OK)."""
+
+    slot: str
+    bundle: str
+    reason: Reason
+    detail: str
