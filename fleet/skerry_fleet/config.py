@@ -1,0 +1,113 @@
+"""Every setting of the fleet manager, once, with its unit: defaults < `<root>/fleet.toml` < environment < flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from skerry_fleet.errors import InputError
+
+Clock = Callable[[], float]
+"""Seconds since 1970, by the fleet's own clock. Passed in at the top, so that a simulator can be the clock."""
+
+RandomBytes = Callable[[int], bytes]
+"""Unpredictable bytes: ids and secrets. Passed in at the top for the same reason."""
+
+ENVIRONMENT_PREFIX = "SKERRY_FLEET_"
+_NOT_SETTINGS = {"KEY", "URL"}  # the client's own variables share the prefix
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FleetConfig:
+    """Settings of one fleet manager. `root` holds everything it keeps."""
+
+    root: Path
+    host: str = "127.0.0.1"
+    port: int = 8707
+    tenant: str = "default"
+    database_url: str = ""
+    """Empty: SQLite in `<root>/fleet.db`. Any SQLAlchemy address of PostgreSQL works as well."""
+    broker: str = "auto"
+    """`mosquitto`, `embedded`, or `auto` (mosquitto where it is installed)."""
+    broker_host: str = "127.0.0.1"
+    """The address the broker listens on, and the one devices are told."""
+    broker_port: int = 0
+    """0: any free port at the first start; kept from then on, because devices remember it."""
+    max_body_bytes: int = 1 << 20
+    max_bundle_bytes: int = 1 << 31
+    ingest_queue: int = 20_000
+    """Messages waiting to be committed before the link stops reading."""
+    ingest_batch: int = 1000
+    """Messages committed in one transaction at most."""
+    dead_letters: int = 10_000
+    """How many refused messages are kept; older ones make room."""
+    silent_after_s: float = 180.0
+    """A device unheard for so long counts as silent and raises an alert."""
+    tick_s: float = 0.5
+    """Time between two looks at timers (silence, retries, expiries). Progress is handled at once, not at a tick."""
+    assignment_days: float = 30.0
+    """How long a signed assignment is valid; it is signed anew after half of that."""
+    stream_idle_s: float = 15.0
+    """An event stream says something at least this often, so that dead connections are noticed."""
+
+    def __post_init__(self) -> None:
+        if self.broker not in {"auto", "mosquitto", "embedded"}:
+            raise InputError(f"broker {self.broker!r:.40} is none of auto, mosquitto, embedded", hint="set --broker")
+        if not (0 <= self.port < 65536 and 0 <= self.broker_port < 65536):
+            raise InputError("a port is a number from 0 to 65535", hint="0 takes any free port")
+        if min(self.max_body_bytes, self.max_bundle_bytes, self.ingest_queue, self.ingest_batch, self.dead_letters) < 1:
+            raise InputError("sizes and counts must be at least 1")
+        if min(self.silent_after_s, self.tick_s, self.assignment_days, self.stream_idle_s) <= 0:
+            raise InputError("times must be greater than 0")
+
+    @property
+    def url(self) -> str:
+        """The database's address."""
+        return self.database_url or f"sqlite:///{self.root / 'fleet.db'}"
+
+
+def load(root: Path, flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> FleetConfig:
+    """Return the settings for `root`; a flag that is None was not given.
+
+    Raises:
+        InputError: an unknown setting, or a value of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    path = root / "fleet.toml"
+    if path.is_file():
+        try:
+            values.update(tomllib.loads(path.read_text("utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path.name} is not TOML: {error}", hint="mend or remove the file") from error
+    for name, text in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and name.removeprefix(ENVIRONMENT_PREFIX) not in _NOT_SETTINGS:
+            values[name.removeprefix(ENVIRONMENT_PREFIX).lower()] = text
+    values.update({name: value for name, value in flags.items() if value is not None})
+    kinds = typing.get_type_hints(FleetConfig)
+    values.pop("root", None)
+    unknown = sorted(set(values) - set(kinds))
+    if unknown:
+        raise InputError(f"unknown setting {unknown[0]!r:.60}", hint=f"known: {', '.join(sorted(kinds))}")
+    return FleetConfig(root=root, **{name: _as(kinds[name], name, value) for name, value in values.items()})
+
+
+def _as(kind: type | types.GenericAlias, name: str, value: Any) -> Any:
+    """Return a value as the setting's type; text from the environment is read as a number where one is wanted."""
+    try:
+        if kind is int and not isinstance(value, bool):
+            return int(value) if not isinstance(value, float) else _refuse(name, "a whole number")
+        if kind is float and not isinstance(value, bool):
+            return float(value)
+        return value if kind is str and isinstance(value, str) else _refuse(name, "text")
+    except ValueError:
+        return _refuse(name, "a number")
+
+
+def _refuse(name: str, wanted: str) -> Any:
+    raise InputError(f"setting {name} must be {wanted}")

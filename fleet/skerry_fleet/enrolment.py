@@ -1,0 +1,92 @@
+"""Enrolment: a claim and a public key in, a name and a certificate out; everything in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlmodel import Session, select
+
+from skerry_contracts.codec import encode
+from skerry_contracts.enrolment import Enrolment, EnrolmentRequest
+from skerry_fleet import audit, claims, groups
+from skerry_fleet.audit import Actor
+from skerry_fleet.config import RandomBytes
+from skerry_fleet.database import announce
+from skerry_fleet.errors import AuthError, ConflictError, InputError
+from skerry_fleet.tables import Device, DeviceState, DeviceStatus
+from skerry_fleet.trust import authority
+from skerry_fleet.trust.authority import Authority
+from skerry_fleet.trust.errors import TrustError
+
+
+def enrol(
+    session: Session,
+    office: Authority,
+    tenant: str,
+    request: EnrolmentRequest,
+    broker: tuple[str, int],
+    now: float,
+    random: RandomBytes,
+) -> Enrolment:
+    """Give a device its identity. The same device with the same key may ask again where the answer was lost.
+
+    Raises:
+        AuthError, ConflictError: the claim is unknown or spent, or the name is taken.
+        InputError: the certificate request is refused.
+    """
+    claim = claims.find(session, tenant, request.claim, request.secret)
+    try:
+        key = authority.request_key(request.csr_pem)
+    except TrustError as error:
+        raise InputError(str(error), hint=error.hint) from error
+    key_sha256 = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    name = request.device or f"device-{random(4).hex()}"
+    device = session.get(Device, (tenant, name))
+    repeated = device is not None and (device.claim, device.public_key_sha256) == (claim.id, key_sha256)
+    if device is not None and device.status == DeviceStatus.ACTIVE and not repeated:
+        raise ConflictError(
+            f"there is a device {name} already", hint="choose another --device name, or decommission the old one first"
+        )
+    if not repeated or device is None or device.status != DeviceStatus.ACTIVE:
+        claims.redeem(session, claim, now)
+    try:
+        certificate_pem = office.issue_device(request.csr_pem, tenant, name, now)
+    except TrustError as error:
+        raise InputError(str(error), hint=error.hint) from error
+    token = f"sd1_{random(32).hex()}"
+    if device is None:
+        device = Device(tenant=tenant, name=name, created_ms=int(now * 1000))
+    device.status = DeviceStatus.ACTIVE.value
+    device.claim, device.public_key_sha256 = claim.id, key_sha256
+    device.certificate_pem, device.download_token_sha256 = certificate_pem, _hash(token)
+    device.hardware = encode(request.hardware).decode()
+    session.add(device)
+    if session.get(DeviceState, (tenant, name)) is None:
+        session.add(DeviceState(tenant=tenant, name=name))
+    actor = Actor(tenant, f"claim:{claim.id}")
+    after = {"certificate": f"{authority.serial_of(certificate_pem):x}", "profile": request.hardware.profile}
+    audit.write(session, actor, now, "device.enrol", f"device/{name}", None, after)
+    session.flush()
+    if claim.group:
+        groups.add(session, actor, now, claim.group, [name])
+    announce(session, tenant, "device", device=name, change="enrolled")
+    return Enrolment(tenant, name, certificate_pem, broker[0], broker[1], token)
+
+
+def device_of_token(session: Session, text: str) -> Device:
+    """Return the device that holds this download token.
+
+    Raises:
+        AuthError: nobody does, or it was decommissioned.
+    """
+    digest = _hash(text)
+    row = session.exec(select(Device).where(Device.download_token_sha256 == digest)).first()
+    if row is None or row.status != DeviceStatus.ACTIVE or not hmac.compare_digest(row.download_token_sha256, digest):
+        raise AuthError("this download token is unknown", hint="enrol the device again")
+    return row
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
