@@ -1,13 +1,13 @@
 """What can go wrong on a device.
 
-    AgentError
-     ├── ConfigError        a setting is missing or out of its range
-     ├── StorageError       the disk or the ledger: full, read-only, damaged; `reason` says which
-     ├── TrustError         a signature, expiry, floor, digest or predicate says no; `reason` says which
-     ├── NetworkError       the fleet cannot be reached or answers nonsense: worth another try
-     ├── EngineError        an engine cannot load or run a variant
-     ├── WorkerError        a worker process crashed, hung or broke its protocol
-     └── RequestError       a local program asked for something that cannot be done; `status` is the HTTP status
+AgentError
+ ├── ConfigError        a setting is missing or out of its range
+ ├── StorageError       the disk or the ledger: full, read-only, damaged; `reason` says which
+ ├── TrustError         a signature, expiry, floor, digest or predicate says no; `reason` says which
+ ├── NetworkError       the fleet cannot be reached or answers nonsense: worth another try
+ ├── EngineError        an engine cannot load or run a variant
+ ├── WorkerError        a worker process crashed, hung or broke its protocol
+ └── RequestError       a local program asked for something that cannot be done; `status` is the HTTP status
 """
 
 from __future__ import annotations
@@ -52,7 +52,11 @@ class EngineError(AgentError):
 
 
 class WorkerError(AgentError):
-    """A worker process crashed, hung or broke its protocol."""
+    """A worker process did not serve. `reason`: CRASHED, TIMEOUT (hung), UNHEALTHY (NaN or failed), LOAD, CORRUPT."""
+
+    def __init__(self, message: str, *, reason: Reason = Reason.CRASHED, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class RequestError(AgentError):

@@ -1,7 +1,7 @@
 """What the local API and the workers tell the core: the seam between serving (api, runtime) and deciding (core).
 
-The API asks for an id before an inference and hands over what happened after it; everything that follows (sampling, sketching,
-observation of a fresh model) is the core's business and never delays the answer.
+The API asks for an id before an inference and hands over what happened after it; everything that follows (sampling,
+sketching, observation of a fresh model) is the core's business and never delays the answer.
 """
 
 from __future__ import annotations

@@ -1,0 +1,107 @@
+"""The agent's settings: one frozen record, defaults < `<root>/config.toml` < environment (SKERRY_AGENT_NAME) < flags.
+
+Passed in at the top (daemon.py) and never global. Reading the file is the caller's business: `load` takes its text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from skerry_agent.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "SKERRY_AGENT_"
+DEFAULT_ROOT = Path("/var/lib/skerry")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """Every setting with its default; the unit is in the name.
+
+    `api_port` None: only the Unix socket; 0: any free loopback port. Deadlines bound every stage of an update, so
+    that none stays in progress for ever; `retry_*` shape the backoff of downloads and links (doubling, full jitter).
+    """
+
+    root: Path = DEFAULT_ROOT
+    api_port: int | None = None
+    heartbeat_s: float = 30.0
+    keepalive_s: int = 30
+    download_deadline_s: float = 6 * 3600.0
+    window_deadline_s: float = 7 * 86400.0
+    trial_deadline_s: float = 120.0
+    observe_s: float = 10.0
+    observe_predictions: int = 20
+    retry_first_s: float = 2.0
+    retry_max_s: float = 300.0
+    retry_failed_s: float = 3600.0
+    link_retry_max_s: float = 60.0
+    spool_quota_bytes: int = 64 * 1024 * 1024
+    spool_in_flight: int = 64
+    redeliver_s: float = 30.0
+    flush_s: float = 0.5
+    flush_rows: int = 64
+    reserve_free_bytes: int = 16 * 1024 * 1024
+    trust_idle_s: float = 10.0
+    clock_floor_s: int = 1_763_800_000  # this version was made in November 2025: no true clock shows less
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        positive = [
+            field.name
+            for field in dataclasses.fields(self)
+            if field.name not in ("root", "api_port", "reserve_free_bytes") and getattr(self, field.name) <= 0
+        ]
+        if positive:
+            raise ConfigError(
+                f"{positive[0]} must be greater than 0", hint="see docs/agent.md for its unit and default"
+            )
+        if self.reserve_free_bytes < 0:
+            raise ConfigError("reserve_free_bytes must not be negative", hint="0 lets an update fill the disk")
+        if self.api_port is not None and not 0 <= self.api_port <= 65535:
+            raise ConfigError(f"api_port {self.api_port} is no port", hint="give a number from 0 to 65535")
+
+
+def load(text: str, environment: Mapping[str, str], flags: Mapping[str, Any]) -> AgentConfig:
+    """Return the settings from a TOML text (may be empty), an environment, and flags (None: not given).
+
+    Raises:
+        ConfigError: not TOML, an unknown setting, or a value of the wrong type or range.
+    """
+    try:
+        values: dict[str, Any] = dict(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"config.toml: {error}", hint="correct the line, or remove the file to use the defaults"
+        ) from error
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(AgentConfig)}
+    unknown = sorted(set(values) - set(kinds))
+    if unknown:
+        raise ConfigError(
+            f"config.toml: no setting is called {unknown[0]!r:.60}", hint=f"one of {', '.join(sorted(kinds))}"
+        )
+    for name in kinds:
+        if (said := environment.get(ENVIRONMENT_PREFIX + name.upper())) is not None:
+            values[name] = said
+    values.update({name: value for name, value in flags.items() if value is not None})
+    return AgentConfig(**{name: _read(name, kinds[name], value) for name, value in values.items()})
+
+
+def _read(name: str, kind: str, value: Any) -> Any:
+    """Return a value as the type its field asks for; text (from the environment) is parsed."""
+    try:
+        if kind == "Path" and isinstance(value, (str, Path)):
+            return Path(value)
+        if isinstance(value, bool):
+            raise ValueError
+        if kind.startswith("int") and (isinstance(value, str) or value == int(value)):
+            return int(value)
+        if kind == "float":
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(
+        f"{name}: {value!r:.60} is not a {kind.split()[0].lower()}", hint="see docs/agent.md for its unit and default"
+    )

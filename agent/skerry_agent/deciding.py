@@ -1,0 +1,200 @@
+"""How a decision becomes durable, and how the machine's wishes become effects: the lower half of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from skerry_agent import acceptance, effects, records
+from skerry_agent.clock import Clock, Rng
+from skerry_agent.config import AgentConfig
+from skerry_agent.effects import Effect, Publish
+from skerry_agent.errors import StorageError
+from skerry_agent.ledger import Ledger, Row
+from skerry_agent.memory import Memory, Work
+from skerry_agent.outbox import Outbox
+from skerry_agent.records import Installed, Report
+from skerry_agent.serving import Serving, fitting_ids
+from skerry_agent.spool import Spool
+from skerry_agent.store import Store
+from skerry_contracts import codec, names
+from skerry_contracts.assignment import Receipt
+from skerry_contracts.device import Hardware, Reason
+
+STALLED_RETRY_S = 5.0
+MAX_STALLED = 64
+
+Again = Callable[[], list[Effect]]
+
+
+class Decider:
+    """The state of the core, and one way to change it: gather a Work, then `_finish` it."""
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        device: str,
+        config: AgentConfig,
+        ledger: Ledger,
+        store: Store,
+        clock: Clock,
+        rng: Rng,
+        hardware: Hardware,
+    ) -> None:
+        self.tenant, self.device = tenant, device
+        self.config, self.hardware = config, hardware
+        self.store, self.clock, self.rng = store, clock, rng
+        self.spool = Spool(
+            ledger,
+            quota_bytes=config.spool_quota_bytes,
+            in_flight=config.spool_in_flight,
+            redeliver_s=config.redeliver_s,
+        )
+        self.memory = Memory(ledger, self.spool, config)
+        self.outbox = Outbox(names.new_boot_id(0, bytes(4)))
+        self.serving = Serving(store, rng, clock)
+        self.online = False
+        self.degraded: dict[str, str] = {}  # what is wrong: key -> words
+        self._clock_watch = acceptance.ClockWatch()
+        self._stalled: list[Again] = []
+        self._hold_s = 0.0  # no tick before this, after the ledger failed
+
+    def _event(self, model: str, event: records.Event) -> list[Effect]:
+        """Let one model's machine see an event, durably."""
+        if model not in self.memory.records:
+            return []
+        work = Work()
+        self._advance(work, model, event)
+        return self._finish(work, again=lambda: self._event(model, event))
+
+    def _advance(self, work: Work, model: str, event: records.Event) -> None:
+        for wish in self.memory.advance(work, model, event, self.clock.monotonic_s()):
+            self._translate(work, model, wish)
+
+    def _tick_model(self, work: Work, model: str) -> None:
+        record = self.memory.record(work, model)
+        wall_s = self.clock.wall_s()
+        steady = self._clock_watch.steady(wall_s, self.clock.monotonic_s(), self.memory.clock_floor_s)
+        window = record.order.assigned.window if record.order is not None else None
+        open_ = steady and acceptance.in_window(window, self.clock.local_minute())
+        self._advance(work, model, records.Tick(self.memory.trusted_s(wall_s), open_))
+
+    def _finish(self, work: Work, *, again: Again | None = None, serve_anyway: bool = False) -> list[Effect]:
+        """Make a decision durable and return its effects; on failure keep `again` for later and return nothing.
+
+        `serve_anyway`: a disk that cannot be written must not keep a device from serving after a boot.
+        """
+        told: list[Effect] = work.effects
+        for watch in self.serving.leaving(work.records):
+            self._sketch(work, watch.manifest.model)
+        try:
+            self.memory.commit(work)
+            self.degraded.pop("storage", None)
+        except StorageError as error:
+            self.degraded["storage"] = str(error)
+            self._hold_s = self.clock.monotonic_s() + STALLED_RETRY_S
+            if not serve_anyway:
+                self._stalled = [*self._stalled, *([again] if again else [])][-MAX_STALLED:]
+                return []
+            self.memory.take(work)
+            told = [effect for effect in told if isinstance(effect, effects.Serve)]
+        if work.records or work.assignment is not None:
+            self.serving.refresh(work.records, self.memory.records)
+            self.serving.adopt({model: self.memory.policy(model) for model in self.serving.watches})
+        if work.collect:
+            self._collect()
+        if self.online:
+            told = [*told, *(Publish(row.channel, row.payload, row.key) for row in self._due())]
+        return told
+
+    def _due(self) -> list[Row]:
+        try:
+            return self.spool.due(self.clock.monotonic_s())
+        except StorageError as error:
+            self.degraded["storage"] = str(error)
+            self._hold_s = self.clock.monotonic_s() + STALLED_RETRY_S
+            return []
+
+    def _collect(self) -> None:
+        """Remove what no record speaks of; not while something is fetched, whose blobs no manifest names yet."""
+        if any(record.fetching for record in self.memory.records.values()):
+            return  # what is fetched ends, and its end collects
+        try:
+            self.store.collect(self.memory.bundles())
+        except StorageError as error:
+            self.degraded["storage"] = str(error)
+
+    def _sketch(self, work: Work, model: str) -> None:
+        """Close a model's sketch and spool it, unless it saw nothing."""
+        watch = self.serving.watches[model]
+        seen = watch.sketcher.predictions
+        seq = self.outbox.next_seq() if seen else 0
+        sketch = watch.take_sketch(
+            boot_id=self.outbox.boot_id, seq=seq, wall_s=self.clock.wall_s(), now_s=self.clock.monotonic_s()
+        )
+        if seen:
+            work.keep(self.outbox.sketch(sketch))
+
+    def _translate(self, work: Work, model: str, wish: records.Effect) -> None:
+        """Add what the machine wishes to a decision."""
+        record = self.memory.record(work, model)
+        order = record.order
+        match wish:
+            case Report(order=said, phase=phase, reason=reason, detail=detail):
+                total = sum(blob.size_bytes for blob in work.fetching[model][1]) if model in work.fetching else 0
+                time_s = self.clock.wall_s()
+                work.rows.append(self.outbox.progress(time_s, said, phase, reason, detail, total_bytes=total))
+            case records.StartFetch() if order is not None:
+                work.effects.append(self._fetch_manifest(model, record.ticket, order))
+            case records.StartBlobs():
+                manifest, blobs = work.fetching[model]
+                work.effects.append(effects.FetchBlobs(model, record.ticket, manifest, blobs))
+            case records.StopFetch():
+                work.effects.append(effects.CancelFetch(model))
+            case records.StartTrial() if order is not None:
+                self._start_trial(work, model, record.ticket, order)
+            case records.StopTrial():
+                work.effects.append(effects.CancelTrial(model))
+            case records.Swap() if record.active is not None:
+                work.effects.append(effects.Swap(model, record.active.bundle, record.active.measured.variant))
+            case records.Serve(installed=installed):
+                work.effects.append(effects.Serve(model, installed.bundle, installed.measured.variant))
+            case records.Stop():
+                work.effects.append(effects.Stop(model))
+            case records.SignReceipt(installed=installed):
+                self._owe_receipt(work, model, installed)
+            case records.Collect():
+                work.collect = True
+
+    def _fetch_manifest(self, model: str, ticket: int, order: records.Order) -> Effect:
+        assigned = order.assigned
+        floors, clock_floor_s = dict(self.memory.floors), self.memory.clock_floor_s
+        return effects.FetchManifest(
+            model, ticket, assigned.bundle, assigned.target_path, assigned.size_bytes, floors, clock_floor_s
+        )
+
+    def _start_trial(self, work: Work, model: str, ticket: int, order: records.Order) -> None:
+        manifest = self.store.manifest(order.bundle)
+        if manifest is None:
+            self._advance(work, model, records.TrialFailed(ticket, Reason.STORAGE, "the bundle's files are gone"))
+        else:
+            work.effects.append(effects.Trial(model, ticket, order.bundle, fitting_ids(manifest, self.hardware)))
+
+    def _owe_receipt(self, work: Work, model: str, installed: Installed) -> None:
+        measured = installed.measured
+        receipt = Receipt(
+            self.tenant,
+            self.device,
+            installed.sequence,
+            model,
+            installed.bundle,
+            measured.variant,
+            int(self.clock.wall_s()),
+            measured.golden_passed,
+            measured.latency_p50_ms,
+            measured.latency_p95_ms,
+            measured.rss_bytes,
+        )
+        work.receipts[model] = receipt
+        work.puts[f"receipt:{model}"] = codec.encode(receipt)
+        work.effects.append(effects.Sign(receipt))

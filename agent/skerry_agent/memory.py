@@ -1,0 +1,190 @@
+"""What the core remembers, and how one decision is gathered before it becomes durable in one transaction."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+
+from skerry_agent import machine
+from skerry_agent.config import AgentConfig
+from skerry_agent.effects import Effect
+from skerry_agent.ledger import Key, Ledger, Row
+from skerry_agent.records import Effect as Wish
+from skerry_agent.records import Event, Installed, Limits, Record, Stage
+from skerry_agent.spool import TOTALS, Spool
+from skerry_contracts import codec
+from skerry_contracts.assignment import Assignment, Receipt, SamplingPolicy
+from skerry_contracts.bundle import Blob
+from skerry_contracts.errors import ContractError
+
+
+@dataclasses.dataclass(slots=True)
+class Work:
+    """One decision under way: what it writes, tells and asks to be done. Nothing of it counts before `commit`."""
+
+    puts: dict[str, bytes | None] = dataclasses.field(default_factory=dict)
+    records: dict[str, Record] = dataclasses.field(default_factory=dict)
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    acked: list[Key] = dataclasses.field(default_factory=list)
+    dropped: list[Key] = dataclasses.field(default_factory=list)
+    lost: int = 0
+    effects: list[Effect] = dataclasses.field(default_factory=list)
+    fetching: dict[str, tuple[bytes, tuple[Blob, ...]]] = dataclasses.field(default_factory=dict)
+    receipts: dict[str, Receipt | None] = dataclasses.field(default_factory=dict)
+    assignment: Assignment | None = None
+    floors: dict[str, int] | None = None
+    clock_floor_s: float | None = None
+    collect: bool = False
+
+    def keep(self, row: Row | None) -> None:
+        """Spool a message; None (too large for any broker) is counted as lost."""
+        if row is None:
+            self.lost += 1
+        else:
+            self.rows.append(row)
+
+
+class Memory:
+    """The durable state as the core sees it; changed only by `commit`."""
+
+    def __init__(self, ledger: Ledger, spool: Spool, config: AgentConfig) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._limits = Limits(
+            config.download_deadline_s,
+            config.window_deadline_s,
+            config.trial_deadline_s,
+            config.observe_s,
+            config.observe_predictions,
+            config.retry_first_s,
+            config.retry_max_s,
+            config.retry_failed_s,
+        )
+        self.records: dict[str, Record] = {}
+        self.receipts: dict[str, Receipt] = {}
+        self.assignment: Assignment | None = None
+        self.floors: dict[str, int] = {}
+        self.clock_floor_s = float(config.clock_floor_s)
+        self.boots = 0
+        self.buffered: list[Row] = []  # samples that wait to be written together
+        self.buffered_since_s: float | None = None
+        self._lost = 0
+
+    @property
+    def sequence(self) -> int:
+        """The adopted assignment's sequence; 0 before the first."""
+        return self.assignment.sequence if self.assignment is not None else 0
+
+    def policy(self, model: str) -> SamplingPolicy:
+        """Return how a model is to be sampled."""
+        models = self.assignment.models if self.assignment is not None else ()
+        return next((each.sampling for each in models if each.model == model), SamplingPolicy())
+
+    def trusted_s(self, wall_s: float) -> float:
+        """Return the wall time that expiry is judged by: never before what was once known to be past."""
+        return max(wall_s, self.clock_floor_s)
+
+    def load(self) -> None:
+        """Take up what the ledger holds; an unreadable entry is left out (a newer version may have written it)."""
+        stored = self._ledger.load()
+        self._spool.load(stored.get(TOTALS))
+        for key, value in stored.items():
+            kind, _, model = key.partition(":")
+            try:
+                if kind == "model":
+                    self.records[model] = codec.decode(Record, value)
+                elif kind == "receipt":
+                    self.receipts[model] = codec.decode(Receipt, value)
+                elif kind == "assignment":
+                    self.assignment = codec.decode(Assignment, value)
+                elif kind == "floors":
+                    self.floors = {str(role): int(version) for role, version in json.loads(value).items()}
+                elif kind == "clock":
+                    self.clock_floor_s = max(self.clock_floor_s, float(value))
+                elif kind == "boots":
+                    self.boots = int(value)
+            except (ContractError, ValueError, AttributeError):
+                continue
+
+    def rebuild(self, found: Mapping[str, Installed]) -> None:
+        """Take bundles found in the store for what serves: the ledger is new or was lost without a mirror."""
+        for model, installed in found.items():
+            self.records[model] = Record(model, active=installed, floor=installed.release)
+
+    def advance(self, work: Work, model: str, event: Event, now_s: float) -> list[Wish]:
+        """Let the update machine see an event; returns what it wishes to be done."""
+        before = work.records.get(model) or self.records.get(model) or Record(model)
+        after, wishes = machine.advance(before, event, now_s, self._limits)
+        if after is not before:
+            work.records[model] = after
+        return wishes
+
+    def record(self, work: Work, model: str) -> Record:
+        """Return a model's record as it will be."""
+        return work.records.get(model) or self.records[model]
+
+    def raise_floors(self, work: Work, versions: Mapping[str, int]) -> None:
+        """Remember the highest versions of the update repository's roles."""
+        raised = {role: max(version, self.floors.get(role, 0)) for role, version in {**self.floors, **versions}.items()}
+        if raised != self.floors:
+            work.floors = raised
+            work.puts["floors"] = codec.canonical_json(raised)
+
+    def raise_clock_floor(self, work: Work, wall_s: float) -> None:
+        """Remember that this time is past."""
+        if wall_s > self.clock_floor_s:
+            work.clock_floor_s = wall_s
+            work.puts["clock"] = repr(float(wall_s)).encode()
+
+    def buffer(self, row: Row | None, now_s: float) -> None:
+        """Hold a sample back for a moment, to be written with others."""
+        if row is None:
+            self._lost += 1
+        else:
+            self.buffered.append(row)
+        self.buffered_since_s = now_s if self.buffered_since_s is None else self.buffered_since_s
+
+    def commit(self, work: Work) -> None:
+        """Make a decision durable, then take it up.
+
+        Raises:
+            StorageError: nothing has changed.
+        """
+        rows, lost = [*work.rows, *self.buffered], work.lost + self._lost
+        plan = self._spool.plan(rows, acked=work.acked, dropped=work.dropped, lost=lost)
+        puts = dict(work.puts)
+        puts.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})
+        change = plan.change(puts)
+        if change.puts or change.add or change.remove:
+            self._ledger.commit(change)
+        self._spool.settle(plan)
+        self.buffered, self.buffered_since_s, self._lost = [], None, 0
+        self.take(work)
+
+    def take(self, work: Work) -> None:
+        """Take up a decision in memory: after `commit`, or where a failing disk must not stop the serving."""
+        self.records.update(work.records)
+        for model, receipt in work.receipts.items():
+            if receipt is None:
+                self.receipts.pop(model, None)
+            else:
+                self.receipts[model] = receipt
+        self.assignment = work.assignment or self.assignment
+        self.floors = work.floors if work.floors is not None else self.floors
+        self.clock_floor_s = work.clock_floor_s if work.clock_floor_s is not None else self.clock_floor_s
+
+    def bundles(self) -> set[str]:
+        """Return every bundle that some record still speaks of: none of them is garbage."""
+        found: set[str] = set()
+        for record in self.records.values():
+            found |= {each.bundle for each in (record.active, record.previous, record.factory) if each is not None}
+            if record.order is not None and record.stage != Stage.IDLE:
+                found.add(record.order.bundle)
+        return found
+
+    def wakes_s(self, ticked_s: float, window_check_s: float) -> Iterable[float]:
+        """Return when records want a tick."""
+        for record in self.records.values():
+            if (wake := machine.wake_s(record)) is not None:
+                yield min(wake, ticked_s + window_check_s) if record.stage == Stage.VERIFIED else wake

@@ -1,0 +1,175 @@
+"""The content-addressed store: blobs by their SHA-256, and a bundle's manifest that appears only after all its blobs.
+
+    store/blobs/<sha256>                  never changed once it has this name
+    store/bundles/<bundle>/manifest.json  there is one: the bundle was whole when it was written
+    store/partial/<sha256>                a download under way; its length is what was received
+    store/factory/<model>                 the bundle that is never removed
+
+Written by the download (a child process) and read by the core; the simulator puts its own disk beneath the same code.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+from skerry_agent.disk import Disk, replace_file
+from skerry_agent.errors import StorageError
+from skerry_contracts import codec, names
+from skerry_contracts.bundle import Blob, Manifest, Variant
+from skerry_contracts.device import Reason
+from skerry_contracts.errors import ContractError
+
+BLOBS = "store/blobs"
+BUNDLES = "store/bundles"
+PARTIAL = "store/partial"
+FACTORY = "store/factory"
+
+
+@functools.lru_cache(maxsize=32)
+def parse_manifest(data: bytes) -> Manifest:
+    """Return the manifest that bytes hold; the same bytes are read once.
+
+    Raises:
+        ContractError: not a manifest.
+    """
+    return codec.decode(Manifest, data)
+
+
+class Store:
+    """Blobs and bundles on a disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+
+    def prepare(self) -> None:
+        """Create the folders."""
+        for folder in (BLOBS, BUNDLES, PARTIAL, FACTORY):
+            self.disk.mkdir(folder)
+
+    def manifest(self, bundle: str) -> Manifest | None:
+        """Return an installed bundle's manifest; None where it is not there, or not what its name says."""
+        data = self.disk.read(f"{BUNDLES}/{bundle}/manifest.json")
+        if data is None or codec.digest(data) != bundle:
+            return None
+        try:
+            return parse_manifest(data)
+        except ContractError:
+            return None
+
+    def bundles(self) -> list[str]:
+        """Return the ids of the bundles that have a manifest."""
+        return [
+            name for name in self.disk.names(BUNDLES) if self.disk.size(f"{BUNDLES}/{name}/manifest.json") is not None
+        ]
+
+    def missing(self, blobs: Iterable[Blob]) -> list[Blob]:
+        """Return the blobs that are still to be fetched."""
+        return [blob for blob in blobs if self.disk.size(f"{BLOBS}/{blob.sha256}") != blob.size_bytes]
+
+    def check(self, manifest: Manifest, variant: Variant) -> None:
+        """Check by digest that everything one variant and the golden vectors need is here, as it was written.
+
+        Raises:
+            StorageError: a blob is missing (STORAGE) or changed (CORRUPT); a changed one is removed, to be fetched
+            again.
+        """
+        for blob in needed(manifest, [variant]):
+            path = f"{BLOBS}/{blob.sha256}"
+            found = self.disk.digest(path)
+            if found == blob.sha256:
+                continue
+            if found is not None:
+                self.disk.unlink(path)
+            reason = Reason.STORAGE if found is None else Reason.CORRUPT
+            raise StorageError(f"blob {blob.sha256[:12]} is {'missing' if found is None else 'damaged'}", reason=reason)
+
+    def partial_bytes(self, blob: Blob) -> int:
+        """Return how much of a download is here; too much counts as nothing."""
+        size = self.disk.size(f"{PARTIAL}/{blob.sha256}") or 0
+        return size if size <= blob.size_bytes else 0
+
+    def reserve(self, blob: Blob) -> None:
+        """Reserve the space of a download before its first byte."""
+        self.disk.reserve(f"{PARTIAL}/{blob.sha256}", blob.size_bytes)
+
+    def append(self, blob: Blob, offset: int, data: bytes) -> None:
+        """Write a piece of a download."""
+        self.disk.write(f"{PARTIAL}/{blob.sha256}", data, offset)
+
+    def discard(self, blob: Blob) -> None:
+        """Forget a download."""
+        self.disk.unlink(f"{PARTIAL}/{blob.sha256}")
+
+    def finish(self, blob: Blob) -> None:
+        """Turn a complete download into a blob: fsync, rename, fsync of the folder; then it is there for good.
+
+        Raises:
+            StorageError: its digest is not its name (CORRUPT); the download is forgotten.
+        """
+        partial = f"{PARTIAL}/{blob.sha256}"
+        if blob.size_bytes == 0 and self.disk.size(partial) is None:
+            self.disk.write(partial, b"")
+        self.disk.fsync(partial)
+        if self.disk.digest(partial) != blob.sha256:
+            self.disk.unlink(partial)
+            raise StorageError(f"blob {blob.sha256[:12]} has another digest", reason=Reason.CORRUPT)
+        self.disk.rename(partial, f"{BLOBS}/{blob.sha256}")
+        self.disk.fsync_dir(BLOBS)
+
+    def put_blob(self, data: bytes) -> Blob:
+        """Write a blob whose bytes are at hand."""
+        blob = Blob(codec.digest(data), len(data))
+        if self.missing([blob]):
+            self.append(blob, 0, data)
+            self.finish(blob)
+        return blob
+
+    def put_manifest(self, data: bytes) -> str:
+        """Write a manifest, after all its blobs; returns the bundle's id."""
+        bundle = codec.digest(data)
+        self.disk.mkdir(f"{BUNDLES}/{bundle}")
+        replace_file(self.disk, f"{BUNDLES}/{bundle}/manifest.json", data)
+        return bundle
+
+    def mark_factory(self, model: str, bundle: str) -> None:
+        """Make an installed bundle the one that is never removed."""
+        replace_file(self.disk, f"{FACTORY}/{names.name(model, 'model')}", bundle.encode())
+
+    def factory(self) -> dict[str, str]:
+        """Return the factory bundle of each model that has one."""
+        found = {}
+        for model in self.disk.names(FACTORY):
+            bundle = (self.disk.read(f"{FACTORY}/{model}") or b"").decode("ascii", "replace")
+            if self.manifest(bundle) is not None:
+                found[model] = bundle
+        return found
+
+    def collect(self, keep: set[str]) -> list[str]:
+        """Remove bundles not in `keep`, blobs that none of the kept needs, and all downloads: call it while none runs.
+
+        The manifest goes first: a bundle without one is not there, whatever its blobs. Returns the ids of removed
+        bundles.
+        """
+        keep = keep | set(self.factory().values())
+        gone = [bundle for bundle in self.disk.names(BUNDLES) if bundle not in keep]
+        for bundle in gone:
+            folder = f"{BUNDLES}/{bundle}"
+            for name in self.disk.names(folder):
+                self.disk.unlink(f"{folder}/{name}")
+            self.disk.rmdir(folder)
+        manifests = [manifest for bundle in keep if (manifest := self.manifest(bundle)) is not None]
+        used = {digest for manifest in manifests for digest in manifest.blobs()}
+        for name in self.disk.names(BLOBS):
+            if name not in used:
+                self.disk.unlink(f"{BLOBS}/{name}")
+        for name in self.disk.names(PARTIAL):
+            self.disk.unlink(f"{PARTIAL}/{name}")
+        return gone
+
+
+def needed(manifest: Manifest, variants: Iterable[Variant]) -> list[Blob]:
+    """Return the blobs that some variants and the golden vectors need, each once."""
+    found = [manifest.golden.inputs, manifest.golden.outputs]
+    found += [blob for variant in variants for blob in variant.blobs.values()]
+    return list({blob.sha256: blob for blob in found}.values())

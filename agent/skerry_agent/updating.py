@@ -1,0 +1,93 @@
+"""The core's part in an update: what fetching, trying and serving a bundle came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from skerry_agent import acceptance, records
+from skerry_agent.deciding import Decider
+from skerry_agent.effects import Effect
+from skerry_agent.errors import StorageError, TrustError
+from skerry_agent.memory import Work
+from skerry_agent.records import Measured
+from skerry_agent.store import needed
+from skerry_contracts.assignment import Envelope
+from skerry_contracts.device import Phase, Reason
+
+_LATER = {Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED}  # fetching may succeed by itself later
+
+
+class Updater(Decider):
+    """Takes the answers to the effects of an update."""
+
+    # Fetching.
+
+    def manifest(self, model: str, ticket: int, data: bytes, floors: Mapping[str, int]) -> list[Effect]:
+        """The update repository lists this manifest; `floors`: its roles' versions, from now on the least believed."""
+        record = self.memory.records.get(model)
+        work = Work()
+        self.memory.raise_floors(work, floors)
+        if record is None or record.order is None or record.ticket != ticket:
+            return self._finish(work)
+        try:
+            found, variants = acceptance.check_manifest(data, record.order, self.hardware)
+            missing = self.store.missing(needed(found, variants))
+            total = sum(blob.size_bytes for blob in missing)
+            free = self.store.disk.free_bytes() - self.config.reserve_free_bytes
+            if total + len(data) > free:
+                raise StorageError(f"{total} bytes needed, {max(free, 0)} free", reason=Reason.NO_SPACE)
+        except (TrustError, StorageError) as error:
+            self._advance(work, model, records.Refused(ticket, error.reason, str(error)))
+            return self._finish(work)
+        work.fetching[model] = (data, tuple(missing))
+        self._advance(work, model, records.Listed(ticket))
+        return self._finish(work, again=lambda: self.manifest(model, ticket, data, floors))
+
+    def received(self, model: str, ticket: int, received_bytes: int, total_bytes: int) -> list[Effect]:
+        """A download came this far: worth a word to the fleet."""
+        record = self.memory.records.get(model)
+        if record is None or record.order is None or record.ticket != ticket:
+            return []
+        row = self.outbox.progress(
+            self.clock.wall_s(),
+            record.order,
+            Phase.DOWNLOADING,
+            received_bytes=received_bytes,
+            total_bytes=total_bytes,
+        )
+        return self._finish(Work(rows=[row]))
+
+    def fetched(self, model: str, ticket: int) -> list[Effect]:
+        """Everything the manifest names is in the store, durably."""
+        return self._event(model, records.Fetched(ticket))
+
+    def fetch_failed(self, model: str, ticket: int, reason: Reason, detail: str) -> list[Effect]:
+        """Fetching failed; network trouble is tried again, the rest is final."""
+        if reason in _LATER:
+            return self._event(model, records.Delayed(ticket, reason, detail, self.rng.random()))
+        return self._event(model, records.Refused(ticket, reason, detail))
+
+    # Trying and serving.
+
+    def trial_passed(self, model: str, ticket: int, measured: Measured) -> list[Effect]:
+        """The candidate gave the right answers."""
+        return self._event(model, records.TrialPassed(ticket, measured))
+
+    def trial_failed(self, model: str, ticket: int, reason: Reason, detail: str) -> list[Effect]:
+        """The candidate did not."""
+        return self._event(model, records.TrialFailed(ticket, reason, detail))
+
+    def unhealthy(self, model: str, bundle: str, reason: Reason, detail: str) -> list[Effect]:
+        """What serves crashed, hung, lied or could not start. A crash matters only while a fresh bundle is observed."""
+        record = self.memory.records.get(model)
+        observed = record is not None and record.stage == records.Stage.OBSERVING
+        if not observed and reason not in (Reason.CORRUPT, Reason.STORAGE, Reason.LOAD):
+            return []
+        return self._event(model, records.Unhealthy(bundle, reason, detail))
+
+    def signed(self, model: str, envelope: Envelope) -> list[Effect]:
+        """A receipt is signed: keep it until the fleet has it."""
+        if model not in self.memory.receipts:
+            return []
+        work = Work({f"receipt:{model}": None}, rows=[self.outbox.receipt(envelope)], receipts={model: None})
+        return self._finish(work, again=lambda: self.signed(model, envelope))

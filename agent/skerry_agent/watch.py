@@ -1,0 +1,144 @@
+"""What the core watches about a bundle in service: samples, the sketch of this window, the sanity of its answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from skerry_agent.clock import Rng
+from skerry_agent.hooks import Prediction
+from skerry_agent.sampler import Choice, Sampler, margin_of
+from skerry_agent.sketcher import Sketcher, numbers
+from skerry_contracts.assignment import SamplingPolicy
+from skerry_contracts.bundle import Manifest
+from skerry_contracts.sample import Sample
+from skerry_contracts.sketch import Sketch
+from skerry_contracts.tensor import Tensor
+
+OVERHEAD_BYTES = 600  # a sample's bytes besides its tensors: ids, names, numbers
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """What one prediction came to. `sane` is False where an answer holds a number that is none (NaN, infinity)."""
+
+    sane: bool
+    confidence: float | None = None
+    choice: Choice | None = None
+
+
+class Watch:
+    """One model's bundle in service."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        bundle: str,
+        variant: str,
+        policy: SamplingPolicy,
+        rng: Rng,
+        wall_s: float,
+        now_s: float,
+    ) -> None:
+        self.manifest = manifest
+        self.bundle = bundle
+        self.variant = variant
+        self.sampler = Sampler(policy, rng)
+        self.sketcher = Sketcher(manifest)
+        self.sketch_due_s = now_s + policy.sketch_seconds
+        self.served = 0
+        self._start_s = wall_s
+        self._confidence_sum = 0.0
+        self._confidences = 0
+
+    def adopt(self, policy: SamplingPolicy, now_s: float) -> None:
+        """Take a new sampling policy, from now on; what the old one spent of the hour stays spent."""
+        if policy != self.sampler.policy:
+            self.sampler.policy = policy
+            self.sketch_due_s = min(self.sketch_due_s, now_s + policy.sketch_seconds)
+
+    def see(self, prediction: Prediction, now_s: float) -> Seen:
+        """Take note of an answered inference."""
+        scores, label = self._answer(prediction.outputs)
+        if not all(map(math.isfinite, scores)):
+            return Seen(sane=False)
+        confidence, margin = margin_of(scores) if scores else (None, None)
+        if confidence is not None:
+            self._confidence_sum += confidence
+            self._confidences += 1
+        if not prediction.keep:
+            return Seen(True, confidence)
+        self.sketcher.add(prediction.inputs, confidence=confidence, label=label, latency_ms=prediction.latency_ms)
+        size = sum(len(each.data or b"") * 4 // 3 + 100 for each in (*prediction.inputs, *prediction.outputs))
+        return Seen(True, confidence, self.sampler.choose(margin, size + OVERHEAD_BYTES, now_s))
+
+    def sample(
+        self, prediction: Prediction, seen: Seen, choice: Choice, *, boot_id: str, seq: int, time_s: float
+    ) -> Sample:
+        """Return the record of a prediction that was chosen."""
+        return Sample(
+            boot_id,
+            seq,
+            time_s,
+            prediction.id,
+            prediction.model,
+            self.manifest.version,
+            self.bundle,
+            self.variant,
+            choice.kept,
+            choice.weight,
+            prediction.inputs,
+            prediction.outputs,
+            seen.confidence,
+        )
+
+    def take_sketch(self, *, boot_id: str, seq: int, wall_s: float, now_s: float) -> Sketch:
+        """Return the sketch of the window that ends now, and begin the next."""
+        old = self.sketcher
+        sketch = Sketch(
+            boot_id,
+            seq,
+            self._start_s,
+            max(wall_s, self._start_s),
+            self.manifest.model,
+            self.bundle,
+            self.variant,
+            old.predictions,
+            old.histograms(),
+            old.moments(),
+        )
+        self.sketcher = Sketcher(self.manifest)
+        self._start_s = wall_s
+        self.sketch_due_s = now_s + self.sampler.policy.sketch_seconds
+        return sketch
+
+    def take_mean_confidence(self) -> float | None:
+        """Return the mean confidence since the last call; None where there was no prediction."""
+        count, self._confidences = self._confidences, 0
+        total, self._confidence_sum = self._confidence_sum, 0.0
+        return total / count if count else None
+
+    def _answer(self, outputs: tuple[Tensor, ...]) -> tuple[list[float], float | None]:
+        """Return the scores of the first row (as probabilities) and the chosen class, where the model says them."""
+        signature = self.manifest.signature
+        by_name = {tensor.name: tensor for tensor in outputs}
+        scores: list[float] = []
+        label: float | None = None
+        if signature.score_output in by_name:
+            tensor = by_name[signature.score_output]
+            scores = probabilities(list(numbers(tensor))[: tensor.shape[-1] if tensor.shape else 1])
+            label = float(scores.index(max(scores))) if scores else None
+        if signature.label_output in by_name:
+            said = numbers(by_name[signature.label_output])
+            label = float(said[0]) if said else label
+        return scores, label
+
+
+def probabilities(scores: list[float]) -> list[float]:
+    """Return scores as they are where they can be probabilities, else their softmax (logits); NaN passes through."""
+    if all(0.0 <= score <= 1.0 or math.isnan(score) for score in scores) or not all(map(math.isfinite, scores)):
+        return scores
+    top = max(scores)
+    powers = [math.exp(score - top) for score in scores]
+    total = math.fsum(powers)
+    return [power / total for power in powers]
