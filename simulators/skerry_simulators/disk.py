@@ -135,6 +135,13 @@ class SimDisk:
         """Return how many bytes may still be written."""
         return max(0, self.capacity_bytes - self.filler_bytes - self.ledger_bytes - self._used)
 
+    def settle(self) -> None:
+        """Make everything durable, as unmounting does."""
+        for file in self._files.values():
+            file.durable = file.data
+        self._durable = dict(self._files)
+        self._changes.clear()
+
     def power_cut(self, rng: random.Random) -> None:
         """Forget what was not durable, or part of it, as chance will have it."""
         for folder in sorted(self._changes):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from skerry_agent.errors import StorageError
 from skerry_agent.ledger import Change, Key, Row, Stub
@@ -22,7 +22,7 @@ class SimLedger:
     def __init__(self, plug: Plug, disk: SimDisk) -> None:
         self.plug = plug
         self.disk = disk
-        self.commits = 0
+        self.observer: Callable[[Change], None] | None = None
         self._keys: dict[str, bytes] = {}
         self._rows: dict[Key, Row] = {}
         self._by_priority: dict[int, dict[Key, Row]] = {}
@@ -46,7 +46,6 @@ class SimLedger:
         removed = set(change.remove)
         if any(row.key in self._rows and row.key not in removed for row in change.add):
             raise StorageError("ledger: UNIQUE constraint failed: spool.boot_id, spool.seq")
-        self.commits += 1
         for key, value in change.puts.items():
             if value is None:
                 self._keys.pop(key, None)
@@ -58,6 +57,8 @@ class SimLedger:
             self._rows[row.key] = row
             self._by_priority.setdefault(row.priority, {})[row.key] = row
             self._take(len(row.payload) + _ROW_BYTES)
+        if self.observer is not None:
+            self.observer(change)
 
     def head(self, limit: int) -> list[Row]:
         """Return the rows to send first: dearest first, then oldest."""

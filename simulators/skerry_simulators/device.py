@@ -1,0 +1,300 @@
+"""One simulated device: the real core on a simulated disk, ledger, clock and link, with a plug that can be pulled at
+any moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from skerry_agent import effects
+from skerry_agent.config import AgentConfig
+from skerry_agent.core import DeviceCore
+from skerry_agent.ledger import Change, Key
+from skerry_agent.store import Store
+from skerry_contracts import codec
+from skerry_contracts.assignment import ASSIGNMENT_TYPE, RECEIPT_TYPE, Envelope
+from skerry_fleet.trust import signing
+from skerry_fleet.trust.errors import SignatureError
+from skerry_simulators.body import Body
+from skerry_simulators.catalogue import HARDWARE, MODEL, Inputs, MadeBundle
+from skerry_simulators.clock import DeviceClock
+from skerry_simulators.disk import SimDisk
+from skerry_simulators.errors import PowerCut
+from skerry_simulators.faults import Faults
+from skerry_simulators.heap import Heap
+from skerry_simulators.history import History
+from skerry_simulators.ledger import SimLedger
+from skerry_simulators.link import Link
+from skerry_simulators.power import Plug
+from skerry_simulators.repository import Repository
+
+TENANT = "default"
+CAPACITY_BYTES = 4 << 20
+PREDICTION_EVERY_S = 60.0
+LEAST_TICK_S = 0.01
+
+CONFIG = AgentConfig(
+    root=Path("/simulated"),
+    heartbeat_s=300.0,
+    observe_s=180.0,
+    spool_quota_bytes=1 << 20,
+    redeliver_s=120.0,
+    reserve_free_bytes=64 << 10,
+    retry_failed_s=1800.0,
+)
+
+
+class Observer(Protocol):
+    """Who watches the invariants."""
+
+    def after(self, device: SimDevice) -> None:
+        """Something happened on this device."""
+
+    def committed(self, device: SimDevice, change: Change) -> None:
+        """The device's ledger took a change."""
+
+    def booted(self, device: SimDevice) -> None:
+        """The device took up what its ledger holds."""
+
+    def loading(self, device: SimDevice, bundle: str, variant: str) -> None:
+        """The device is about to run a bundle."""
+
+    def asking(self, device: SimDevice, effect: effects.FetchManifest) -> None:
+        """The device asks the update repository."""
+
+
+@dataclasses.dataclass(slots=True)
+class Surroundings:
+    """What all devices of a world share."""
+
+    heap: Heap
+    history: History
+    repository: Repository
+    inputs: Inputs
+    observer: Observer
+    director: ed25519.Ed25519PublicKey
+
+
+class SimDevice:
+    """A device. `core` and `body` exist while it is on; disk, ledger, keys and the clock's error outlive its power."""
+
+    def __init__(
+        self,
+        name: str,
+        around: Surroundings,
+        link: Link,
+        rng: random.Random,
+        *,
+        disk_class: type[SimDisk] = SimDisk,
+        config: AgentConfig = CONFIG,
+    ) -> None:
+        self.name = name
+        self.rng = rng
+        self.link = link
+        self.config = config
+        self.faults = Faults()
+        self.repository, self.inputs = around.repository, around.inputs
+        self.plug = Plug()
+        self.disk = disk_class(self.plug, CAPACITY_BYTES)
+        self.ledger = SimLedger(self.plug, self.disk)
+        self.ledger.observer = lambda change: around.observer.committed(self, change)
+        self.clock = DeviceClock(around.heap.clock)
+        self.key = ed25519.Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
+        self.core: DeviceCore | None = None
+        self.body: Body | None = None
+        self.epoch = 0
+        self.ticks = 0
+        self._around = around
+        self._tick_at_s = 0.0
+        self._sent: dict[int, Key] = {}
+
+    # Life.
+
+    def provision(self, factory: MadeBundle) -> None:
+        """Do what the device's maker does: a store with the bundle that is never removed, all of it durable."""
+        store = Store(self.disk)
+        store.prepare()
+        for data in factory.blobs.values():
+            store.put_blob(data)
+        store.mark_factory(MODEL, store.put_manifest(factory.manifest_bytes))
+        self.disk.settle()
+
+    def boot(self) -> None:
+        """Switch on."""
+        if self.core is not None:
+            return
+        self.epoch += 1
+        self.clock.boot()
+        store = Store(self.disk)
+        self.core = DeviceCore(
+            tenant=TENANT,
+            device=self.name,
+            config=self.config,
+            ledger=self.ledger,
+            store=store,
+            clock=self.clock,
+            rng=self.rng,
+            hardware=HARDWARE,
+        )
+        self.body = Body(self)
+        self._tick_at_s = float("inf")
+        self._sent = {}
+        self.note("boot")
+        epoch = self.epoch
+        self._survive(self._boot_core)
+        if self.epoch != epoch:
+            return
+        self._around.observer.booted(self)
+        self.later(self.rng.uniform(0, PREDICTION_EVERY_S), self._predict)
+        self.later(self.rng.uniform(0, self.config.heartbeat_s), self._heartbeat)
+        self.link.switch_on(self)
+
+    def power_cut(self) -> None:
+        """The power goes: what was not durable may be lost or torn."""
+        if self.core is not None:
+            self.note("power cut")
+            self._off()
+            self.disk.power_cut(self.rng)
+            self._around.heap.after(self.rng.uniform(5, 120), self.boot)
+
+    def agent_crash(self) -> None:
+        """The agent's process dies; what it wrote is still with the system, synced or not."""
+        if self.core is not None:
+            self.note("agent crash")
+            self._off()
+            self._around.heap.after(self.rng.uniform(1, 10), self.boot)
+
+    @property
+    def on(self) -> bool:
+        """Whether the device is switched on."""
+        return self.core is not None
+
+    # What the body asks of the device (Host).
+
+    def later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Run an action after a while, unless the device goes off before."""
+        self._around.heap.after(delay_s, self._due, self.epoch, action, arguments)
+
+    def ask(self, name: str, *arguments: Any) -> None:
+        """Call a method of the core, and carry out what it returns."""
+        if self.core is not None and self.body is not None:
+            self.body.carry_out(getattr(self.core, name)(*arguments))
+
+    def reachable(self) -> bool:
+        """Whether the fleet can be reached over HTTP."""
+        return self.link.connected
+
+    def publish(self, channel: str, payload: bytes, key: Key | None) -> None:
+        """Send a message."""
+        number = self.link.publish(channel, payload)
+        if key is not None:
+            self._sent[number] = key
+
+    def verify(self, envelope: bytes) -> bytes | None:
+        """Return the payload of a signed assignment; None where the signature does not hold."""
+        return verified_payload(envelope, self._around.director)
+
+    def sign(self, effect: effects.Sign) -> None:
+        """Sign a receipt and tell the core."""
+        envelope = signing.sign(RECEIPT_TYPE, codec.encode(effect.receipt), [self.key])
+        self.later(self.rng.uniform(0.05, 0.4), self.ask, "signed", effect.receipt.model, envelope)
+
+    def times(self) -> tuple[float, float]:
+        """Return what the device believes the date is, and the true date."""
+        return self.clock.wall_s(), self.clock.true.wall_s()
+
+    def loading(self, bundle: str, variant: str) -> None:
+        """A worker is about to map a bundle's bytes."""
+        self._around.observer.loading(self, bundle, variant)
+
+    def note(self, what: str, detail: str = "") -> None:
+        """Add to the history."""
+        self._around.history.add(self.name, what, detail)
+
+    # What the link tells the device (DeviceEnd).
+
+    def on_connected(self) -> None:
+        """A session began."""
+        self._survive(self._connected)
+
+    def on_disconnected(self, unconfirmed: list[int]) -> None:
+        """The session ended."""
+        keys = [self._sent[number] for number in unconfirmed if number in self._sent]
+        self._sent = {}
+        self._survive(self.ask, "disconnected", keys)
+
+    def on_message(self, channel: str, payload: bytes) -> None:
+        """A message came down."""
+        self.note("heard", channel)
+        self._survive(self.ask, "message", channel, payload)
+
+    # Inside.
+
+    def _boot_core(self) -> None:
+        if self.core is None or self.body is None:
+            return
+        self.core.store.prepare()
+        self.body.carry_out(self.core.boot())
+
+    def _connected(self) -> None:
+        if self.core is not None:
+            self.link.will = self.core.session()
+            self.ask("connected")
+
+    def _due(self, epoch: int, action: Callable[..., None], arguments: Sequence[Any]) -> None:
+        if epoch == self.epoch:
+            self._survive(action, *arguments)
+
+    def _survive(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Run an action; if the power goes in the middle of it, that is the end of this boot."""
+        try:
+            action(*arguments)
+        except PowerCut as cut:
+            self.note("cut before", str(cut))
+            self.power_cut()
+        if self.core is not None:
+            self._set_alarm()
+        self._around.observer.after(self)
+
+    def _set_alarm(self) -> None:
+        if self.core is None:
+            return
+        wake_s = max(self.clock.boot_s + self.core.next_wake_s(), self._around.heap.clock.now_s + LEAST_TICK_S)
+        if wake_s < self._tick_at_s - 1e-9:
+            self._tick_at_s = wake_s
+            self._around.heap.at(wake_s, self._tick, self.epoch, wake_s)
+
+    def _tick(self, epoch: int, wake_s: float) -> None:
+        if epoch == self.epoch and wake_s == self._tick_at_s:
+            self._tick_at_s = float("inf")
+            self.ticks += 1
+            self._survive(self.ask, "tick")
+
+    def _predict(self) -> None:
+        self.later(PREDICTION_EVERY_S * self.rng.uniform(0.9, 1.1), self._predict)
+        if self.body is not None:
+            self.body.predict(MODEL)
+
+    def _heartbeat(self) -> None:
+        self.later(self.config.heartbeat_s, self._heartbeat)
+        if self.core is not None and self.body is not None:
+            self.body.carry_out(self.core.health(self.body.health(), rss_bytes=36 << 20))
+
+    def _off(self) -> None:
+        self.epoch += 1
+        self.core = self.body = None
+        self.link.switch_off()
+
+
+def verified_payload(envelope: bytes, director: ed25519.Ed25519PublicKey) -> bytes | None:
+    """Return what the fleet's director signed; None where it did not."""
+    try:
+        return signing.verify(codec.decode(Envelope, envelope), ASSIGNMENT_TYPE, [director])
+    except (SignatureError, ValueError):
+        return None
