@@ -26,10 +26,10 @@ AUTHORITY_DAYS = 3650
 DEVICE_DAYS = 30
 FLEET_DAYS = 365
 BACKDATE_S = 300  # devices' clocks run a little behind
-CRL_DAYS = 30
+CRL_DAYS = AUTHORITY_DAYS  # the broker reads it from our own disk: a list that expires would only lock everyone out
+VISITOR_DAYS = 10 / 1440
 MAX_REQUEST_BYTES = 16 * 1024
 MAX_COMMON_NAME = 64  # X.520 ub-common-name
-FLEET_IDENTITY = "fleet"
 
 
 class Authority:
@@ -73,12 +73,22 @@ class Authority:
             raise CertificateError(str(error)) from error
         return self._issue(request_key(csr_pem), f"{tenant}/{device}", now_s, days, ExtendedKeyUsageOID.CLIENT_AUTH)
 
-    def issue_fleet(self, now_s: float) -> tuple[str, str]:
-        """Return a fresh key and client certificate (PEM) for the fleet's own connections: identity `fleet`."""
+    def issue_fleet(self, name: str, now_s: float) -> tuple[str, str]:
+        """Return a fresh key and client certificate (PEM) for the fleet's own connections, such as `fleet`.
+
+        A device's name has a slash, these have none, so that neither can be taken for the other.
+        """
+        return self._own(names.name(name), now_s, FLEET_DAYS)
+
+    def issue_visitor(self, identity: str, now_s: float) -> tuple[str, str]:
+        """Return a key and certificate in a device's name `<tenant>/<device>`, good for minutes: it takes over a connection."""
+        tenant, _, device = identity.partition("/")
+        return self._own(f"{names.name(tenant, 'tenant')}/{names.name(device, 'device')}", now_s, VISITOR_DAYS)
+
+    def _own(self, common_name: str, now_s: float, days: float) -> tuple[str, str]:
         key = ec.generate_private_key(ec.SECP256R1())
-        return keys.private_pem(key).decode("ascii"), self._issue(
-            key.public_key(), FLEET_IDENTITY, now_s, FLEET_DAYS, ExtendedKeyUsageOID.CLIENT_AUTH
-        )
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        return keys.private_pem(key).decode("ascii"), self._issue(key.public_key(), common_name, now_s, days, usage)
 
     def issue_server(self, hosts: Iterable[str], now_s: float) -> tuple[str, str]:
         """Return a fresh key and server certificate (PEM) good for localhost, 127.0.0.1, ::1 and `hosts`."""

@@ -31,11 +31,18 @@ def server(office: Authority, folder: Path, hosts: Sequence[str], now_s: float) 
     return credentials
 
 
-def fleet_client(office: Authority, folder: Path, now_s: float) -> Credentials:
-    """Return the certificate with which the fleet itself connects to the broker, made or renewed where needed."""
-    credentials = _in(folder, "fleet")
+def fleet_client(office: Authority, folder: Path, name: str, now_s: float) -> Credentials:
+    """Return a certificate with which the fleet connects to the broker as `name`, made or renewed where needed."""
+    credentials = _in(folder, name)
     if _needs(office, credentials, (), now_s):
-        _write(office, credentials, *office.issue_fleet(now_s))
+        _write(office, credentials, *office.issue_fleet(name, now_s))
+    return credentials
+
+
+def visitor(office: Authority, folder: Path, identity: str, now_s: float) -> Credentials:
+    """Return a certificate in a device's name, good for minutes: with it the fleet ends that device's connection."""
+    credentials = _in(folder, "visitor")
+    _write(office, credentials, *office.issue_visitor(identity, now_s))
     return credentials
 
 

@@ -163,11 +163,11 @@ def test_the_brokers_certificate_is_renewed_in_time(office: TrustOffice, tmp_pat
     assert {"fleet.local", "192.0.2.7", "localhost", "127.0.0.1", "::1"} == {str(name.value) for name in names.value}
     credentials.server(office.authority, folder, ["fleet.local"], NOW_S + 300 * DAY_S)
     assert made.certificate.read_text() != second
-    fleet = credentials.fleet_client(office.authority, folder, NOW_S)
+    fleet = credentials.fleet_client(office.authority, folder, "fleet", NOW_S)
     assert identity_of(fleet.certificate.read_text()) == "fleet"
     fleet.key.write_text(made.key.read_text())  # a cut between the two files
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
-        *_pair(credentials.fleet_client(office.authority, folder, NOW_S))
+        *_pair(credentials.fleet_client(office.authority, folder, "fleet", NOW_S))
     )
 
 
