@@ -22,7 +22,8 @@ from urllib.parse import unquote
 from skerry_agent import oip, sockets
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.hooks import Hooks, Prediction
-from skerry_agent.http import HttpLimits, HttpServer, Request, Response, error_response, json_response
+from skerry_agent.http import HttpServer
+from skerry_agent.http_words import HttpLimits, Request, Response, error_response, json_response
 from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.slot import Slot
 

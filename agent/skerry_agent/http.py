@@ -7,78 +7,12 @@ to do, takes more than its one connection, the stated bytes and the stated secon
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
 import socket
-from collections.abc import Callable
-from typing import Any, Protocol
 
 import h11
 
 from skerry_agent.errors import RequestError
-
-JSON = "application/json"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """What one client may take.
-
-    `header_bytes` counts request line and headers; `read_s` runs from a request's first byte to its last, `idle_s`
-    between two requests, `write_s` while a client does not read its answer, `linger_s` after a refusal.
-    """
-
-    connections: int = 64
-    header_bytes: int = 16 * 1024
-    read_s: float = 20.0
-    idle_s: float = 300.0
-    write_s: float = 20.0
-    linger_s: float = 2.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Request:
-    """A whole request. Header names are lower case; `path` is still percent-encoded and has no query."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Response:
-    """A whole response. `after` is called once it was handed to the kernel: work that must not delay the answer."""
-
-    status: int
-    body: bytes
-    content_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
-    after: Callable[[], None] | None = None
-
-
-class Handler(Protocol):
-    """What the server serves."""
-
-    def body_limit(self, method: str, path: str) -> int:
-        """Return how many bytes of body this request may have."""
-
-    async def handle(self, request: Request) -> Response:
-        """Return the answer.
-
-        Raises:
-            RequestError: answered with its status.
-        """
-
-
-def json_response(plain: Any, status: int = 200) -> Response:
-    """Return a response of plain JSON data."""
-    return Response(status, json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode())
-
-
-def error_response(message: str, status: int) -> Response:
-    """Return an error in the form of the Open Inference Protocol."""
-    return json_response({"error": message}, status)
+from skerry_agent.http_words import Handler, HttpLimits, Request, Response, error_response
 
 
 class HttpServer:
@@ -91,6 +25,7 @@ class HttpServer:
         self.handler = handler
         self.limits = limits or HttpLimits()
         self.connections: set[Connection] = set()
+        self.closed = False
         self._servers: list[asyncio.Server] = []
 
     async def serve(self, listening: socket.socket) -> None:
@@ -104,8 +39,11 @@ class HttpServer:
         """Stop listening and end every connection; an answer under way is given up."""
         for server in self._servers:
             server.close()
+        self.closed = True
         for connection in list(self.connections):
             connection.end()
+        while self.connections:  # until the loop has closed their sockets
+            await asyncio.sleep(0)
         await asyncio.gather(*(server.wait_closed() for server in self._servers))
         self._servers.clear()
 
@@ -133,6 +71,9 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if self._server.closed:  # accepted in the last instant
+            transport.abort()
+            return
         if len(self._server.connections) >= self._limits.connections:
             self._fail("too many connections", 503)
             return
@@ -160,13 +101,7 @@ class Connection(asyncio.Protocol):
         if not self._reading:
             self._reading = True
             self._expect(self._limits.read_s)
-        try:
-            self._http.receive_data(data)
-            self._advance()
-        except h11.RemoteProtocolError as error:
-            self._fail(f"not HTTP: {error}", error.error_status_hint)
-        except RequestError as error:
-            self._fail(str(error), error.status)
+        self._step(data)
 
     def end(self) -> None:
         """Close at once."""
@@ -174,6 +109,16 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
         if self._transport is not None:
             self._transport.abort()
+
+    def _step(self, data: bytes | None) -> None:
+        try:
+            if data is not None:
+                self._http.receive_data(data)
+            self._advance()
+        except h11.RemoteProtocolError as error:
+            self._fail(f"not HTTP: {error}", error.error_status_hint)
+        except RequestError as error:
+            self._fail(str(error), error.status)
 
     def _advance(self) -> None:
         """Take from h11 what has come so far."""
@@ -198,6 +143,8 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, head: h11.Request) -> None:
         headers = dict(head.headers)
+        if sum(len(name) + len(value) for name, value in head.headers) + len(head.target) > self._limits.header_bytes:
+            raise RequestError(f"more than {self._limits.header_bytes} bytes of headers", status=431)
         path = head.target.partition(b"?")[0]
         if self._guarded:
             _refuse_browser(headers)
@@ -232,12 +179,7 @@ class Connection(asyncio.Protocol):
         if self._timer is None:  # set where the client does not read
             self._expect(self._limits.idle_s)
         self._transport.resume_reading()
-        try:
-            self._advance()
-        except h11.RemoteProtocolError as error:
-            self._fail(f"not HTTP: {error}", error.error_status_hint)
-        except RequestError as error:
-            self._fail(str(error), error.status)
+        self._step(None)
 
     def _send(self, response: Response) -> None:
         headers = [

@@ -1,0 +1,71 @@
+"""What the HTTP server and what it serves say to each other: whole requests, whole responses, and how much of either."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any, Protocol
+
+JSON = "application/json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one client may take.
+
+    `header_bytes` counts request line and headers; `read_s` runs from a request's first byte to its last, `idle_s`
+    between two requests, `write_s` while a client does not read its answer, `linger_s` after a refusal.
+    """
+
+    connections: int = 64
+    header_bytes: int = 16 * 1024
+    read_s: float = 20.0
+    idle_s: float = 300.0
+    write_s: float = 20.0
+    linger_s: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request. Header names are lower case; `path` is still percent-encoded and has no query."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response. `after` is called once it was handed to the kernel: work that must not delay the answer."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+    after: Callable[[], None] | None = None
+
+
+class Handler(Protocol):
+    """What the server serves."""
+
+    def body_limit(self, method: str, path: str) -> int:
+        """Return how many bytes of body this request may have."""
+
+    async def handle(self, request: Request) -> Response:
+        """Return the answer.
+
+        Raises:
+            RequestError: answered with its status.
+        """
+
+
+def json_response(plain: Any, status: int = 200) -> Response:
+    """Return a response of plain JSON data."""
+    return Response(status, json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def error_response(message: str, status: int) -> Response:
+    """Return an error in the form of the Open Inference Protocol."""
+    return json_response({"error": message}, status)
