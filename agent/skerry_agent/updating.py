@@ -14,7 +14,7 @@ from skerry_agent.store import needed
 from skerry_contracts.assignment import Envelope
 from skerry_contracts.device import Phase, Reason
 
-_LATER = {Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED}  # fetching may succeed by itself later
+_LATER = {Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED, Reason.REPLAYED}  # fetching may succeed by itself later
 
 
 class Updater(Decider):

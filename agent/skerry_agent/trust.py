@@ -1,0 +1,127 @@
+"""The child process for everything that needs heavy libraries: `python -m skerry_agent.trust ROOT`.
+
+One JSON request a line on standard input, answers on standard output: any number of `{"progress": [received,
+total]}`, then `{"ok": {...}}` or `{"error": {"reason": ..., "detail": ...}}`. Libraries are imported with the first
+request that needs them; the process ends with its input, or with its parent. Requests (`verb`): verify, manifest,
+blobs, sign.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from skerry_agent import identity
+from skerry_agent.disk import RealDisk
+from skerry_agent.errors import AgentError, NetworkError, StorageError, TrustError
+from skerry_contracts import codec
+from skerry_contracts.assignment import Receipt
+from skerry_contracts.bundle import Blob
+from skerry_contracts.device import Reason
+from skerry_contracts.errors import ContractError
+
+Request = dict[str, Any]
+Reply = dict[str, Any]
+_PR_SET_PDEATHSIG = 1
+
+
+def verify(disk: RealDisk, request: Request) -> Reply:
+    """Check an assignment's signature: `envelope` (base64) -> `payload` (base64)."""
+    from skerry_agent.signing import verify_assignment
+
+    keys = identity.load_trust(disk).director_keys_pem
+    payload = verify_assignment(base64.b64decode(request["envelope"]), keys)
+    return {"payload": base64.b64encode(payload).decode()}
+
+
+def sign(disk: RealDisk, request: Request) -> Reply:
+    """Sign a receipt: `receipt` (plain) -> `envelope` (plain)."""
+    from skerry_agent.signing import sign_receipt
+
+    receipt = codec.from_plain(Receipt, request["receipt"])
+    return {"envelope": codec.to_plain(sign_receipt(receipt, disk.read(identity.KEY) or b""))}
+
+
+def manifest(disk: RealDisk, request: Request) -> Reply:
+    """Ask the update repository for the manifest that an assignment names (see effects.FetchManifest)."""
+    from skerry_agent.listing import Listing
+
+    fleet, trust = _fleet(disk), identity.load_trust(disk)
+    listing = Listing(
+        fleet, disk.root / "tuf", trust.tuf_root, request["floors"], request["clock_floor_s"], time.time()
+    )
+    data, floors = listing.manifest(request["target_path"], request["bundle"], request["size_bytes"])
+    return {"manifest": base64.b64encode(data).decode(), "floors": floors}
+
+
+def blobs(disk: RealDisk, request: Request) -> Reply:
+    """Fetch a bundle into the store: `manifest` (base64), `blobs` (plain) -> `transferred_bytes`."""
+    from skerry_agent.fetch import fetch_bundle
+    from skerry_agent.store import Store
+
+    wanted = [codec.from_plain(Blob, each) for each in request["blobs"]]
+    data = base64.b64decode(request["manifest"])
+    transferred = fetch_bundle(Store(disk), _fleet(disk), data, wanted, lambda *sizes: _say({"progress": sizes}))
+    return {"transferred_bytes": transferred}
+
+
+VERBS: dict[str, Callable[[RealDisk, Request], Reply]] = {
+    "verify": verify,
+    "sign": sign,
+    "manifest": manifest,
+    "blobs": blobs,
+}
+
+
+def answer(disk: RealDisk, line: bytes) -> Reply:
+    """Return the answer to one request; an error is an answer too."""
+    try:
+        request = json.loads(line)
+        return {"ok": VERBS[request["verb"]](disk, request)}
+    except (TrustError, StorageError) as error:
+        return _error(error.reason, error)
+    except NetworkError as error:
+        return _error(Reason.NETWORK, error)
+    except (AgentError, ContractError, OSError, KeyError, ValueError, TypeError) as error:
+        return _error(Reason.STORAGE, error)
+
+
+def main(root: Path) -> int:
+    """Answer requests until the input ends."""
+    ctypes.CDLL(None).prctl(
+        _PR_SET_PDEATHSIG, signal.SIGKILL
+    )  # two downloads into one file must never run side by side
+    if os.getppid() == 1:
+        return 1
+    disk = RealDisk(root)
+    for line in sys.stdin.buffer:
+        _say(answer(disk, line))
+    return 0
+
+
+def _fleet(disk: RealDisk) -> Any:
+    from skerry_agent.transfer import Fleet
+
+    found = identity.load(disk)
+    return Fleet(found.fleet, token=found.enrolment.download_token, ca_pem=identity.load_trust(disk).ca_pem)
+
+
+def _error(reason: Reason, error: Exception) -> Reply:
+    return {"error": {"reason": reason.value, "detail": f"{error}" or type(error).__name__}}
+
+
+def _say(reply: Reply) -> None:
+    sys.stdout.write(json.dumps(reply, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
