@@ -5,9 +5,11 @@ arrives.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from skerry_agent.ledger import Key
 from skerry_contracts import codec
 from skerry_contracts.assignment import ASSIGNMENT_TYPE, AssignedModel, Assignment, target_path
 from skerry_contracts.device import Ack, Received
@@ -16,13 +18,13 @@ from skerry_simulators import faults
 from skerry_simulators.catalogue import MODEL, Inputs, Kind, MadeBundle, make_bundle
 from skerry_simulators.clock import TrueClock
 from skerry_simulators.device import TENANT, SimDevice, Surroundings
-from skerry_simulators.disk import SimDisk
 from skerry_simulators.faults import Faults
 from skerry_simulators.heap import Heap
 from skerry_simulators.history import History
 from skerry_simulators.invariants import Invariants
 from skerry_simulators.link import Link
 from skerry_simulators.repository import Repository
+from skerry_simulators.storage import Storage, simulated
 
 SPOOLED = ("progress", "receipt", "sample", "sketch")
 
@@ -30,7 +32,9 @@ SPOOLED = ("progress", "receipt", "sample", "sketch")
 class Alone:
     """A device, its factory bundle (release 1) and the invariants; `offer` plays the fleet."""
 
-    def __init__(self, seed: int, weather: Faults = faults.NONE, disk_class: type[SimDisk] = SimDisk) -> None:
+    def __init__(
+        self, seed: int, weather: Faults = faults.NONE, storage: Storage | None = None, *, boot: bool = True
+    ) -> None:
         rng = random.Random(f"{seed}/alone")
         self.clock = TrueClock()
         self.heap = Heap(self.clock)
@@ -38,6 +42,8 @@ class Alone:
         self.repository = Repository()
         self.factory = make_bundle("1", 1, Kind.GOOD, rng)
         self.repository.add(self.factory)
+        self.on_stored: Callable[[Key], None] = lambda key: None
+        self.made: list[MadeBundle] = []
         self.heard: list[tuple[str, bytes]] = []
         self.invariants = Invariants(self.repository, self.factory.id)
         self._key = ed25519.Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
@@ -48,15 +54,18 @@ class Alone:
         )
         self.link = Link("lonely", self.heap, random.Random(f"{seed}/link"), self._hear, lambda _, payload: payload)
         self.link.faults = weather
-        self.device = SimDevice("lonely", around, self.link, random.Random(f"{seed}/device"), disk_class=disk_class)
+        self.device = SimDevice("lonely", around, self.link, random.Random(f"{seed}/device"), storage or simulated())
         self.device.faults = weather
-        self.device.provision(self.factory)
-        self.device.boot()
+        if not self.device.storage.provisioned:
+            self.device.provision(self.factory)
+        if boot:
+            self.device.boot()
 
     def make(self, release: int, kind: Kind = Kind.GOOD) -> MadeBundle:
         """Publish another release."""
         bundle = make_bundle(str(release), release, kind, self._rng)
         self.repository.publish(bundle)
+        self.made.append(bundle)
         return bundle
 
     def offer(self, bundle: MadeBundle, *, allow_downgrade: bool = False, days: float = 30.0) -> bytes:
@@ -99,4 +108,5 @@ class Alone:
             key = (said["boot_id"], said["seq"])
             if key not in self.invariants.stored.setdefault(device, set()):
                 self.invariants.stored_once(device, key)
+                self.on_stored(key)
             self.link.send_down("ack", codec.encode(Ack((Received(key[0], (key[1],)),))))

@@ -24,18 +24,15 @@ from skerry_fleet.trust.errors import SignatureError
 from skerry_simulators.body import Body
 from skerry_simulators.catalogue import HARDWARE, MODEL, Inputs, MadeBundle
 from skerry_simulators.clock import DeviceClock
-from skerry_simulators.disk import SimDisk
 from skerry_simulators.errors import PowerCut
 from skerry_simulators.faults import Faults
 from skerry_simulators.heap import Heap
 from skerry_simulators.history import History
-from skerry_simulators.ledger import SimLedger
 from skerry_simulators.link import Link
-from skerry_simulators.power import Plug
 from skerry_simulators.repository import Repository
+from skerry_simulators.storage import Storage
 
 TENANT = "default"
-CAPACITY_BYTES = 4 << 20
 PREDICTION_EVERY_S = 60.0
 LEAST_TICK_S = 0.01
 
@@ -90,8 +87,7 @@ class SimDevice:
         around: Surroundings,
         link: Link,
         rng: random.Random,
-        *,
-        disk_class: type[SimDisk] = SimDisk,
+        storage: Storage,
         config: AgentConfig = CONFIG,
     ) -> None:
         self.name = name
@@ -100,10 +96,9 @@ class SimDevice:
         self.config = config
         self.faults = Faults()
         self.repository, self.inputs = around.repository, around.inputs
-        self.plug = Plug()
-        self.disk = disk_class(self.plug, CAPACITY_BYTES)
-        self.ledger = SimLedger(self.plug, self.disk)
-        self.ledger.observer = lambda change: around.observer.committed(self, change)
+        self.storage = storage
+        self.plug, self.disk, self.ledger = storage.plug, storage.disk, storage.ledger
+        storage.ledger.observer = lambda change: around.observer.committed(self, change)
         self.clock = DeviceClock(around.heap.clock)
         self.key = ed25519.Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
         self.core: DeviceCore | None = None
@@ -123,7 +118,7 @@ class SimDevice:
         for data in factory.blobs.values():
             store.put_blob(data)
         store.mark_factory(MODEL, store.put_manifest(factory.manifest_bytes))
-        self.disk.settle()
+        self.storage.settle()
 
     def boot(self) -> None:
         """Switch on."""
@@ -160,7 +155,7 @@ class SimDevice:
         if self.core is not None:
             self.note("power cut")
             self._off()
-            self.disk.power_cut(self.rng)
+            self.storage.power_cut(self.rng)
             self._around.heap.after(self.rng.uniform(5, 120), self.boot)
 
     def agent_crash(self) -> None:

@@ -68,6 +68,11 @@ class Invariants:
             self.stored.setdefault(device, set())
         return found
 
+    def resume(self, device: str, stored: dict[str, bytes]) -> None:
+        """Begin the book of a device that another process drove before, with what its ledger says."""
+        book, totals = self.book(device), json.loads(stored.get(TOTALS, b"{}"))
+        book.made, book.acked, book.dropped = (totals.get(each, 0) for each in ("made", "acked", "dropped"))
+
     # What the fleet did.
 
     def signed_for(self, device: str, bundle: str, *, downgrade: bool) -> None:

@@ -78,10 +78,6 @@ class SimLedger:
         """Return how many rows there are, and the bytes of their payloads."""
         return len(self._rows), self._payload_bytes - _ROW_BYTES * len(self._rows)
 
-    def keys_of_rows(self) -> set[Key]:
-        """Return the names of all spooled rows (for the accounts that the simulator keeps)."""
-        return set(self._rows)
-
     def _remove(self, name: Key) -> None:
         row = self._rows.pop(name, None)
         if row is not None:

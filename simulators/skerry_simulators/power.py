@@ -29,7 +29,11 @@ class Plug:
             self.trace.append(f"{kind} {what}")
         if self.operations == self.cut_at:
             self.cut_at = None
-            raise PowerCut(f"{kind} {what}")
+            self.pull(f"{kind} {what}")
+
+    def pull(self, last: str) -> None:
+        """Pull the power, before this operation."""
+        raise PowerCut(last)
 
     def cut_in(self, operations: int) -> None:
         """Pull the power before the n-th operation from now, 1 being the next."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 import pytest
 
 from skerry_simulators.alone import Alone
+from skerry_simulators.bugs import CarelessDisk
 from skerry_simulators.catalogue import MODEL, Kind
-from skerry_simulators.disk import SimDisk
 from skerry_simulators.errors import ViolationError
+from skerry_simulators.storage import simulated
 
 UPDATE_S = 600.0
 
@@ -25,9 +26,9 @@ def operations_of_an_update(seed: int, kind: Kind = Kind.GOOD) -> tuple[int, lis
     return before, world.device.plug.trace
 
 
-def cut_at(seed: int, operation: int, kind: Kind = Kind.GOOD, disk_class: type[SimDisk] = SimDisk) -> Alone:
+def cut_at(seed: int, operation: int, kind: Kind = Kind.GOOD, careless: bool = False) -> Alone:
     """Run the same update with the power cut before one operation, and let it come back."""
-    world = Alone(seed, disk_class=disk_class)
+    world = Alone(seed, storage=simulated(CarelessDisk) if careless else None)
     world.run(100)
     world.device.plug.cut_in(operation)
     bundle = world.make(2, kind)
@@ -58,11 +59,7 @@ def test_every_operation_can_be_the_last(kind: Kind) -> None:
 
 
 def test_without_fsync_this_journey_would_fail() -> None:
-    class Careless(SimDisk):
-        def fsync(self, path: str) -> None:
-            self.plug.operation("fsync", path)
-
     _, trace = operations_of_an_update(1)
     with pytest.raises((ViolationError, AssertionError)):
         for operation in range(1, len(trace) + 1):
-            cut_at(1, operation, disk_class=Careless)
+            cut_at(1, operation, careless=True)
