@@ -115,10 +115,15 @@ class DeviceCore(Updater):
         return max(min(times), self._hold_s)
 
     def stopping(self) -> list[Effect]:
-        """The agent is about to stop: keep what is only in memory."""
+        """The agent is about to stop: keep what is only in memory, and say goodbye."""
         for watch in self.serving.watches.values():
             watch.sketch_due_s = 0.0
-        return self.tick()
+        told = self.tick()
+        return [*told, Publish("presence", self.outbox.presence(self._session, online=False))] if self.online else told
+
+    def undeliverable(self, key: Key) -> list[Effect]:
+        """A kept message is too large for any broker: give it up, and count it."""
+        return self._finish(Work(dropped=[key]))
 
     # The fleet's word.
 

@@ -105,6 +105,8 @@ class SqliteLedger:
         self.damage: str | None = None
         try:
             self._db = _open(path)
+        except sqlite3.OperationalError as error:  # the disk, not the content: nothing is to be moved away
+            raise _mapped(error) from error
         except sqlite3.DatabaseError as error:
             self.damage = f"{path.name}: {error}"
             self._db = self._rebuild()
@@ -218,13 +220,33 @@ class SqliteLedger:
             db = _open(self._path)
         except sqlite3.Error as error:
             raise _mapped(error) from error
-        raw = self._disk.read(MIRROR) if self._disk is not None else None
-        try:
-            rows = [(key, base64.b64decode(value)) for key, value in json.loads(raw or b"{}").items()]
-        except (ValueError, AttributeError, TypeError):
-            rows = []
-        db.executemany("INSERT INTO memory VALUES (?, ?)", rows)
+        rows = read_mirror(self._disk) if self._disk is not None else {}
+        db.executemany("INSERT INTO memory VALUES (?, ?)", rows.items())
         return db
+
+
+def open_ledger(path: Path, disk: Disk) -> tuple[SqliteLedger, str | None]:
+    """Return the ledger, and what is wrong with it (None: nothing).
+
+    Where the file can be neither read nor written, the ledger is one in memory that knows what the mirror says: the
+    device goes on serving, and forgets at the next boot.
+    """
+    try:
+        ledger = SqliteLedger(path, disk)
+        return ledger, f"ledger was damaged and rebuilt: {ledger.damage}" if ledger.damage else None
+    except (StorageError, OSError) as error:
+        ledger = SqliteLedger(Path(":memory:"))
+        ledger.commit(Change(puts=dict(read_mirror(disk))))
+        return ledger, f"ledger cannot be written: {error}"
+
+
+def read_mirror(disk: Disk) -> dict[str, bytes]:
+    """Return the keys in the mirror; none where it is missing or damaged."""
+    try:
+        plain = json.loads(disk.read(MIRROR) or b"{}")
+        return {str(key): base64.b64decode(value) for key, value in plain.items()}
+    except (ValueError, AttributeError, TypeError, StorageError):
+        return {}
 
 
 def _open(path: Path, *, check: bool = True) -> sqlite3.Connection:

@@ -161,7 +161,8 @@ def _unhealthy(record: Record, event: records.Unhealthy, now_s: float, limits: L
     fallback = steps.fallback(record)
     if fallback is None:  # nothing else to serve: the same again, after a fresh download where one is ordered
         if record.stage == Stage.IDLE:
-            record = replace(record, retry_at_s=now_s + limits.retry_first_s, trouble=None)
+            wait_s = min(limits.retry_max_s, limits.retry_first_s * 2 ** min(record.attempts, 20))
+            record = replace(record, retry_at_s=now_s + wait_s, attempts=record.attempts + 1, trouble=None)
         return record, []
     effects = [Report(steps.order_of(record), Phase.ROLLED_BACK, event.reason, event.detail)] if wanted else []
     record = replace(record, active=fallback, previous=None)

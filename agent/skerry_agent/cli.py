@@ -1,0 +1,154 @@
+"""`skerry agent enroll|run|status|import`. Heavy libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from skerry_agent.config import DEFAULT_ROOT, AgentConfig, load
+from skerry_agent.errors import AgentError, ConfigError, NetworkError
+from skerry_contracts.errors import ContractError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; return 0 (done), 1 (refused) or 2 (usage)."""
+    arguments = _parser().parse_args(list(argv))
+    try:
+        result: int = arguments.command(arguments)
+        return result
+    except (AgentError, ContractError) as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        print(f"skerry: error: {error}{hint}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="skerry agent", description="The device daemon.")
+    words = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    enrol = words.add_parser("enroll", help="give this device its identity, with a claim token from the fleet")
+    enrol.add_argument("--fleet", required=True, metavar="URL", help="the fleet's address, as http://HOST:PORT")
+    enrol.add_argument("--claim", required=True, metavar="TOKEN", help="the line `skerry fleet claim create` printed")
+    enrol.add_argument("--device", metavar="NAME", help="the device's name (the fleet chooses one otherwise)")
+    enrol.set_defaults(command=_enrol)
+
+    run = words.add_parser("run", help="run the daemon until SIGTERM")
+    run.add_argument("--api-port", type=int, metavar="N", help="serve the local API at this loopback port too (0: any)")
+    run.add_argument("--heartbeat", type=float, metavar="S", dest="heartbeat_s", help="seconds between heartbeats")
+    run.set_defaults(command=_run)
+
+    status = words.add_parser("status", help="ask the running daemon how it fares")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.set_defaults(command=_status)
+
+    put = words.add_parser("import", help="install a bundle from a file as the factory model, which is never removed")
+    put.add_argument("bundle", type=Path, metavar="B.skerry")
+    put.set_defaults(command=_import)
+
+    for each in (enrol, run, status, put):
+        each.add_argument("--root", type=Path, metavar="DIR", help=f"the agent's folder (default {DEFAULT_ROOT})")
+    return parser
+
+
+def _config(arguments: argparse.Namespace) -> AgentConfig:
+    """Return the settings: defaults < config.toml < environment < flags.
+
+    Raises:
+        ConfigError: see `config.load`.
+    """
+    root = arguments.root or Path(os.environ.get("SKERRY_AGENT_ROOT") or DEFAULT_ROOT)
+    try:
+        text = (root / "config.toml").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{root / 'config.toml'}: {error}", hint="make it a readable text file") from error
+    flags = {name: getattr(arguments, name, None) for name in ("api_port", "heartbeat_s")}
+    return load(text, os.environ, {**flags, "root": root.absolute()})
+
+
+def _enrol(arguments: argparse.Namespace) -> int:
+    from skerry_agent.daemon import this_hardware
+    from skerry_agent.disk import RealDisk
+    from skerry_agent.enrol import enrol
+    from skerry_agent.transfer import Fleet
+
+    disk = RealDisk(_config(arguments).root)
+    disk.mkdir("")
+    fleet = Fleet(arguments.fleet)
+    try:
+        found = enrol(disk, fleet, arguments.fleet, arguments.claim, arguments.device, this_hardware())
+    finally:
+        fleet.close()
+    print(f"enrolled as {found.enrolment.tenant}/{found.enrolment.device}; now: skerry agent run --root {disk.root}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import asyncio
+    import logging
+
+    from skerry_agent.daemon import serve
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    asyncio.run(serve(_config(arguments)))
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    found = ask_status(_config(arguments).root / "run" / "api.sock")
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    spool = found["spool"]
+    print(
+        f"{found['tenant']}/{found['device']}  {'online' if found['online'] else 'offline'}  up {found['uptime_s']:.0f} s"
+    )
+    for model, record in found["models"].items():
+        active = record.get("active")
+        serves = f"{active['version']} {active['bundle'][:12]} ({active['variant']})" if active else "nothing"
+        print(f"  {model}: {record['stage']}, serves {serves}")
+    print(f"  spool: {spool['waiting']} waiting, {spool['acked']} acknowledged, {spool['dropped']} dropped")
+    for key, words in found["degraded"].items():
+        print(f"  degraded: {key}: {words}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from skerry_agent.factory import install_factory
+
+    model, bundle = install_factory(_config(arguments).root, arguments.bundle)
+    print(f"{model}: {bundle} is the factory model now")
+    return 0
+
+
+def ask_status(path: Path) -> dict[str, Any]:
+    """Return the running daemon's status, asked over its Unix socket.
+
+    Raises:
+        NetworkError: no daemon answers there.
+    """
+    from skerry_agent import sockets
+
+    hint = "start it: skerry agent run"
+    try:
+        with sockets.connect(path, 10.0) as connection:
+            connection.sendall(b"GET /skerry/status HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n")
+            with connection.makefile("rb") as answer:
+                head, _, body = answer.read().partition(b"\r\n\r\n")
+    except OSError as error:
+        raise NetworkError(f"no agent answers at {path}: {error.strerror or error}", hint=hint) from error
+    try:
+        if b" 200 " not in head.split(b"\r\n", 1)[0]:
+            raise ValueError
+        found: dict[str, Any] = json.loads(body)
+    except ValueError:
+        raise NetworkError(f"no agent answers at {path}, but something else", hint=hint) from None
+    return found

@@ -1,0 +1,279 @@
+"""The device daemon: one table of what runs and when, and a small loop that keeps it so.
+
+Everything the agent depends on from outside is made here and passed down: clock, chance, disk, link, workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import signal
+import ssl
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from skerry_agent import health, identity
+from skerry_agent.api import LocalApi
+from skerry_agent.clock import SystemClock, system_rng
+from skerry_agent.config import AgentConfig
+from skerry_agent.core import DeviceCore
+from skerry_agent.disk import RealDisk, replace_file
+from skerry_agent.engines import catalogue
+from skerry_agent.errors import AgentError, ConfigError, StorageError
+from skerry_agent.helper import TrustHelper
+from skerry_agent.hooks import Prediction
+from skerry_agent.ledger import Key, open_ledger
+from skerry_agent.link import Link, tls_context
+from skerry_agent.performer import Performer
+from skerry_agent.runtime import TRIAL, Runtime
+from skerry_agent.store import Store
+from skerry_agent.supervision import RuntimeConfig, SlotEvent
+from skerry_contracts.device import Hardware, Reason
+from skerry_targets import host
+
+LOG = logging.getLogger("skerry.agent")
+RESTART_S = 5.0
+SOCKET = "run/api.sock"
+STATUS = "run/status.json"
+
+Service = tuple[str, Callable[[], Coroutine[Any, Any, None]], Callable[[], bool]]
+
+
+class Agent:
+    """The parts of one device and the services that run them."""
+
+    def __init__(self, config: AgentConfig, found: identity.Identity, disk: RealDisk) -> None:
+        self.config, self.disk = config, disk
+        enrolment = found.enrolment
+        store = Store(disk)
+        ledger, trouble = open_ledger(config.root / "state.db", disk)
+        self.ledger = ledger
+        self.core = DeviceCore(
+            tenant=enrolment.tenant,
+            device=enrolment.device,
+            config=config,
+            ledger=ledger,
+            store=store,
+            clock=SystemClock(),
+            rng=system_rng(),
+            hardware=this_hardware(),
+        )
+        if trouble is not None:
+            self.core.degraded["ledger"] = trouble
+        self.runtime = Runtime(RuntimeConfig(threads=config.threads), self.slot_event)
+        self.helper = TrustHelper(config.root, idle_s=config.trust_idle_s)
+        self.link = Link(
+            host=enrolment.broker_host,
+            port=enrolment.broker_port,
+            tenant=enrolment.tenant,
+            device=enrolment.device,
+            keepalive_s=config.keepalive_s,
+            retry_max_s=config.link_retry_max_s,
+            rng=system_rng(),
+        )
+        self.performer = Performer(self.core, config.root, self.runtime, self.helper, self.link)
+        self.api = LocalApi(self.runtime, self)
+        self.stop = asyncio.Event()
+        self._beat = asyncio.Event()
+        self._tls: ssl.SSLContext | None = None
+
+    def services(self) -> list[Service]:
+        """Return the table: name, what runs, and when it should."""
+        return [
+            ("link", self._run_link, lambda: not self.stop.is_set()),
+            ("time", self._run_time, lambda: not self.stop.is_set()),
+            ("heartbeat", self._run_heartbeat, lambda: not self.stop.is_set()),
+        ]
+
+    async def run(self) -> None:
+        """Serve until stopped. Models are up before the network is tried.
+
+        Raises:
+            ConfigError: the local API's port or socket is taken.
+        """
+        try:
+            self.core.store.prepare()
+        except StorageError as error:
+            self.core.degraded["storage"] = str(error)
+        self.performer.decide(self.core.boot)
+        await self._open_api()
+        health.notify(os.environ.get("NOTIFY_SOCKET"), "READY=1")
+        try:
+            await reconcile(self.services(), self.stop)
+        finally:
+            health.notify(os.environ.get("NOTIFY_SOCKET"), "STOPPING=1")
+            await self.api.close()
+            await self.performer.close()
+            await self.helper.close()
+            await self.runtime.close()
+            self.ledger.close()
+
+    # What the local API asks (hooks.Hooks).
+
+    def next_prediction(self, model: str) -> str:
+        """Return the id of the next prediction."""
+        return self.core.next_prediction(model)
+
+    def on_prediction(self, prediction: Prediction) -> None:
+        """Take note of an answered inference."""
+        self.performer.decide(self.core.on_prediction, prediction)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `skerry agent status` shows."""
+        workers = [
+            {"model": each.model, "state": each.state.value, "rss_bytes": each.rss_bytes, "variant": each.variant}
+            for each in self.runtime.health()
+        ]
+        trouble = {"link": self.link.trouble} if self.link.trouble else {}
+        more = {"rss_bytes": health.rss_bytes(), "workers": workers, "sessions": self.link.sessions}
+        return {**self.core.status(), **more, **({"trouble": trouble} if trouble else {})}
+
+    # What the link tells (link.Listener).
+
+    def will(self) -> bytes:
+        """Return the will of the next session."""
+        return self.core.session()
+
+    def connected(self) -> None:
+        """The session stands: heartbeat at once, so that the fleet knows what it talks to."""
+        self.performer.decide(self.core.connected)
+        self._beat.set()
+
+    def message(self, channel: str, payload: bytes) -> None:
+        """A message came down."""
+        self.performer.decide(self.core.message, channel, payload)
+
+    def disconnected(self, unconfirmed: tuple[Key, ...]) -> None:
+        """The session is over."""
+        self.performer.decide(self.core.disconnected, unconfirmed)
+
+    # What the workers tell.
+
+    def slot_event(self, event: SlotEvent) -> None:
+        """A worker died or failed; a candidate's own failures are the trial's business."""
+        if event.reason != Reason.OK and TRIAL not in event.slot:
+            self.performer.decide(self.core.unhealthy, event.slot, event.bundle, event.reason, event.detail)
+
+    # The services.
+
+    async def _run_link(self) -> None:
+        if self._tls is None:
+            root = self.config.root
+            self._tls = tls_context(root / identity.AUTHORITY, root / identity.CERTIFICATE, root / identity.KEY)
+        link = asyncio.ensure_future(self.link.run(self._tls, self))
+        stop = asyncio.ensure_future(self.stop.wait())
+        try:
+            await asyncio.wait((link, stop), return_when=asyncio.FIRST_COMPLETED)
+            if self.stop.is_set():
+                self.performer.decide(self.core.stopping)
+        finally:
+            link.cancel()
+            stop.cancel()
+            await asyncio.gather(link, stop, return_exceptions=True)
+
+    async def _run_time(self) -> None:
+        changed = self.performer.changed
+        while not self.stop.is_set():
+            changed.clear()
+            wait_s = self.core.next_wake_s() - self.core.clock.monotonic_s()
+            try:
+                await asyncio.wait_for(changed.wait(), max(wait_s, 0.01))
+            except TimeoutError:
+                self.performer.decide(self.core.tick)
+
+    async def _run_heartbeat(self) -> None:
+        while not self.stop.is_set():
+            self._beat.clear()
+            if self.core.online:
+                models = tuple(each for each in self.runtime.health(reset=True) if TRIAL not in each.model)
+                self._tell_health(models)
+            try:
+                await asyncio.wait_for(self._beat.wait(), self.config.heartbeat_s)
+            except TimeoutError:
+                continue
+
+    def _tell_health(self, models: tuple[Any, ...]) -> None:
+        told = self.core.health(models, rss_bytes=health.rss_bytes(), temperature_c=health.temperature_c())
+        for effect in told:
+            self.performer.perform(effect)
+
+    async def _open_api(self) -> None:
+        path = self.config.root / SOCKET
+        try:
+            self.disk.mkdir("run")
+            await self.api.start(path, self.config.api_port)
+        except OSError as error:
+            hint = "choose another --api-port, and a --root with a short path"
+            raise ConfigError(f"the local API cannot listen: {error.strerror or error}", hint=hint) from error
+        said = {"pid": os.getpid(), "device": self.core.device, "socket": str(path), "api_port": self.api.port}
+        replace_file(self.disk, STATUS, json.dumps(said).encode())
+
+
+async def reconcile(services: list[Service], stop: asyncio.Event) -> None:
+    """Keep what should run running, and what should not from it; one that fails is started again after a moment."""
+    running: dict[str, asyncio.Task[None]] = {}
+    stopping = asyncio.ensure_future(stop.wait())
+    while True:
+        for name, start, wanted in services:
+            if name not in running and wanted():
+                running[name] = asyncio.create_task(start(), name=name)
+        if not running:
+            return
+        waited = list(running.values()) if stop.is_set() else [*running.values(), stopping]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        for name, task in list(running.items()):
+            if task.done():
+                del running[name]
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    LOG.error("%s: %s", name, error, exc_info=None if isinstance(error, AgentError) else error)
+                    await asyncio.sleep(RESTART_S)
+
+
+def this_hardware() -> Hardware:
+    """Return the facts about this machine."""
+    try:
+        version = importlib.metadata.version("skerry")
+    except importlib.metadata.PackageNotFoundError:
+        version = "unknown"
+    return host.hardware(catalogue.available(), version)
+
+
+def lock(root: Path) -> int:
+    """Return a descriptor that keeps a second agent from this root.
+
+    Raises:
+        ConfigError: one runs already, or the folder cannot be written.
+    """
+    try:
+        (root / "run").mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(root / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"an agent already runs in {root}", hint="stop it first, or give another --root") from None
+    except OSError as error:
+        raise ConfigError(f"{root}: {error.strerror}", hint="give a --root that this user may write") from error
+    return descriptor
+
+
+async def serve(config: AgentConfig) -> None:
+    """Run the agent of a root folder until SIGTERM or SIGINT.
+
+    Raises:
+        AgentError: not enrolled, already running, or a port is taken.
+    """
+    disk = RealDisk(config.root)
+    found = identity.load(disk)
+    held = lock(config.root)
+    try:
+        agent = Agent(config, found, disk)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, agent.stop.set)
+        await agent.run()
+    finally:
+        os.close(held)
