@@ -1,8 +1,8 @@
 """Retained messages on disk: a file that is only appended to, and written anew when most of it is past.
 
 A record is `crc32 u32 | size u32 | qos u8 | topic length u16 | topic | payload`, big-endian; the CRC covers what
-follows it. An empty payload clears the topic. Appended records survive the end of the process (kill -9); a power cut may
-take the last seconds, and the fleet publishes its assignments again whenever it meets a broker that has restarted.
+follows it. An empty payload clears the topic. Appended records survive the end of the process (kill -9); a power cut
+may take the last seconds, and the fleet publishes its assignments again whenever it meets a broker that has restarted.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class BrokerProcess:
     def revoke(self, serials: Collection[int], identities: Collection[str]) -> None:
         """Let these certificates in no more, and end the connections of these `<tenant>/<device>` now.
 
-        `serials` is the whole list of revoked certificates that have not expired; it replaces the older list and is kept.
+        `serials` is the whole list of revoked certificates that have not expired; it replaces the older one, for good.
         A device with a newer certificate that is not revoked just connects again.
         """
         folder = self._settings.folder

@@ -16,6 +16,11 @@ PINGREQ_BYTES = b"\xc0\x00"
 PINGRESP_BYTES = b"\xd0\x00"
 DISCONNECT_BYTES = b"\xe0\x00"
 
+# Known without waiting for the body, so that a stranger's bytes are soon told from ours.
+_TWO_BYTES = (packets.CONNACK, packets.PUBACK, packets.UNSUBACK)
+_NO_BYTES = (packets.PINGREQ, packets.PINGRESP, packets.DISCONNECT)
+_MAX_SIZES = dict.fromkeys(_TWO_BYTES, 2) | dict.fromkeys(_NO_BYTES, 0)
+
 
 def encode(packet: Packet) -> bytes:
     """Return the bytes of a packet.
@@ -126,6 +131,8 @@ class Decoder:
             if (kind := data[start] >> 4) not in self._accept:
                 raise ProtocolError(f"packet type {kind} is not expected here")
             if stop > end:
+                if size > _MAX_SIZES.get(kind, size):
+                    raise ProtocolError(f"a packet of type {kind} with {size} bytes")
                 self._needed = stop - start
                 break
             found.append(READERS[kind](data[start] & 15, data[body:stop]))

@@ -81,7 +81,7 @@ class Authority:
         return self._own(names.name(name), now_s, FLEET_DAYS)
 
     def issue_visitor(self, identity: str, now_s: float) -> tuple[str, str]:
-        """Return a key and certificate in a device's name `<tenant>/<device>`, good for minutes: it takes over a connection."""
+        """Return a key and certificate in a device's name, good for minutes: the fleet ends its connection with it."""
         tenant, _, device = identity.partition("/")
         return self._own(f"{names.name(tenant, 'tenant')}/{names.name(device, 'device')}", now_s, VISITOR_DAYS)
 
