@@ -63,10 +63,9 @@ def write(
 
 def digest(row: Audit) -> str:
     """Return the hash a record must carry."""
-    fields = [
-        row.previous_hash, row.tenant, row.seq, row.time_ms, row.actor, row.action, row.object, row.before, row.after, row.request,
-    ]  # fmt: skip
-    return hashlib.sha256(canonical_json(fields)).hexdigest()
+    numbers = [row.seq, row.time_ms]
+    texts = [row.previous_hash, row.tenant, row.actor, row.action, row.object, row.before, row.after, row.request]
+    return hashlib.sha256(canonical_json([numbers, texts])).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

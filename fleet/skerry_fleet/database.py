@@ -37,7 +37,7 @@ class Event:
     data: dict[str, Any]
 
 
-def announce(session: Session, tenant: str, kind: str, **data: Any) -> None:
+def announce(session: Session, tenant: str, kind: str, /, **data: Any) -> None:
     """Tell listeners of this event, if and when the session's transaction commits."""
     session.info.setdefault("events", []).append(Event(tenant, kind, data))
 

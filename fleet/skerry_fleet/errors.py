@@ -1,13 +1,13 @@
 """What can be refused or go wrong in the fleet manager.
 
-    FleetError               base; carries `hint`, a machine-readable `code` and the HTTP status it becomes
-     ├── InputError          the request or the uploaded file is wrong (422; 400 where it cannot be read at all)
-     ├── AuthError           no key, or one we do not know (401)
-     ├── ForbiddenError      a known key whose role is too low (403)
-     ├── MissingError        no such object, or it belongs to another tenant (404)
-     ├── ConflictError       the object's state does not allow it (409)
-     ├── TooLargeError       over a limit (413)
-     └── UnavailableError    a part we need (broker, disk, trust store) does not answer (503)
+FleetError               base; carries `hint`, a machine-readable `code` and the HTTP status it becomes
+ ├── InputError          the request or the uploaded file is wrong (422; 400 where it cannot be read at all)
+ ├── AuthError           no key, or one we do not know (401)
+ ├── ForbiddenError      a known key whose role is too low (403)
+ ├── MissingError        no such object, or it belongs to another tenant (404)
+ ├── ConflictError       the object's state does not allow it (409)
+ ├── TooLargeError       over a limit (413)
+ └── UnavailableError    a part we need (broker, disk, trust store) does not answer (503)
 """
 
 from __future__ import annotations

@@ -67,9 +67,10 @@ class Plan:
     """How a rollout proceeds.
 
     `canary` devices must confirm first, then the waves follow. A device confirms by a heartbeat that shows it serving
-    the bundle at least `soak_s` after the fleet heard of its commit. More than `failure_budget` failures take
-    everything back. `timeout_s` after its offer a device that has not confirmed counts as failed (0: never). Failures
-    of the network are tried again `retries` times, first after `retry_s`, then after twice that.
+    the bundle at least `soak_s` after the fleet heard of its commit (0: by the commit itself). More than
+    `failure_budget` failures take everything back. `timeout_s` after its offer a device that has not confirmed counts
+    as failed (0: never). Failures of the network are tried again `retries` times, first after `retry_s`, then after
+    twice that.
     """
 
     canary: int = 1

@@ -215,21 +215,33 @@ class SignedAssignment(SQLModel, table=True):
 
 
 class Rollout(SQLModel, table=True):
-    """A rollout's plan and where it stands. `counts` repeats the machine's counters, so that lists need no scan."""
+    """A rollout's plan and where it stands. `options` (JSON: window, sampling, allow_downgrade) go into assignments;
+    `counts` repeats the machine's counters, so that lists need no scan.
+    `number` counts a tenant's rollouts. `request_key` is the caller's idempotency key, `request_sha256` what was asked
+    with it.
+    """
 
-    __table_args__ = (Index("rollout_recent", "tenant", "created_ms"), Index("rollout_active", "active"))
+    __table_args__ = (
+        Index("rollout_recent", "tenant", "number"),
+        Index("rollout_active", "active"),
+        Index("rollout_request", "tenant", "request_key", unique=True),
+    )
 
     tenant: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
+    number: int = big()
     model: str
     bundle: str
     group: str = ""
     plan: str = text()
-    phase: str
+    options: str = text(default="{}")
+    status: str
     stage: int = 0
     allowance: int = 0
     counts: str = text(default="{}")
     reason: str = text(default="")
+    request_key: str | None = None
+    request_sha256: str = ""
     active: bool = True
     created_ms: int = big()
     created_by: str = ""

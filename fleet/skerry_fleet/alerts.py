@@ -1,0 +1,144 @@
+"""Alerts: what a person should know. One open alert a (kind, subject); repetitions count, recovery resolves."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from skerry_fleet import audit
+from skerry_fleet.audit import Actor
+from skerry_fleet.database import announce
+from skerry_fleet.errors import ConflictError, InputError, MissingError
+from skerry_fleet.paging import Page, listing
+from skerry_fleet.records import Alert
+
+
+class Kind(StrEnum):
+    """What an alert is about. The subject is a device, `<rollout>/<device>`, a rollout or a `<model>/<monitor>`."""
+
+    DEVICE_SILENT = "device-silent"
+    UPDATE_FAILED = "update-failed"
+    ROLLED_BACK = "rollout-rolled-back"
+    DRIFT = "drift"
+
+
+class AlertState(StrEnum):
+    """Open until a person has seen it or the cause is gone."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+SEVERITY = {
+    Kind.DEVICE_SILENT: "warning",
+    Kind.UPDATE_FAILED: "warning",
+    Kind.ROLLED_BACK: "critical",
+    Kind.DRIFT: "warning",
+}
+
+
+def raise_alert(session: Session, tenant: str, now: float, kind: Kind, subject: str, text: str) -> Alert:
+    """Open an alert, or count a repetition of one that is not resolved."""
+    row = _unresolved(session, tenant, kind, subject)
+    if row is not None:
+        row.count += 1
+        row.last_ms, row.text = int(now * 1000), text[:2000]
+        session.add(row)
+        return row
+    row = Alert(
+        tenant=tenant,
+        kind=kind.value,
+        subject=subject,
+        severity=SEVERITY[kind],
+        state=AlertState.OPEN.value,
+        text=text[:2000],
+        first_ms=int(now * 1000),
+        last_ms=int(now * 1000),
+    )
+    session.add(row)
+    session.flush()
+    _changed(session, Actor(tenant, "system:alerts"), now, row, None)
+    return row
+
+
+def resolve(session: Session, tenant: str, now: float, kind: Kind, subject: str) -> bool:
+    """Close an alert whose cause is gone; return whether there was one."""
+    row = _unresolved(session, tenant, kind, subject)
+    if row is None:
+        return False
+    before, row.state = row.state, AlertState.RESOLVED.value
+    row.last_ms = int(now * 1000)
+    session.add(row)
+    _changed(session, Actor(tenant, "system:alerts"), now, row, before)
+    return True
+
+
+def acknowledge(session: Session, actor: Actor, now: float, alert: int, who: str) -> dict[str, Any]:
+    """Note that a person has seen an alert.
+
+    Raises:
+        MissingError: no such alert.
+        ConflictError: it is resolved.
+    """
+    row = session.get(Alert, alert)
+    if row is None or row.tenant != actor.tenant:
+        raise MissingError(f"no alert {alert}")
+    if row.state == AlertState.RESOLVED:
+        raise ConflictError(f"alert {alert} is resolved")
+    if row.state == AlertState.OPEN:
+        before, row.state = row.state, AlertState.ACKNOWLEDGED.value
+        row.acknowledged_by = who
+        session.add(row)
+        _changed(session, actor, now, row, before)
+    return view(row)
+
+
+def list_alerts(session: Session, tenant: str, page: Page, state: str = "") -> dict[str, Any]:
+    """Return one page of alerts, newest first; of one state where one is named.
+
+    Raises:
+        InputError: no such state, or not a cursor.
+    """
+    query = select(Alert).where(Alert.tenant == tenant)
+    if state:
+        if state not in list(AlertState):
+            raise InputError(f"state {state!r:.40} is none of {', '.join(AlertState)}")
+        query = query.where(Alert.state == state)
+    if page.after_id is not None:
+        query = query.where(col(Alert.id) < page.after_id)
+    rows = session.exec(query.order_by(col(Alert.id).desc()).limit(page.limit + 1)).all()
+    return listing(rows, page, view, lambda row: row.id)
+
+
+def count_open(session: Session, tenant: str) -> int:
+    """Return how many alerts nobody has seen yet."""
+    query = select(func.count()).where(Alert.tenant == tenant, Alert.state == AlertState.OPEN.value)
+    return session.exec(query).one()
+
+
+def view(row: Alert) -> dict[str, Any]:
+    """Return an alert as the API shows it."""
+    return row.model_dump(exclude={"tenant"})
+
+
+def _unresolved(session: Session, tenant: str, kind: Kind, subject: str) -> Alert | None:
+    query = select(Alert).where(
+        Alert.tenant == tenant,
+        Alert.kind == kind.value,
+        Alert.subject == subject,
+        Alert.state != AlertState.RESOLVED.value,
+    )
+    return session.exec(query).first()
+
+
+def _changed(session: Session, actor: Actor, now: float, row: Alert, before: str | None) -> None:
+    was = None if before is None else {"state": before}
+    after = {"state": row.state, "kind": row.kind, "subject": row.subject}
+    audit.write(session, actor, now, f"alert.{row.state}", f"alert/{row.id}", was, after)
+    announce(
+        session, row.tenant, "alert", id=row.id, kind=row.kind, subject=row.subject, state=row.state, text=row.text
+    )

@@ -1,0 +1,77 @@
+"""Who is there: wills, sessions and silence.
+
+A device says `online` on every connection and leaves a will that says `offline`; both carry (boot_id, session), which
+only rises, so the late will of an old session changes nothing, and within one session offline is the last word.
+Messages sent while the fleet was down are gone (clean sessions): therefore a heartbeat, which is only ever live, also
+shows that a device is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sqlmodel import Session, col, select
+
+from skerry_contracts.device import Heartbeat, Presence
+from skerry_fleet import alerts
+from skerry_fleet.alerts import Kind
+from skerry_fleet.database import announce
+from skerry_fleet.tables import DeviceState
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of one device's presence. `silent`: unheard for too long, and an alert says so."""
+
+    boot_id: str = ""
+    session: int = 0
+    online: bool = False
+    silent: bool = False
+    last_seen_ms: int = 0
+
+
+def heard(seen: Seen, now_ms: int) -> Seen:
+    """Take in any message of the device's own."""
+    return dataclasses.replace(seen, last_seen_ms=max(now_ms, seen.last_seen_ms), silent=False)
+
+
+def said(seen: Seen, presence: Presence, now_ms: int) -> Seen:
+    """Take in a presence message; an offline one is the broker's word and no sign of life."""
+    told, known = (presence.boot_id, presence.session), (seen.boot_id, seen.session)
+    if told < known or (told == known and presence.online):
+        # An old session's word, or a redelivery: the device lives, but what is known of the newest session stands.
+        return heard(seen, now_ms) if presence.online else seen
+    after = dataclasses.replace(seen, boot_id=presence.boot_id, session=presence.session, online=presence.online)
+    return heard(after, now_ms) if presence.online else after
+
+
+def beat(seen: Seen, heartbeat: Heartbeat, now_ms: int) -> Seen:
+    """Take in a heartbeat."""
+    if heartbeat.boot_id < seen.boot_id:
+        return seen
+    session = seen.session if heartbeat.boot_id == seen.boot_id else 0
+    return heard(dataclasses.replace(seen, boot_id=heartbeat.boot_id, session=session, online=True), now_ms)
+
+
+def sweep(session: Session, now: float, silent_after_s: float, most: int = 1000) -> list[tuple[str, str]]:
+    """Mark devices that have been unheard for too long, with an alert each; return them as (tenant, device)."""
+    before_ms = int((now - silent_after_s) * 1000)
+    rows = session.exec(
+        select(DeviceState)
+        .where(col(DeviceState.silent).is_(False), DeviceState.last_seen_ms < before_ms)
+        .order_by(col(DeviceState.last_seen_ms))
+        .limit(most)
+    ).all()
+    for row in rows:
+        row.silent, row.online = True, False
+        session.add(row)
+        quiet_s = now - row.last_seen_ms / 1000
+        text = f"{row.name} has been silent for {quiet_s:.0f} s"
+        alerts.raise_alert(session, row.tenant, now, Kind.DEVICE_SILENT, row.name, text)
+        announce(session, row.tenant, "device", device=row.name, change="silent")
+    return [(row.tenant, row.name) for row in rows]
+
+
+def returned(session: Session, tenant: str, device: str, now: float) -> None:
+    """Close the alert of a device that is heard again."""
+    alerts.resolve(session, tenant, now, Kind.DEVICE_SILENT, device)

@@ -1,0 +1,91 @@
+"""May this bundle go to these devices? Asked before a rollout starts, so that the answer is one clear line."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, select
+
+from skerry_contracts import codec
+from skerry_contracts.bundle import Manifest
+from skerry_contracts.device import Hardware
+from skerry_fleet import groups, registry
+from skerry_fleet.errors import ConflictError
+from skerry_fleet.rollout_rows import RolloutRequest
+from skerry_fleet.tables import Bundle, BundleState, Desired, Device, DeviceState
+from skerry_targets.fit import fitting
+
+
+def usable(session: Session, tenant: str, request: RolloutRequest) -> Bundle:
+    """Return the bundle of a request, if a rollout may use it.
+
+    Raises:
+        MissingError: no such bundle or group.
+        ConflictError: of another model, or not published.
+    """
+    bundle = registry.get(session, tenant, request.bundle)
+    if bundle.model != request.model:
+        raise ConflictError(f"bundle {bundle.id[:12]} is of model {bundle.model}, not {request.model}")
+    if bundle.state != BundleState.PUBLISHED:
+        raise ConflictError(f"bundle {bundle.id[:12]} is {bundle.state}", hint="publish it first")
+    if request.group is not None:
+        groups.get(session, tenant, request.group)
+    return bundle
+
+
+def fitting_devices(session: Session, tenant: str, group: str, bundle: Bundle) -> list[tuple[str, bool]]:
+    """Return the devices of a group (empty: all) that can run the bundle, and whether each is within reach.
+
+    Raises:
+        ConflictError: there is none.
+    """
+    members = groups.members(session, tenant, group)
+    if not members:
+        raise ConflictError(f"no device in {group or 'the fleet'}", hint="enrol devices, or add them to the group")
+    joined = (col(DeviceState.tenant) == col(Device.tenant)) & (col(DeviceState.name) == col(Device.name))
+    rows = session.exec(
+        select(Device.name, Device.hardware, DeviceState.online)
+        .join(DeviceState, joined, isouter=True)
+        .where(Device.tenant == tenant)
+    )
+    inside, cache, found = set(members), {}, []
+    manifest = codec.decode(Manifest, bundle.manifest.encode())
+    for name, hardware, online in rows:
+        if name in inside:
+            if hardware not in cache:
+                cache[hardware] = bool(fitting(manifest.variants, codec.decode(Hardware, hardware.encode())))
+            if cache[hardware]:
+                found.append((name, bool(online)))
+    if not found:
+        raise ConflictError(
+            f"none of {len(members)} devices can run this bundle, made for {bundle.target}",
+            hint="compile for the devices' own target",
+        )
+    return sorted(found)
+
+
+def check_release(
+    session: Session, tenant: str, bundle: Bundle, devices: list[tuple[str, bool]], request: RolloutRequest
+) -> None:
+    """Refuse to go back by accident.
+
+    Raises:
+        ConflictError: a device is to run a newer release, and the request does not allow it.
+    """
+    if request.allow_downgrade:
+        return
+    joined = (col(Bundle.tenant) == col(Desired.tenant)) & (col(Bundle.id) == col(Desired.bundle))
+    inside = {device for device, _ in devices}
+    query = select(Desired.device, Bundle.release).join(Bundle, joined)
+    rows = session.exec(
+        query.where(Desired.tenant == tenant, Desired.model == bundle.model, Bundle.release > bundle.release)
+    )
+    for device, release in rows:
+        if device in inside:
+            raise ConflictError(
+                f"release {bundle.release} is older than release {release} on {device}",
+                hint="set allow_downgrade to go back on purpose",
+            )
+
+
+def fits(bundle: Bundle, hardware: Hardware) -> bool:
+    """Return whether a device can run at least one variant of a bundle."""
+    return bool(fitting(codec.decode(Manifest, bundle.manifest.encode()).variants, hardware))

@@ -1,0 +1,171 @@
+"""What the rollout machine asks for, done: assignments issued, alerts raised, every move audited once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session
+
+from skerry_contracts import codec
+from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Phase, Reason
+from skerry_fleet import alerts, audit, director, rollout_machine
+from skerry_fleet.alerts import Kind
+from skerry_fleet.audit import Actor
+from skerry_fleet.database import announce
+from skerry_fleet.director import Sign
+from skerry_fleet.errors import MissingError
+from skerry_fleet.records import ProgressRow
+from skerry_fleet.regression import Tally, judge
+from skerry_fleet.rollout_rows import Live
+from skerry_fleet.rollout_words import (
+    Confirmed,
+    Effect,
+    Failed,
+    Heard,
+    Issued,
+    Moved,
+    Offer,
+    Place,
+    Regressed,
+    Revert,
+    Status,
+)
+from skerry_fleet.tables import Device, DeviceModel, RolloutDevice
+
+_FINAL = (Phase.COMMITTED, Phase.ROLLED_BACK, Phase.FAILED)
+
+
+class Executor:
+    """Carries out effects within the transaction of the event that caused them."""
+
+    def __init__(self, sign: Sign, assignment_days: float) -> None:
+        self._sign = sign
+        self._days = assignment_days
+        self._sequences: dict[tuple[str, str], int] = {}  # lower bounds: sequences only rise
+
+    def carry_out(
+        self,
+        session: Session,
+        actor: Actor,
+        now: float,
+        live: Live,
+        before: tuple[Status, int],
+        effects: Sequence[Effect],
+    ) -> None:
+        """Do what an event led to, in order. Moves are the actor's; orders to devices are the system's."""
+        for effect in effects:
+            if isinstance(effect, Offer):
+                self._offer(session, now, live, effect.device)
+            elif isinstance(effect, Revert):
+                self._revert(session, now, live, effect.device)
+            elif isinstance(effect, Confirmed):
+                director.confirm(session, live.tenant, effect.device, live.model, live.state.bundle)
+                live.tallies.pop(effect.device, None)
+                alerts.resolve(session, live.tenant, now, Kind.UPDATE_FAILED, effect.device)
+            elif isinstance(effect, Failed):
+                text = f"{effect.device} failed in rollout {live.state.rollout}: {effect.reason}"
+                alerts.raise_alert(session, live.tenant, now, Kind.UPDATE_FAILED, effect.device, text)
+            else:
+                before = self._moved(session, actor, now, live, before, effect)
+
+    def announce(self, session: Session, live: Live) -> None:
+        """Tell event streams where the rollout stands, when the transaction commits."""
+        state = live.state
+        counts = {place.value: count for place, count in state.counts.items() if count}
+        moved = {"rollout": state.rollout, "model": live.model, "bundle": state.bundle, "status": state.status.value}
+        announce(session, live.tenant, "rollout", **moved, stage=state.stage, counts=counts)
+
+    def heard(self, live: Live, device: str, heartbeat: Heartbeat) -> Heard | Regressed:
+        """Return what a heartbeat means to a rollout."""
+        found = next((each for each in heartbeat.models if each.model == live.model), None)
+        member = live.state.members[device]
+        if found is None:
+            return Heard(device, None, heartbeat.sequence, False)
+        watched = (Place.OFFERED, Place.SOAKING, Place.CONFIRMED)
+        over = member.place is Place.CONFIRMED and live.state.status is Status.COMPLETE
+        if found.bundle == live.state.bundle and member.place in watched and not over:
+            tally = live.tallies.setdefault(device, Tally())
+            worse = judge(live.limits, live.baselines.get(device), tally, found)
+            if worse is not None and heartbeat.sequence >= member.floor:
+                return Regressed(device, worse)
+        return Heard(device, found.bundle, heartbeat.sequence, found.state is ModelState.SERVING)
+
+    def catch_up(self, session: Session, now: float, tenant: str, device: str, adopted: int) -> None:
+        """Number above what a device has adopted: it may remember more than a fleet that was restored from a copy."""
+        if adopted <= self._sequences.get((tenant, device), 0):
+            return
+        row = session.get(Device, (tenant, device))
+        if row is None:
+            return
+        self._sequences[tenant, device] = row.sequence
+        if adopted > row.sequence:
+            self._issue(session, now, tenant, device, "the device is ahead", above=adopted)
+
+    def refused(self, session: Session, now: float, row: ProgressRow) -> None:
+        """Take in that a device could not use an assignment at all, so that it names no rollout."""
+        known = session.get(Device, (row.tenant, row.device))
+        if known is None or row.sequence < known.sequence:
+            return
+        text = f"{row.device} refused its assignment: {row.reason} {row.detail}"
+        alerts.raise_alert(session, row.tenant, now, Kind.UPDATE_FAILED, row.device, text)
+        if row.reason == Reason.EXPIRED:
+            self._issue(session, now, row.tenant, row.device, "the device found it expired")
+
+    def note(self, session: Session, live: Live, row: ProgressRow) -> None:
+        """Keep a device's last word beside its place, for people."""
+        kept = session.get(RolloutDevice, (*live.key, row.device))
+        if kept is None:
+            return
+        kept.phase, kept.detail = row.phase, row.detail[:500]
+        if row.phase in _FINAL and row.reason != Reason.OK:
+            kept.reason = row.reason
+        session.add(kept)
+
+    def _offer(self, session: Session, now: float, live: Live, device: str) -> None:
+        kept = session.get(RolloutDevice, (*live.key, device)) or RolloutDevice(
+            tenant=live.tenant, rollout=live.state.rollout, device=device, model=live.model, place=""
+        )
+        if live.state.members[device].attempts == 0:
+            kept.previous = director.confirmed(session, live.tenant, device, live.model)
+            health = session.get(DeviceModel, (live.tenant, device, live.model))
+            baseline = None if health is None else _health(health)
+            live.baselines[device] = baseline
+            kept.baseline = "" if baseline is None else codec.encode(baseline).decode()
+        session.add(kept)
+        director.want(session, live.tenant, device, live.model, live.state.bundle, live.state.rollout)
+        self._issued(session, now, live, device, "offer")
+
+    def _revert(self, session: Session, now: float, live: Live, device: str) -> None:
+        kept = session.get(RolloutDevice, (*live.key, device))
+        if kept is None:
+            raise MissingError(f"no row for {device} in rollout {live.state.rollout}")
+        live.tallies.pop(device, None)
+        director.want(session, live.tenant, device, live.model, kept.previous, live.state.rollout, back=True)
+        self._issued(session, now, live, device, "revert")
+
+    def _issued(self, session: Session, now: float, live: Live, device: str, why: str) -> None:
+        session.flush()
+        sequence = self._issue(session, now, live.tenant, device, f"{why} {live.state.rollout}")
+        # Feeding back the number moves nothing: it only tells old words from new ones.
+        rollout_machine.step(live.state, Issued(device, sequence), now)
+
+    def _issue(self, session: Session, now: float, tenant: str, device: str, why: str, above: int = 0) -> int:
+        actor = Actor(tenant, "system:director")
+        return director.issue(session, self._sign, actor, now, self._days, device, above=above, why=why)
+
+    def _moved(
+        self, session: Session, actor: Actor, now: float, live: Live, before: tuple[Status, int], effect: Moved
+    ) -> tuple[Status, int]:
+        rollout = live.state.rollout
+        was = {"status": before[0].value, "stage": before[1]}
+        after = {"status": effect.status.value, "stage": effect.stage, "reason": effect.reason}
+        audit.write(session, actor, now, f"rollout.{effect.status}", f"rollout/{rollout}", was, after)
+        if effect.status is Status.ROLLING_BACK:
+            text = f"rollout {rollout} of {live.model} is rolled back: {effect.reason}"
+            alerts.raise_alert(session, live.tenant, now, Kind.ROLLED_BACK, rollout, text)
+        return effect.status, effect.stage
+
+
+def _health(row: DeviceModel) -> ModelHealth:
+    fields = {name: getattr(row, name) for name in ModelHealth.__slots__}
+    return codec.from_plain(ModelHealth, {**fields, "predictions": row.predictions, "errors": row.errors})

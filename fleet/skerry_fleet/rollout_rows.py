@@ -1,0 +1,200 @@
+"""A rollout between its rows and the machine: loading after a restart, saving what an event changed, showing it to
+people.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from skerry_contracts import codec
+from skerry_contracts.assignment import SamplingPolicy, Window
+from skerry_contracts.device import ModelHealth
+from skerry_fleet import rollout_machine as machine
+from skerry_fleet.errors import MissingError
+from skerry_fleet.paging import Page, listing
+from skerry_fleet.regression import Limits, Tally
+from skerry_fleet.rollout_words import BLOCKING, OVER, Member, Place, Plan, State, Status, Wave, rank
+from skerry_fleet.tables import DeviceState, Rollout, RolloutDevice
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RolloutRequest:
+    """What is asked of a new rollout; see `Plan` and `Limits`. `group` None: all devices.
+
+    `supersede` takes devices over from rollouts that are still under way. `allow_downgrade` lets an older release in.
+    """
+
+    model: str
+    bundle: str
+    group: str | None = None
+    canary: int = 1
+    waves: tuple[Wave, ...] = (Wave(100),)
+    soak_s: float = 30.0
+    failure_budget: int = 0
+    exposure_budget: int = 5
+    timeout_s: float = 86_400.0
+    retries: int = 2
+    retry_s: float = 30.0
+    approval: bool = False
+    allow_downgrade: bool = False
+    supersede: bool = False
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    sampling: SamplingPolicy | None = None
+    window: Window | None = None
+
+    def plan(self) -> Plan:
+        """Return the machine's part of the request."""
+        return Plan(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Plan)})
+
+    def options(self) -> dict[str, Any]:
+        """Return what goes into assignments, as JSON."""
+        fields = {"window": self.window, "sampling": self.sampling, "allow_downgrade": self.allow_downgrade}
+        options: dict[str, Any] = codec.to_plain({name: value for name, value in fields.items() if value is not None})
+        return {**options, "limits": dataclasses.asdict(self.limits)}
+
+
+@dataclasses.dataclass(slots=True)
+class Live:
+    """A rollout in memory: the machine's state, and what its effects need. Everything but the tallies is in the
+    rows.
+    """
+
+    tenant: str
+    model: str
+    group: str
+    created_ms: int
+    state: State
+    limits: Limits
+    baselines: dict[str, ModelHealth | None] = dataclasses.field(default_factory=dict)
+    tallies: dict[str, Tally] = dataclasses.field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The row's key."""
+        return self.tenant, self.state.rollout
+
+
+def load(session: Session) -> list[Live]:
+    """Return every rollout that something can still happen to, as its rows say."""
+    return [_load(session, row) for row in session.exec(select(Rollout).where(col(Rollout.active).is_(True))).all()]
+
+
+def _load(session: Session, row: Rollout) -> Live:
+    plan = codec.from_plain(Plan, json.loads(row.plan))
+    state = State(row.id, row.bundle, plan, Status(row.status), row.stage, row.allowance, row.reason)
+    limits = codec.from_plain(Limits, json.loads(row.options).get("limits", {}))
+    live = Live(row.tenant, row.model, row.group, row.created_ms, state, limits)
+    joined = (col(DeviceState.tenant) == col(RolloutDevice.tenant)) & (
+        col(DeviceState.name) == col(RolloutDevice.device)
+    )
+    rows = session.exec(
+        select(RolloutDevice, DeviceState.online)
+        .join(DeviceState, joined, isouter=True)
+        .where(RolloutDevice.tenant == row.tenant, RolloutDevice.rollout == row.id, col(RolloutDevice.active).is_(True))
+    ).all()
+    members = []
+    for each, online in rows:
+        due = None if each.due_ms is None else each.due_ms / 1000
+        member = Member(each.device, rank(row.id, each.device), Place(each.place), bool(online), each.attempts)
+        member.floor, member.since, member.due, member.reason = each.floor, each.since_ms / 1000, due, each.reason
+        members.append(member)
+        live.baselines[each.device] = codec.decode(ModelHealth, each.baseline.encode()) if each.baseline else None
+    machine.restore(state, members)
+    return live
+
+
+def save(session: Session, live: Live, now: float) -> None:
+    """Write what the last events changed."""
+    state = live.state
+    for device in sorted(state.changed):
+        member = state.members.get(device)
+        if member is None:
+            continue
+        row = session.get(RolloutDevice, (*live.key, device))
+        row = row or RolloutDevice(tenant=live.tenant, rollout=state.rollout, device=device, model=live.model, place="")
+        row.place, row.attempts, row.floor = member.place.value, member.attempts, member.floor
+        row.since_ms = int(member.since * 1000)
+        row.due_ms = None if member.due is None else int(member.due * 1000)
+        row.reason = member.reason or row.reason
+        session.add(row)
+    state.changed.clear()
+    row_of = session.get(Rollout, live.key)
+    if row_of is None:
+        raise MissingError(f"no rollout {state.rollout}")
+    if (
+        state.members or row_of.counts == "{}"
+    ):  # the last figures of a rollout whose devices went on stay for the record
+        row_of.counts = codec.canonical_json({place.value: count for place, count in state.counts.items()}).decode()
+    row_of.status, row_of.stage, row_of.allowance = state.status.value, state.stage, state.allowance
+    row_of.reason, row_of.updated_ms = state.reason, int(now * 1000)
+    row_of.active = state.status not in OVER and bool(state.members)
+    session.add(row_of)
+
+
+def get(session: Session, tenant: str, rollout: str) -> Rollout:
+    """Return a rollout's row.
+
+    Raises:
+        MissingError: no such rollout.
+    """
+    row = session.get(Rollout, (tenant, rollout))
+    if row is None:
+        raise MissingError(f"no rollout {rollout!r:.80}", hint="`skerry fleet rollout list` shows what there is")
+    return row
+
+
+def view(row: Rollout) -> dict[str, Any]:
+    """Return a rollout as the API shows it; `exposure` counts against `limit`."""
+    counts = json.loads(row.counts)
+    plan = json.loads(row.plan)
+    unconfirmed = counts.get("offered", 0) + counts.get("retrying", 0) + counts.get("soaking", 0)
+    failed = counts.get("failed", 0)
+    shown = row.model_dump(exclude={"tenant", "plan", "options", "counts", "request_key", "request_sha256"})
+    return {
+        **shown,
+        "group": row.group or None,
+        "stage_name": "canary" if row.stage == 0 else f"wave {row.stage} ({plan['waves'][row.stage - 1]['percent']} %)",
+        "stages": len(plan["waves"]) + 1,
+        "counts": counts,
+        "devices": sum(counts.values()),
+        "exposure": unconfirmed + failed,
+        "limit": min(row.allowance, plan["exposure_budget"]) if failed else row.allowance,
+        "plan": plan,
+        "options": json.loads(row.options),
+    }
+
+
+def list_rollouts(session: Session, tenant: str, page: Page, model: str = "", status: str = "") -> dict[str, Any]:
+    """Return one page of rollouts, newest first; `status` may be `active` for those under way."""
+    query = select(Rollout).where(Rollout.tenant == tenant)
+    if model:
+        query = query.where(Rollout.model == model)
+    if status == "active":
+        query = query.where(col(Rollout.status).in_([each.value for each in (*BLOCKING, Status.ROLLING_BACK)]))
+    elif status:
+        query = query.where(Rollout.status == status)
+    if page.after_id is not None:
+        query = query.where(Rollout.number < page.after_id)
+    rows = session.exec(query.order_by(col(Rollout.number).desc()).limit(page.limit + 1)).all()
+    return listing(rows, page, view, lambda row: row.number)
+
+
+def list_devices(session: Session, tenant: str, rollout: str, page: Page, place: str = "") -> dict[str, Any]:
+    """Return one page of a rollout's devices; those in one place where one is named.
+
+    Raises:
+        MissingError: no such rollout.
+    """
+    get(session, tenant, rollout)
+    query = select(RolloutDevice).where(
+        RolloutDevice.tenant == tenant, RolloutDevice.rollout == rollout, RolloutDevice.device > page.after
+    )
+    if place:
+        query = query.where(RolloutDevice.place == place)
+    rows = session.exec(query.order_by(col(RolloutDevice.device)).limit(page.limit + 1)).all()
+    hidden = {"tenant", "rollout", "model", "baseline", "active"}
+    return listing(rows, page, lambda row: row.model_dump(exclude=hidden), lambda row: row.device)
