@@ -1,0 +1,1 @@
+"""Engines: what a candidate is made of. One file or package each."""

@@ -1,0 +1,105 @@
+"""C to a shared library, the same bytes on every machine: one pinned compiler from a wheel, no paths, no times,
+nothing linked in.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from skerry_compiler.engines.native.machine import Machine
+from skerry_compiler.errors import LimitError, ToolError
+
+TIME_LIMIT_S = 300
+FLAGS = (
+    "-std=c11",
+    "-O3",
+    "-fPIC",
+    "-ffreestanding",
+    "-fno-sanitize=all",
+    "-fno-stack-protector",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fvisibility=hidden",
+    "-fno-ident",
+    "-g0",
+    "-Werror=implicit-function-declaration",
+)
+LINK_FLAGS = ("-shared", "-nostdlib", "-s", "-Wl,--build-id=none", "-Wl,-soname,model.so")
+
+
+def compiler_version() -> str:
+    """Return the pinned compiler's version, as a recipe records it."""
+    return f"ziglang {metadata.version('ziglang')}"
+
+
+def compile_flags(machine: Machine) -> list[str]:
+    """Return the flags for one machine, without files."""
+    vectors = (
+        [f"-mprefer-vector-width={machine.vector_bits}"]
+        if machine.triple.startswith("x86_64") and machine.vector_bits
+        else []
+    )
+    return ["-target", machine.triple, f"-mcpu={machine.cpu}", *FLAGS, *vectors]
+
+
+def shared_library(text: str, machine: Machine) -> bytes:
+    """Return the shared library of a C file.
+
+    Raises:
+        ToolError: the compiler refuses it (a mistake in the generator).
+        LimitError: it takes too long.
+    """
+    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+        (Path(folder) / "model.c").write_text(text)
+        run([*compile_flags(machine), *LINK_FLAGS, "-o", "model.so", "model.c"], Path(folder))
+        return (Path(folder) / "model.so").read_bytes()
+
+
+def run(arguments: list[str], folder: Path) -> None:
+    """Run the pinned compiler in a folder.
+
+    Raises:
+        ToolError, LimitError: see `shared_library`.
+    """
+    cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR") or str(_cache_folder())
+    environment = {
+        **os.environ,
+        "ZIG_GLOBAL_CACHE_DIR": cache,
+        "ZIG_LOCAL_CACHE_DIR": str(folder / "zig"),
+        "LC_ALL": "C",
+    }
+    command = [sys.executable, "-m", "ziglang", "cc", *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LimitError(f"the C compiler took more than {TIME_LIMIT_S} s") from error
+    if done.returncode:
+        said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[-200:])
+        raise ToolError(
+            f"the C compiler failed: {said[:300]}", hint="is ziglang installed? pip install skerry[compiler]"
+        )
+
+
+def _cache_folder() -> Path:
+    """Return the user's cache folder for the compiler, or one in the temporary folder where there is no home."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "skerry" / "zig"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # a read-only home, or none
+        folder = Path(tempfile.gettempdir()) / f"skerry-zig-{os.getuid()}"
+        folder.mkdir(exist_ok=True, mode=0o700)
+    return folder

@@ -1,0 +1,172 @@
+"""Everything that is neither a dense layer nor a forest: plain loops, which the compiler turns into vectors by
+itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from skerry_compiler.engines.native import ir
+from skerry_compiler.engines.native.text import Source, number
+
+_COMBINES = {
+    "add": "a + b",
+    "sub": "a - b",
+    "mul": "a * b",
+    "div": "a / b",
+    "min": "a < b ? a : b",
+    "max": "a > b ? a : b",
+}
+
+
+def _map_expression(op: ir.Map) -> str:
+    zero = "0" if op.output.dtype.value.startswith(("INT", "UINT")) else "0.0f"
+    return {
+        "relu": f"v > {zero} ? v : {zero}",
+        "tanh": "skerry_tanh(v)",
+        "sigmoid": "skerry_sigmoid(v)",
+        "exp": "skerry_exp(v)",
+        "neg": "-v",
+        "abs": f"v < {zero} ? -v : v",
+        "sqrt": "__builtin_sqrtf(v)",
+        "leaky": f"v > 0.0f ? v : v * {number(op.alpha)}",
+        "clip": f"v < {number(op.alpha)} ? {number(op.alpha)} : v > {number(op.beta)} ? {number(op.beta)} : v",
+        "cast": f"({op.output.c_type})v" if op.output.dtype.value != "BOOL" else "v != 0",
+    }[op.kind]
+
+
+def _map(op: ir.Map, name: str, source: Source) -> str:
+    body = f"    const {op.inputs[0].c_type} v = x[i];\n    y[i] = {_map_expression(op)};"
+    return f"for (int i = 0; i < {op.output.elements}; i++) {{\n{body}\n}}"
+
+
+def _affine(op: ir.Affine, name: str, source: Source) -> str:
+    shift = source.table(f"{name}_shift", op.shift.astype(np.float32))
+    scale = source.table(f"{name}_scale", op.scale.astype(np.float32))
+    return _by_row(op, f"for (int i = 0; i < {op.output.width}; i++) y[i] = (x[i] - {shift}[i]) * {scale}[i];")
+
+
+def _by_row(op: ir.Op, body: str) -> str:
+    """Return the code for one row, repeated for every row."""
+    rows = op.inputs[0].rows
+    if rows == 1:
+        return body
+    step = op.output.elements // rows
+    return f"for (int row = 0; row < {rows}; row++, x += {op.inputs[0].width}, y += {step}) {{\n{body}\n}}"
+
+
+def _combine(op: ir.Combine, name: str, source: Source) -> str:
+    indices = []
+    for value in op.inputs:
+        same = value.elements == op.output.elements
+        indices.append("i" if same else "0" if value.elements == 1 else f"i % {value.width}")
+    return (
+        f"for (int i = 0; i < {op.output.elements}; i++) {{\n"
+        f"    const {op.output.c_type} a = x0[{indices[0]}], b = x1[{indices[1]}];\n"
+        f"    y[i] = {_COMBINES[op.kind]};\n}}"
+    )
+
+
+def _softmax(op: ir.Softmax, name: str, source: Source) -> str:
+    width = op.output.width
+    body = f"""
+float most = x[0], sum = 0.0f;
+for (int i = 1; i < {width}; i++) most = x[i] > most ? x[i] : most;
+for (int i = 0; i < {width}; i++) y[i] = skerry_exp(x[i] - most);
+for (int i = 0; i < {width}; i++) sum += y[i];
+const float share = 1.0f / sum;
+for (int i = 0; i < {width}; i++) y[i] *= share;
+"""
+    return _by_row(op, body.strip())
+
+
+def _normalise(op: ir.Normalise, name: str, source: Source) -> str:
+    width = op.output.width
+    add = {
+        "l1": "norm += x[i] < 0.0f ? -x[i] : x[i];",
+        "l2": "norm += x[i] * x[i];",
+        "max": "norm = x[i] > norm ? x[i] : norm;",
+    }[op.kind]
+    body = f"""
+float norm = {"x[0]" if op.kind == "max" else "0.0f"};
+for (int i = 0; i < {width}; i++) {add}
+{"norm = __builtin_sqrtf(norm);" if op.kind == "l2" else ""}
+if (norm == 0.0f) norm = 1.0f;
+for (int i = 0; i < {width}; i++) y[i] = x[i] / norm;
+"""
+    return _by_row(op, "\n".join(line for line in body.strip().splitlines() if line))
+
+
+def _reduce(op: ir.Reduce, name: str, source: Source) -> str:
+    width = op.inputs[0].width
+    folds = {"max": "sum = x[i] > sum ? x[i] : sum;", "min": "sum = x[i] < sum ? x[i] : sum;"}
+    fold = folds.get(op.kind, "sum += x[i];")
+    divide = f" / {number(width)}" if op.kind == "mean" else ""
+    return _by_row(op, f"float sum = x[0];\nfor (int i = 1; i < {width}; i++) {fold}\ny[0] = sum{divide};")
+
+
+def _argmax(op: ir.ArgMax, name: str, source: Source) -> str:
+    body = (
+        f"int best = 0;\nfor (int i = 1; i < {op.inputs[0].width}; i++) best = x[i] > x[best] ? i : best;\ny[0] = best;"
+    )
+    return _by_row(op, body)
+
+
+def _above(op: ir.Above, name: str, source: Source) -> str:
+    return f"for (int i = 0; i < {op.output.elements}; i++) y[i] = x[i] > {number(op.limit)};"
+
+
+def _lookup(op: ir.Lookup, name: str, source: Source) -> str:
+    table = source.table(f"{name}_table", op.table, op.output.c_type)
+    last = op.table.size - 1
+    return (
+        f"for (int i = 0; i < {op.output.elements}; i++) {{\n"
+        f"    const int64_t at = (int64_t)x[i];\n    y[i] = {table}[at < 0 ? 0 : at > {last} ? {last} : at];\n}}"
+    )
+
+
+def _two_classes(op: ir.TwoClasses, name: str, source: Source) -> str:
+    other, one = {
+        "complement": ("1.0f - s", "s"),
+        "negated": ("-s", "s"),
+        "logistic": ("skerry_sigmoid(-s)", "skerry_sigmoid(s)"),
+    }[op.kind]
+    rows = op.inputs[0].elements
+    body = f"    const float s = x[i];\n    y[2 * i] = {other};\n    y[2 * i + 1] = {one};"
+    return f"for (int i = 0; i < {rows}; i++) {{\n{body}\n}}"
+
+
+def _concat(op: ir.Concat, name: str, source: Source) -> str:
+    lines, at = [], 0
+    for index, value in enumerate(op.inputs):
+        to, source_at = f"y[row * {op.output.width} + {at} + i]", f"x{index}[row * {value.width} + i]"
+        lines.append(f"    for (int i = 0; i < {value.width}; i++) {to} = {source_at};")
+        at += value.width
+    return "\n".join([f"for (int row = 0; row < {op.output.rows}; row++) {{", *lines, "}"])
+
+
+EMITTERS: dict[type[ir.Op], Callable[[Any, str, Source], str]] = {
+    ir.Map: _map,
+    ir.Affine: _affine,
+    ir.Combine: _combine,
+    ir.Softmax: _softmax,
+    ir.Normalise: _normalise,
+    ir.Reduce: _reduce,
+    ir.ArgMax: _argmax,
+    ir.Above: _above,
+    ir.Lookup: _lookup,
+    ir.TwoClasses: _two_classes,
+    ir.Concat: _concat,
+}
+
+
+def emit(op: ir.Op, name: str, source: Source) -> None:
+    """Add the function of one operation. Signature: its inputs (x, or x0, x1, ...), then y."""
+    several = isinstance(op, (ir.Combine, ir.Concat))
+    inputs = [f"const {value.c_type} *restrict x{index if several else ''}" for index, value in enumerate(op.inputs)]
+    about = f"{op.output.name}: {type(op).__name__.lower()} of {list(op.inputs[0].shape)}"
+    body = EMITTERS[type(op)](op, name, source)
+    source.function(name, ", ".join([*inputs, f"{op.output.c_type} *restrict y"]), body, about)

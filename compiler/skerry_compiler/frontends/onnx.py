@@ -1,0 +1,176 @@
+"""The ONNX front end: read a file as if an enemy wrote it, and name everything that is wrong with it.
+
+Runs inside the sandbox (skerry_compiler.prepare). Nothing outside the file is ever opened: external data is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from skerry_compiler.errors import LimitError, ModelError, UnsupportedError
+
+MAX_MODEL_BYTES = (1 << 31) - 1  # protobuf's own limit
+MAX_NODES = 200_000
+MAX_NAME_CHARACTERS = 512
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+_NAMED = 12  # problems named one by one before "and N more"
+
+
+def load(path: Path) -> ModelProto:
+    """Return the model in a file, checked.
+
+    Raises:
+        ModelError: not ONNX, cut short, external data, unsound graph.
+        UnsupportedError: operators that do not exist in the opset; all are named.
+        LimitError: too large.
+    """
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= MAX_MODEL_BYTES else b""
+    except OSError as error:
+        raise ModelError(f"cannot read {path.name}: {error.strerror}") from error
+    if size > MAX_MODEL_BYTES:
+        raise LimitError(f"{path.name} has {size} bytes; ONNX allows at most {MAX_MODEL_BYTES}")
+    return parse(content, path.name)
+
+
+def parse(content: bytes, name: str) -> ModelProto:
+    """Return the model in a file's bytes, checked; see `load`."""
+    model = ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise ModelError(f"{name} is not an ONNX model, or is cut short", hint="export it again") from error
+    if not model.graph.node or not model.graph.output or not model.opset_import:
+        raise ModelError(f"{name} is not an ONNX model: it has no graph", hint="export it again")
+    refuse_external(model)
+    refuse_names(model)
+    refuse_operators(model)
+    model = _inlined(model)
+    try:
+        onnx.checker.check_model(model, full_check=False)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        words = str(error).split("\n\n==> Context", maxsplit=1)[0]
+        if "topologically sorted" in words:
+            words = f"the graph has a cycle, or a value that nothing makes: {words}"
+        raise ModelError(f"{name} is not a sound model: {words[:300]}") from error
+    return model
+
+
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and every graph inside its nodes' attributes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
+                yield from graphs(inner)
+
+
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Yield every tensor a model stores, in graphs, attributes and functions."""
+    for graph in graphs(model.graph):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            yield from _in_attributes(node)
+    for function in model.functions:
+        for node in function.node:
+            yield from _in_attributes(node)
+
+
+def _in_attributes(node: NodeProto) -> Iterator[TensorProto]:
+    for attribute in node.attribute:
+        yield from attribute.tensors
+        if attribute.type == AttributeProto.TENSOR:
+            yield attribute.t
+
+
+def refuse_external(model: ModelProto) -> None:
+    """Refuse tensors kept in other files: their paths are the model's choice, not the user's.
+
+    Raises:
+        ModelError: names the first tensor and the file it asks for.
+    """
+    for tensor in tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            where = next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
+            raise ModelError(
+                f"tensor {tensor.name!r:.80} lies in another file ({where!r:.80})",
+                hint="save the model with its weights inside: onnx.save(model, path, save_as_external_data=False)",
+            )
+
+
+def refuse_names(model: ModelProto) -> None:
+    """Refuse names of inputs and outputs that are no text for one line, and absurd sizes.
+
+    Raises:
+        ModelError: names the first.
+    """
+    if sum(len(graph.node) for graph in graphs(model.graph)) > MAX_NODES:
+        raise LimitError(f"more than {MAX_NODES} nodes")
+    for value in [*model.graph.input, *model.graph.output]:
+        if not value.name or len(value.name) > MAX_NAME_CHARACTERS or not value.name.isprintable():
+            raise ModelError(
+                f"the name {value.name!r:.80} cannot name an input or output", hint="rename it and export again"
+            )
+        if ".." in value.name.split("/") or value.name.startswith("/"):
+            raise ModelError(f"the name {value.name!r:.80} is a path", hint="rename it and export again")
+
+
+def refuse_operators(model: ModelProto) -> None:
+    """Refuse operators that no engine can know: foreign domains, and names that the opset does not have.
+
+    Raises:
+        UnsupportedError: names every one, with its node, its opset and the nearest that exists.
+    """
+    versions = {each.domain: each.version for each in model.opset_import}
+    local = {(each.domain, each.name) for each in model.functions}
+    newest = onnx.defs.onnx_opset_version()
+    if versions.get("", 0) > newest:
+        raise UnsupportedError(f"opset {versions['']} is newer than {newest}, the newest this compiler reads")
+    said = []
+    for graph in graphs(model.graph):
+        for index, node in enumerate(graph.node):
+            if (node.domain, node.op_type) not in local:
+                problem = _unknown(node, versions)
+                if problem:
+                    said.append(f"{node.op_type!r:.60} (node {node.name or index!r:.60}, {problem})")
+    if said:
+        more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+        raise UnsupportedError(
+            f"{len(said)} of {len(model.graph.node)} nodes cannot be compiled: {', '.join(said[:_NAMED])}{more}",
+            hint="replace them by standard ONNX operators and export again",
+        )
+
+
+def _unknown(node: NodeProto, versions: dict[str, int]) -> str | None:
+    """Return why an operator cannot exist, or None."""
+    if node.domain not in DOMAINS:
+        return f"domain {node.domain!r:.60} is not known"
+    version = versions.get(node.domain, 1 if node.domain else 0)
+    if node.domain == "com.microsoft":
+        return None  # ONNX Runtime's own; it is asked when the candidate is built
+    if onnx.defs.has(
+        node.op_type, max_inclusive_version=version, domain=node.domain if node.domain != "ai.onnx" else ""
+    ):
+        return None
+    known = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == node.domain}
+    near = difflib.get_close_matches(node.op_type, known, 1, 0.6)
+    where = f"not in {node.domain or 'ai.onnx'} opset {version}"
+    return where + (f", nearest {near[0]}" if near else "")
+
+
+def _inlined(model: ModelProto) -> ModelProto:
+    if not model.functions:
+        return model
+    from onnx import inliner
+
+    flat: ModelProto = inliner.inline_local_functions(model)
+    return flat

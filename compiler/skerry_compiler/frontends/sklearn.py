@@ -1,0 +1,133 @@
+"""The scikit-learn front end: an estimator or pipeline to ONNX by skl2onnx, with a parity check.
+
+`.skops` files are read with nothing trusted beyond scikit-learn and numpy themselves; `.joblib` and `.pkl` run code
+when they are read, so they need --trust-pickle. Runs inside the sandbox (skerry_compiler.prepare).
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from skerry_compiler.errors import ModelError, UnsupportedError
+
+SUFFIXES = (".skops", ".joblib", ".pkl", ".pickle")
+ML_OPSET = 3
+PARITY_ROWS = 256
+MAX_PROBABILITY_ERROR = 1e-3
+MIN_SAME_LABELS = 0.995
+
+
+def load(path: Path, *, trust_pickle: bool) -> Any:
+    """Return the fitted estimator in a file.
+
+    Raises:
+        ModelError: not such a file, a pickle without trust, or types beyond scikit-learn in a skops file.
+    """
+    if path.suffix == ".skops":
+        return _load_skops(path)
+    if not trust_pickle:
+        raise ModelError(
+            f"{path.name} is a pickle: reading it runs the code inside it",
+            hint="save it with skops.io.dump, or pass --trust-pickle if you made it yourself",
+        )
+    import joblib
+
+    try:
+        return joblib.load(path)
+    except Exception as error:  # a pickle may raise anything; it is mapped here, at the seam
+        raise ModelError(f"{path.name} cannot be unpickled: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _load_skops(path: Path) -> Any:
+    import skops.io
+
+    try:
+        untrusted = skops.io.get_untrusted_types(file=path)
+    except Exception as error:  # skops raises what zipfile and json raise; mapped here, at the seam
+        raise ModelError(f"{path.name} is not a skops file, or is cut short: {str(error)[:200]}") from error
+    foreign = [each for each in untrusted if not each.startswith(("sklearn.", "numpy."))]
+    if foreign:
+        raise ModelError(f"{path.name} holds types beyond scikit-learn: {', '.join(foreign[:8])}")
+    return skops.io.load(path, trusted=untrusted)
+
+
+def convert(estimator: Any, *, input_name: str, opset_max: int | None, rows: np.ndarray | None) -> ModelProto:
+    """Return the estimator as ONNX with one float32 input, checked against the estimator itself.
+
+    Args:
+        estimator: fitted; f32[n, features] -> labels or values.
+        input_name: the name of the model's one input.
+        opset_max: the newest opset the target's engine reads, or None.
+        rows: f32[n, features] to compare on; random ones where None.
+
+    Raises:
+        UnsupportedError: skl2onnx has no converter for a step.
+        ModelError: no fitted estimator, or the converted model answers otherwise.
+    """
+    features = getattr(estimator, "n_features_in_", None)
+    if features is None or not hasattr(estimator, "predict"):
+        raise ModelError(
+            f"a {type(estimator).__name__} is no fitted estimator with predict", hint="fit it before saving it"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = _convert(estimator, input_name, int(features), opset_max)
+    if rows is None:
+        rows = np.random.default_rng(0).normal(size=(PARITY_ROWS, int(features))).astype(np.float32)
+    check_parity(estimator, model, rows[:PARITY_ROWS])
+    return model
+
+
+def _convert(estimator: Any, input_name: str, features: int, opset_max: int | None) -> ModelProto:
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+    from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+
+    classifies = hasattr(estimator, "predict_proba") or hasattr(estimator, "classes_")
+    opset = 17 if opset_max is None else min(17, opset_max)
+    try:
+        model: ModelProto = to_onnx(
+            estimator,
+            initial_types=[(input_name, FloatTensorType([None, features]))],
+            options={id(estimator): {"zipmap": False}} if classifies else None,
+            target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
+        )
+    except (MissingConverter, MissingShapeCalculator) as error:
+        raise UnsupportedError(f"no conversion to ONNX for a step: {str(error)[:200]}") from error
+    except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, NotImplementedError) as error:
+        raise UnsupportedError(f"{type(estimator).__name__} does not convert to ONNX: {str(error)[:200]}") from error
+    return model
+
+
+def check_parity(estimator: Any, model: ModelProto, rows: np.ndarray) -> None:
+    """Compare ONNX Runtime's answers on the converted model with scikit-learn's own.
+
+    Raises:
+        ModelError: labels or values differ by more than the limits above.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    answers = session.run(None, {session.get_inputs()[0].name: rows})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = np.asarray(estimator.predict(rows))
+        scores = estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else None
+    if hasattr(estimator, "classes_"):
+        same = float(np.mean(np.asarray(answers[0]).reshape(-1).astype(str) == expected.reshape(-1).astype(str)))
+        if same < MIN_SAME_LABELS:
+            raise ModelError(
+                f"the converted model gives other labels than scikit-learn on {1 - same:.1%} of {len(rows)} rows"
+            )
+    else:
+        scores, answers = expected.reshape(len(rows), -1), [None, np.asarray(answers[0]).reshape(len(rows), -1)]
+    if scores is not None:
+        worst = float(np.max(np.abs(np.asarray(scores, np.float64) - np.asarray(answers[1], np.float64))))
+        limit = MAX_PROBABILITY_ERROR * max(1.0, float(np.max(np.abs(scores))))
+        if not worst <= limit:
+            raise ModelError(f"the converted model is off by {worst:.2g} from scikit-learn (at most {limit:.2g})")

@@ -1,0 +1,94 @@
+"""Every value gets a fixed shape: symbolic first extents become a batch of 1, others come from options or calibration
+data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+from onnx import ModelProto
+
+from skerry_compiler import graph as graphs
+from skerry_compiler.errors import ModelError
+from skerry_contracts.errors import MismatchError
+from skerry_contracts.tensor import TensorSpec
+
+
+class FixedShapes:
+    """`shapes` gives whole input shapes by name, where the model leaves more open than the batch."""
+
+    name = "fixed-shapes"
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = shapes
+
+    def requires(self, model: ModelProto) -> str | None:
+        """Any model will do."""
+        return None
+
+    def run(self, model: ModelProto) -> ModelProto:
+        """See the class.
+
+        Raises:
+            ModelError: an extent stays open, or a given shape contradicts the model.
+        """
+        for value in model.graph.input:
+            shape = self._shape(value)
+            kind = value.type.tensor_type
+            if kind.elem_type not in graphs.DTYPES:
+                raise ModelError(f"input {value.name!r:.80} is of a type that no engine takes here")
+            del kind.shape.dim[:]
+            for extent in shape:
+                kind.shape.dim.add().dim_value = extent
+            try:
+                TensorSpec(value.name, graphs.DTYPES[kind.elem_type], shape)
+            except MismatchError as error:
+                raise ModelError(f"input {value.name!r:.80}: {error}") from error
+        for value in model.graph.output:
+            if value.type.HasField("tensor_type"):
+                value.type.tensor_type.ClearField("shape")
+        del model.graph.value_info[:]
+        return inferred(model)
+
+    def ensures(self, model: ModelProto) -> str | None:
+        """Every input has numbers for extents."""
+        open_ = [value.name for value in model.graph.input if graphs.static_shape(value) is None]
+        return f"input {open_[0]} is not fixed" if open_ else None
+
+    def _shape(self, value: onnx.ValueInfoProto) -> tuple[int, ...]:
+        found = graphs.shape_of(value)
+        given = self.shapes.get(value.name)
+        if found is None:
+            if given is None:
+                raise ModelError(f"input {value.name!r:.80} has no shape", hint=f"pass --shape {value.name}=1,...")
+            return given
+        if given is not None:
+            if len(given) != len(found) or any(
+                isinstance(extent, int) and 0 < extent != wanted for extent, wanted in zip(found, given, strict=True)
+            ):
+                raise ModelError(f"input {value.name!r:.80} is {list(found)}, which {list(given)} does not fit")
+            return given
+        fixed = [1 if place == 0 and not _known(extent) else extent for place, extent in enumerate(found)]
+        if not all(_known(extent) for extent in fixed):
+            raise ModelError(
+                f"input {value.name!r:.80} is {list(found)}: more than the batch is open",
+                hint=f"pass --shape {value.name}=1,... or calibration data",
+            )
+        return tuple(int(extent) for extent in fixed)
+
+
+def _known(extent: int | str) -> bool:
+    return isinstance(extent, int) and extent > 0
+
+
+def inferred(model: ModelProto) -> ModelProto:
+    """Return the model with the shapes that can be inferred.
+
+    Raises:
+        ModelError: shapes contradict each other.
+    """
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise ModelError(f"the shapes contradict each other: {' '.join(str(error).split())[:200]}") from error
