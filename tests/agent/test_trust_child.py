@@ -7,13 +7,12 @@ import dataclasses
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.agent.fleet_site import Site
 from tests.agent.world import HARDWARE, Bundle, assign, make_bundle
 
 from skerry_agent import identity, trust
@@ -27,97 +26,14 @@ from skerry_agent.transfer import Fleet
 from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment, Envelope, Receipt, target_path
 from skerry_contracts.device import Reason
-from skerry_contracts.enrolment import ClaimToken, Enrolment, EnrolmentRequest
 from skerry_fleet.trust.director import verify_receipt
-from skerry_fleet.trust.office import TrustOffice, open_office
 
 NOW_S = 1_900_000_000.0
 
 
-class Site:
-    """What the device sees of a fleet: enrolment, update repository, blobs, with switches for trouble."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.office: TrustOffice = open_office(root, "default", NOW_S)
-        self.blobs: dict[str, bytes] = {}
-        self.cut_after: int | None = None
-        self.seen: list[tuple[str, str | None]] = []
-        self.ranges = True
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                site.seen.append((self.path, self.headers.get("Range")))
-                status, data, headers = site.get(self.path, self.headers.get("Range"))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if site.cut_after is not None and self.path.startswith("/blobs"):
-                    self.wfile.write(data[: site.cut_after])
-                    self.close_connection = True
-                else:
-                    self.wfile.write(data)
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, data = site.enrol(codec.decode(EnrolmentRequest, body))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.token = ClaimToken("claim0001", "s" * 40, self.office.trust_sha256)
-        self.refuse = False
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-    def get(self, path: str, wanted: str | None) -> tuple[int, bytes, dict[str, str]]:
-        if path == "/device/v1/trust":
-            return 200, self.office.trust_document, {}
-        if path == "/moved":
-            return 302, b"", {"Location": "/device/v1/trust"}
-        if path.startswith("/tuf/"):
-            file = self.root / path.removeprefix("/")
-            return (200, file.read_bytes(), {}) if file.is_file() else (404, b"", {})
-        data = self.blobs.get(path.removeprefix("/blobs/"))
-        if data is None:
-            return 404, b'{"error": {"code": "missing", "message": "no such blob", "hint": ""}}', {}
-        if wanted and self.ranges:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            return 206, data[start:], {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
-        return 200, data, {}
-
-    def enrol(self, request: EnrolmentRequest) -> tuple[int, bytes]:
-        if self.refuse:
-            return 403, b'{"error": {"code": "claim", "message": "the claim is used up", "hint": "make another"}}'
-        pem = self.office.authority.issue_device(request.csr_pem, "default", request.device or "d1", NOW_S)
-        return 200, codec.encode(Enrolment("default", request.device or "d1", pem, "127.0.0.1", 1883, "token"))
-
-    def publish(self, bundle: Bundle) -> None:
-        path = target_path(bundle.manifest.model, bundle.id)
-        self.office.repository.register_model(bundle.manifest.model, NOW_S)
-        self.office.repository.publish(path, bundle.data, {}, NOW_S)
-        self.blobs.update(bundle.blobs)
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    found = Site(tmp_path / "fleet")
+    found = Site(tmp_path / "fleet", NOW_S)
     yield found
     found.close()
 
@@ -126,6 +42,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def disk(tmp_path: Path) -> RealDisk:
     (tmp_path / "device").mkdir()
     return RealDisk(tmp_path / "device")
+
+
+def publish(site: Site, bundle: Bundle) -> None:
+    site.publish("digits", bundle.data, bundle.blobs)
 
 
 def enrolled(site: Site, disk: RealDisk) -> identity.Identity:
@@ -189,14 +109,14 @@ def test_a_device_that_is_not_enrolled_says_how(disk: RealDisk) -> None:
 
 def test_a_listed_manifest_comes_with_the_versions_of_its_roles(site: Site, fleet: Fleet, disk: RealDisk) -> None:
     bundle = make_bundle()
-    site.publish(bundle)
+    publish(site, bundle)
     data, versions = list_it(site, fleet, disk, bundle)
     assert data == bundle.data
     assert set(versions) == {"root", "timestamp", "snapshot", "targets", "model-digits"}
 
 
 def test_what_is_not_listed_is_refused(site: Site, fleet: Fleet, disk: RealDisk) -> None:
-    site.publish(make_bundle(1))
+    publish(site, make_bundle(1))
     with pytest.raises(TrustError) as caught:
         list_it(site, fleet, disk, make_bundle(2))
     assert caught.value.reason == Reason.NOT_LISTED
@@ -204,7 +124,7 @@ def test_what_is_not_listed_is_refused(site: Site, fleet: Fleet, disk: RealDisk)
 
 def test_an_older_repository_is_refused_even_with_an_empty_cache(site: Site, fleet: Fleet, disk: RealDisk) -> None:
     bundle = make_bundle()
-    site.publish(bundle)
+    publish(site, bundle)
     _, versions = list_it(site, fleet, disk, bundle)
     for file in (disk.root / "tuf").rglob("*.json"):
         file.unlink()
@@ -216,7 +136,7 @@ def test_an_older_repository_is_refused_even_with_an_empty_cache(site: Site, fle
 
 def test_a_clock_in_1970_does_not_revive_a_frozen_repository(site: Site, fleet: Fleet, disk: RealDisk) -> None:
     bundle = make_bundle()
-    site.publish(bundle)
+    publish(site, bundle)
     list_it(site, fleet, disk, bundle, wall_s=0.0)
     with pytest.raises(TrustError) as caught:
         list_it(site, fleet, disk, bundle, wall_s=0.0, clock_floor_s=NOW_S + 400 * 86400)
@@ -239,7 +159,7 @@ def fetch(fleet: Fleet, disk: RealDisk, bundle: Bundle) -> list[tuple[int, int]]
 
 def test_blobs_come_whole_and_the_manifest_last(site: Site, fleet: Fleet, disk: RealDisk) -> None:
     bundle = make_bundle(library_bytes=3_000_000)
-    site.publish(bundle)
+    publish(site, bundle)
     told = fetch(fleet, disk, bundle)
     store = Store(disk)
     store.check(bundle.manifest, bundle.manifest.variants[0])
@@ -252,7 +172,7 @@ def test_blobs_come_whole_and_the_manifest_last(site: Site, fleet: Fleet, disk: 
 
 def test_a_cut_download_goes_on_where_it_broke_off(site: Site, fleet: Fleet, disk: RealDisk) -> None:
     bundle = make_bundle(library_bytes=1_000_000)
-    site.publish(bundle)
+    publish(site, bundle)
     site.cut_after = 600_000
     with pytest.raises(NetworkError):
         fetch(fleet, disk, bundle)
@@ -265,7 +185,7 @@ def test_a_cut_download_goes_on_where_it_broke_off(site: Site, fleet: Fleet, dis
 
 def test_a_server_without_ranges_is_read_from_the_start(site: Site, fleet: Fleet, disk: RealDisk) -> None:
     bundle = make_bundle(library_bytes=1_000_000)
-    site.publish(bundle)
+    publish(site, bundle)
     site.ranges, site.cut_after = False, 600_000
     with pytest.raises(NetworkError):
         fetch(fleet, disk, bundle)
@@ -276,7 +196,7 @@ def test_a_server_without_ranges_is_read_from_the_start(site: Site, fleet: Fleet
 
 def test_a_torn_beginning_is_fetched_again_once(site: Site, fleet: Fleet, disk: RealDisk) -> None:
     bundle = make_bundle(library_bytes=10_000)
-    site.publish(bundle)
+    publish(site, bundle)
     store = Store(disk)
     store.prepare()
     library = bundle.manifest.variants[0].blobs["library"]
@@ -290,7 +210,7 @@ def test_a_torn_beginning_is_fetched_again_once(site: Site, fleet: Fleet, disk: 
 )
 def test_bytes_that_are_not_the_blob_are_never_installed(site: Site, fleet: Fleet, disk: RealDisk, change: Any) -> None:
     bundle = make_bundle(library_bytes=10_000)
-    site.publish(bundle)
+    publish(site, bundle)
     library = bundle.manifest.variants[0].blobs["library"].sha256
     site.blobs[library] = change(site.blobs[library])
     with pytest.raises((TrustError, NetworkError)):
@@ -306,7 +226,7 @@ def test_redirects_are_not_followed(site: Site, fleet: Fleet) -> None:
 def test_the_child_verifies_lists_fetches_and_signs(site: Site, disk: RealDisk) -> None:
     found = enrolled(site, disk)
     bundle = make_bundle()
-    site.publish(bundle)
+    publish(site, bundle)
     envelope = site.office.director.sign_assignment(codec.decode(Assignment, assign(bundle)))
     forged = codec.encode(dataclasses.replace(codec.decode(Envelope, envelope), payload=assign(bundle, sequence=9)))
     receipt = Receipt("default", "d1", 1, "digits", bundle.id, "native-fp32", 1, 2, 0.1, 0.2, 3)
