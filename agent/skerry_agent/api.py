@@ -140,6 +140,7 @@ class LocalApi:
             outputs=result.outputs,
             latency_ms=result.latency_ms,
             keep=asked.keep,
+            bundle=result.bundle,
         )
         body, head_bytes = oip.write_infer(
             asked, model, result.version, result.outputs, {"prediction_id": prediction.id}

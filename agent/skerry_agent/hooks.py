@@ -14,7 +14,10 @@ from skerry_contracts.tensor import Tensor
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
-    """One inference that was answered. `keep` is False where the caller forbade keeping or sketching its input."""
+    """One inference that was answered. `keep` is False where the caller forbade keeping or sketching its input.
+
+    `bundle` is the one that answered: at a swap not always the one the model's name stands for a moment later.
+    """
 
     id: str
     model: str
@@ -22,6 +25,7 @@ class Prediction:
     outputs: tuple[Tensor, ...]
     latency_ms: float
     keep: bool = True
+    bundle: str = ""
 
 
 class Hooks(Protocol):

@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._body_limit = 0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due_s: float | None = None
         self._reading = False
         self._ending = False
 
@@ -176,17 +177,14 @@ class Connection(asyncio.Protocol):
             return
         self._http.start_next_cycle()
         self._reading = False
-        if self._timer is None:  # set where the client does not read
+        if self._due_s is None:  # set where the client does not read
             self._expect(self._limits.idle_s)
         self._transport.resume_reading()
         self._step(None)
 
     def _send(self, response: Response) -> None:
-        headers = [
-            ("content-type", response.content_type),
-            ("content-length", str(len(response.body))),
-            *response.headers,
-        ]
+        headers = [(b"content-type", response.content_type.encode()), (b"content-length", b"%d" % len(response.body))]
+        headers += [(name.encode(), value.encode()) for name, value in response.headers]
         parts = [
             self._http.send(h11.Response(status_code=response.status, headers=headers)),
             self._http.send(h11.Data(data=response.body)),
@@ -212,13 +210,28 @@ class Connection(asyncio.Protocol):
         self._expect(self._limits.linger_s)
 
     def _expect(self, seconds: float | None) -> None:
-        """Give the client that long for its next step; None: the next step is ours."""
-        if self._timer is not None:
+        """Give the client that long for its next step; None: the next step is ours.
+
+        The timer is only moved when it would ring too late: asking for one with every request costs more than reading
+        it.
+        """
+        self._due_s = None if seconds is None or self._transport is None else self._loop.time() + seconds
+        if self._due_s is not None and (self._timer is None or self._timer.when() > self._due_s):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(self._due_s, self._ring)
+        elif self._transport is None and self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._late) if seconds is not None and self._transport else None
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._due_s is not None and self._loop.time() < self._due_s:
+            self._timer = self._loop.call_at(self._due_s, self._ring)
+        elif self._due_s is not None:
+            self._due_s = None
+            self._late()
 
     def _late(self) -> None:
-        self._timer = None
         if self._transport is None:
             return
         if self._reading and self._task is None and not self._ending and not self._transport.is_closing():

@@ -1,4 +1,4 @@
-"""What the HTTP server and what it serves say to each other: whole requests, whole responses, and how much of either."""
+"""What the HTTP server and what it serves say to each other: whole requests, whole responses, how much of either."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 JSON = "application/json"
+# Made once: json.dumps with settings makes an encoder with every call.
+to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Handler(Protocol):
 
 def json_response(plain: Any, status: int = 200) -> Response:
     """Return a response of plain JSON data."""
-    return Response(status, json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode())
+    return Response(status, to_json(plain).encode())
 
 
 def error_response(message: str, status: int) -> Response:

@@ -15,6 +15,7 @@ from typing import Any
 
 from skerry_agent import tensors
 from skerry_agent.errors import RequestError
+from skerry_agent.http_words import to_json
 from skerry_contracts.bundle import Manifest, Signature
 from skerry_contracts.tensor import Tensor, TensorSpec
 
@@ -162,7 +163,7 @@ def write_infer(
     if request.id is not None:
         document["id"] = request.id
     document |= {"parameters": dict(parameters), "outputs": entries}
-    head = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    head = to_json(document).encode()
     return b"".join((head, *chunks)), len(head) if chunks else None
 
 
@@ -173,7 +174,7 @@ def parse_json(data: bytes) -> Any:
         RequestError: not JSON, NaN, too deep, a number beyond all bounds, or a key twice.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        return _DECODER.decode(data.decode("utf-8"))
     except RecursionError:
         raise RequestError("the JSON is nested too deep") from None
     except ValueError as error:  # also not UTF-8, and integers of more digits than Python converts
@@ -189,6 +190,9 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_repeats, parse_constant=_no_constant)
 
 
 def _object(holder: Mapping[str, Any], key: str) -> dict[str, Any]:

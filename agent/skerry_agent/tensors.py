@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from skerry_agent.errors import RequestError
-from skerry_agent.floats import NanFinder
+from skerry_agent.floats import all_finite
 from skerry_contracts.tensor import STRUCT_CODE, DType, Tensor, TensorSpec
 
 FLOATS = (DType.FP16, DType.FP32, DType.FP64)
@@ -75,7 +75,7 @@ def from_json(spec: TensorSpec, data: Any) -> bytes:
         packed = struct.pack(f"<{len(flat)}{STRUCT_CODE[spec.dtype]}", *flat)
     except (struct.error, OverflowError) as error:
         raise RequestError(f"input {spec.name!r:.80}: a number does not fit {spec.dtype.value}") from error
-    if NanFinder(spec.dtype, len(packed)).not_finite(memoryview(packed)):
+    if not all_finite(spec.dtype, memoryview(packed)):
         raise RequestError(f"input {spec.name!r:.80}: a number does not fit {spec.dtype.value}")
     return packed
 
@@ -108,7 +108,7 @@ def to_json(tensor: Tensor) -> list[Any]:
     data = tensor.data or b""
     count = math.prod(tensor.shape)
     numbers = list(struct.unpack(f"<{count}{STRUCT_CODE[tensor.dtype]}", data))
-    if tensor.dtype in FLOATS and NanFinder(tensor.dtype, len(data)).not_finite(memoryview(data)):
+    if not all_finite(tensor.dtype, memoryview(data)):
         raise RequestError(
             f"output {tensor.name!r:.80} holds an infinite number, which JSON cannot say",
             hint="ask for it with binary_data",

@@ -14,7 +14,7 @@ import time
 from skerry_agent import sandbox, shm, worker_protocol
 from skerry_agent.engines import catalogue
 from skerry_agent.engines.base import EngineError, Job
-from skerry_agent.floats import NanFinder
+from skerry_agent.floats import holds_nan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def main(socket_fd: int) -> int:
 
 def _serve(socket_fd: int, engine: Engine, call: Any, region: shm.Region) -> None:
     """Answer RUN frames; an empty read means that the supervisor is gone."""
-    finders = [NanFinder(spec.dtype, spec.size_bytes) for spec in engine.outputs]
+    outputs = [(spec.name, spec.dtype, view) for spec, view in zip(engine.outputs, region.outputs, strict=True)]
     while frame := os.read(socket_fd, 64):
         counter = worker_protocol.read_run(frame)
         begin_ns = time.perf_counter_ns()
@@ -70,11 +70,7 @@ def _serve(socket_fd: int, engine: Engine, call: Any, region: shm.Region) -> Non
             continue
         elapsed_ns = time.perf_counter_ns() - begin_ns
         # The output is small beside the inference, and looking here keeps the supervisor's loop free.
-        bad = [
-            spec.name
-            for spec, finder, view in zip(engine.outputs, finders, region.outputs, strict=True)
-            if finder.nan(view)
-        ]
+        bad = [name for name, dtype, view in outputs if holds_nan(dtype, view)]
         if bad:
             answer = worker_protocol.failed(counter, worker_protocol.CAUSE_NAN, f"output {bad[0]!r:.80} holds NaN")
         else:

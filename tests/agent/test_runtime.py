@@ -279,25 +279,6 @@ def test_a_blob_that_is_not_its_digest_is_never_opened(toy: Parts, tmp_path: Pat
     run(body)
 
 
-def test_golden_vectors_judge_a_slot(toy: Parts, folder: Path) -> None:
-    wrong = bundle(folder, compiled(folder, FACTOR=3), factor=2)
-
-    async def body(runtime: Runtime) -> None:
-        await start(runtime, toy)
-        result = await runtime.golden("toy", toy.manifest, folder, runs=20)
-        assert result.ok and (result.count, result.passed, result.runs) == (2, 2, 19)
-        assert 0 < result.latency_p50_ms <= result.latency_p95_ms and result.rss_bytes > 0
-        await start(runtime, wrong, "toy@trial")
-        refused = await runtime.golden("toy@trial", wrong.manifest, folder)
-        assert not refused.ok and refused.passed == 0 and "y[1] is 0" not in refused.failures[0]
-        assert "not" in refused.failures[0]
-        await runtime.stop("toy@trial")
-        with pytest.raises(WorkerError, match="no slot"):
-            await runtime.golden("toy@trial", wrong.manifest, folder)
-
-    run(body)
-
-
 def test_closing_leaves_no_process(toy: Parts) -> None:
     pids: list[int] = []
 

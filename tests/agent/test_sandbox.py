@@ -71,6 +71,32 @@ def test_memory_is_bounded(toy: Parts) -> None:
     assert outputs[1] * 256 <= 256, "more than the headroom and the variant's share was given"
 
 
+def test_onnxruntime_works_inside(tmp_path: Path) -> None:
+    """Its library, threads and memory need more of the system than generated code: all of it must be on the list."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "toy",
+        [helper.make_tensor_value_info("x", kind, [1, 4])],
+        [helper.make_tensor_value_info("y", kind, [1, 4])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    made = bundle(tmp_path, model.SerializeToString(), engine="onnxruntime")
+
+    async def body(threads: int) -> list[float]:
+        runtime = Runtime(RuntimeConfig(threads=threads))
+        try:
+            slot = await runtime.start("toy", tmp_path, made.variant, made.manifest)
+            assert {"rlimits", "seccomp"} <= set(slot.sandbox.split())
+            return floats((await runtime.infer("toy", [tensor(0, 1, 2, 3)])).outputs[0])
+        finally:
+            await runtime.close()
+
+    assert asyncio.run(body(1)) == asyncio.run(body(2)) == [0, 2, 4, 6]
+
+
 def test_the_shared_region_cannot_be_cut_short(toy: Parts) -> None:
     outputs, _ = ask(toy, parts.CUT)
     assert outputs[1] == 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry_agent.errors import RequestError
-from skerry_agent.floats import NanFinder
+from skerry_agent.floats import all_finite, holds_nan
 from skerry_agent.latency import LatencyHistogram, percentile_ms
 from skerry_agent.tensors import from_json, to_json
 from skerry_contracts.tensor import ITEM_BYTES, STRUCT_CODE, DType, Tensor, TensorSpec
@@ -87,25 +87,23 @@ def test_nan_is_found_wherever_it_is(data: st.DataObject, dtype: DType) -> None:
     number = st.floats(width=FLOATS[dtype], allow_nan=True)  # type: ignore[arg-type]
     numbers = data.draw(st.lists(number, max_size=50))
     packed = memoryview(struct.pack(f"<{len(numbers)}{STRUCT_CODE[dtype]}", *numbers))
-    finder = NanFinder(dtype, len(packed))
-    assert finder.nan(packed) == any(map(math.isnan, numbers))
-    assert finder.not_finite(packed) == (not all(map(math.isfinite, numbers)))
+    assert holds_nan(dtype, packed) == any(map(math.isnan, numbers))
+    assert all_finite(dtype, packed) == all(map(math.isfinite, numbers))
 
 
 @pytest.mark.parametrize("dtype", list(FLOATS))
 @pytest.mark.parametrize("place", [0, 20_000, 49_999])
 def test_nan_is_found_in_large_tensors(dtype: DType, place: int) -> None:
     packed = bytearray(struct.pack("<50000" + STRUCT_CODE[dtype], *[-1.5] * 50_000))
-    finder = NanFinder(dtype, len(packed))
-    assert not finder.nan(memoryview(packed)) and not finder.not_finite(memoryview(packed))
+    assert all_finite(dtype, memoryview(packed))
     struct.pack_into("<" + STRUCT_CODE[dtype], packed, place * ITEM_BYTES[dtype], math.inf)
-    assert finder.not_finite(memoryview(packed)) and not finder.nan(memoryview(packed))
+    assert not all_finite(dtype, memoryview(packed)) and not holds_nan(dtype, memoryview(packed))
     struct.pack_into("<" + STRUCT_CODE[dtype], packed, place * ITEM_BYTES[dtype], math.nan)
-    assert finder.nan(memoryview(packed))
+    assert holds_nan(dtype, memoryview(packed))
 
 
 def test_types_without_nan_hold_none() -> None:
-    assert not NanFinder(DType.INT32, 4).nan(memoryview(b"\xff\xff\xff\xff"))
+    assert not holds_nan(DType.INT32, memoryview(b"\xff\xff\xff\xff"))
 
 
 @given(st.lists(st.integers(1, 10**11), min_size=1, max_size=200), st.floats(0.01, 1))
