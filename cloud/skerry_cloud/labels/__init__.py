@@ -1,0 +1,1 @@
+"""Labelling: jobs, workforces, votes, consolidation, and the choice of what is worth a label."""

@@ -1,0 +1,1 @@
+"""The pages people see: labelling, pipelines, registry, lineage."""
