@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 import shutil
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from paho.mqtt.enums import CallbackAPIVersion
@@ -30,6 +28,7 @@ from skerry_fleet.trust.credentials import Credentials
 from skerry_fleet.trust.keys import KeyStore, private_pem
 
 DEADLINE_S = 30.0
+END = "skerry/1/fleet/end"  # a topic that no device may read; the fleet closes its own lists with it
 HAS_MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is not None
 KINDS = [
     "embedded",
@@ -217,14 +216,39 @@ def own_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Room]
     room.process.stop()
 
 
-def csr(key: ec.EllipticCurvePrivateKey) -> str:
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM).decode()
+def refused(room: Room, certificate: Credentials | None, *first: Packet) -> bool:
+    """Say whether the broker ends a connection that begins with these packets (a CONNECT, if none are given)."""
+    try:
+        wire = room.wire(certificate)
+        wire.send(*(first or (Connect("x"),)))
+        wire.read()
+    except (ConnectionError, ssl.SSLError):
+        return True
+    return False
 
 
-def in_threads(*calls: Callable[[], None]) -> None:
-    threads = [threading.Thread(target=call) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def closed(fleet: Wire) -> list[tuple[str, bytes, bool]]:
+    """Return what has been delivered to the fleet's client so far."""
+    fleet.publish(END, b"end")
+    return [(each.topic, each.payload, each.retain) for each in fleet.messages(END)]
+
+
+def fleet_that_hears(room: Room, *filters: str) -> Wire:
+    fleet = room.fleet()
+    fleet.subscribe(END, *filters)
+    return fleet
+
+
+def publish_or_end(wire: Wire, topic: str) -> None:
+    """Say what is not allowed. 3.1.1 has no word for no: a broker acknowledges and drops it, or ends the connection."""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        wire.publish(topic, b"evil")
+        wire.publish(topic, b"evil")
+
+
+def up(identity: str, channel: str = "sample") -> str:
+    return f"skerry/1/{identity}/up/{channel}"
+
+
+def down(identity: str, channel: str = "assignment") -> str:
+    return f"skerry/1/{identity}/down/{channel}"
