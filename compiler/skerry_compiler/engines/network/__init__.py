@@ -1,0 +1,1 @@
+"""The engine that turns networks into C."""

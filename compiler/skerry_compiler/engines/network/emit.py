@@ -1,0 +1,79 @@
+"""From a planned network to one C file and one blob of weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from skerry_compiler.engines.network import emit_conv, emit_depthwise, emit_map, emit_move, emit_pool, graph
+from skerry_compiler.engines.network.code import Code, Tables
+from skerry_compiler.engines.network.cost import Machine
+from skerry_compiler.engines.network.vectors import prelude
+
+ABI = 1
+Emitter = Callable[[Any, str, Tables, Machine], Code | None]
+EMITTERS: dict[type[graph.Op], Emitter] = {
+    graph.Input: emit_move.emit_input,
+    graph.Output: emit_move.emit_output,
+    graph.Constant: emit_move.emit_constant,
+    graph.Conv: emit_conv.emit,
+    graph.Depthwise: emit_depthwise.emit,
+    graph.Pool: emit_pool.emit_pool,
+    graph.Resize: emit_pool.emit_resize,
+    graph.Map: emit_map.emit_map,
+    graph.Softmax: emit_map.emit_softmax,
+    graph.Normalise: emit_map.emit_normalise,
+    graph.Reduce: emit_map.emit_reduce,
+    graph.Reshape: emit_move.emit_reshape,
+    graph.Permute: emit_move.emit_permute,
+    graph.Move: emit_move.emit_move,
+    graph.Matmul: emit_move.emit_matmul,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """Generated code: the C text, the bytes of its weights (symbol `skerry_weights`), and the arena's size."""
+
+    c: str
+    weights: bytes
+    arena_bytes: int
+
+
+def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
+    """Return the source of a planned network."""
+    tables = Tables()
+    functions: list[str] = []
+    calls: list[str] = []
+    for number, op in enumerate(network.ops):
+        name = f"op_{number}"
+        code = EMITTERS[type(op)](op, name, tables, machine)
+        if code is None:
+            continue
+        functions.append("\n".join(code.lines))
+        argument = ""
+        if isinstance(op, graph.Input):
+            argument = f"(const float *)inputs[{op.index}]"
+        elif isinstance(op, graph.Output):
+            argument = f"(float *)outputs[{op.index}]"
+        calls.append(f"  {name}({argument});")
+    sizes = [4 * math.prod(shape) for _, shape in network.inputs + network.outputs]
+    counts = [len(network.inputs), len(network.outputs), *sizes]
+    text = "\n\n".join(
+        [
+            f"/* A network for {machine.name}. Generated; the weights are beside it. */\n{prelude(machine.lanes)}",
+            '#define PUBLIC __attribute__((visibility("default"), used))\n'
+            f"PUBLIC const uint32_t skerry_abi = {ABI};\n"
+            f"PUBLIC const uint64_t skerry_sizes[] = {{{', '.join(map(str, counts))}}};\n"
+            'extern const uint8_t skerry_weights[] __attribute__((visibility("hidden")));\n'
+            "#define weights skerry_weights\n"
+            f"static uint8_t arena[{arena_bytes}] __attribute__((aligned(64)));",
+            *functions,
+            "PUBLIC int32_t skerry_run(const void *const *inputs, void *const *outputs) {\n"
+            + "\n".join(calls)
+            + "\n  return 0;\n}\n",
+        ]
+    )
+    return Source(text, bytes(tables.blob) + bytes(128), arena_bytes)

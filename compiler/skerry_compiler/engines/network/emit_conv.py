@@ -1,0 +1,256 @@
+"""Convolutions and dense layers as one loop nest.
+
+A convolution is kh rows of kw * ci contiguous values. A block of pixels times channel vectors is held in named
+variables; the weights lie in the order in which the blocks read them. Bytes come in groups of four for the
+dot-product instructions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal
+from skerry_compiler.engines.network.cost import Block, Machine, best_block
+from skerry_compiler.engines.network.graph import Array, Conv, Tensor
+from skerry_compiler.engines.network.quantised import Requantised, requantise
+from skerry_compiler.engines.network.tail import Place, Result, Tail, store, stores
+
+
+@dataclasses.dataclass(slots=True)
+class Nest:
+    """One convolution (or one group of one) as the emitter sees it."""
+
+    op: Conv
+    n: int  # lanes
+    height: int
+    width: int
+    taps: list[tuple[int, int]]
+    run: int  # contiguous values at each tap
+    group: int  # values an accumulator takes in one step
+    steps: int  # steps at each tap
+    block: Block
+    flat: bool
+
+    @property
+    def chains(self) -> int:
+        """How many independent sums each accumulator is split into, so that short blocks hide the latency."""
+        ks = max(1, min(4, 8 // (self.block.rows * self.block.columns * self.block.vectors)))
+        while self.steps % ks:
+            ks -= 1
+        return ks
+
+
+def emit(op: Conv, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function of a convolution."""
+    nest = plan_nest(op, machine)
+    code = Code()
+    kh, kw, ci, co = op.weight.shape
+    x, y = op.x, op.y
+    b = nest.block
+    code.line(
+        f"/* {literal(op.label)}: {'int8' if x.quant else 'float'} {kh}x{kw} / {op.stride[0]}, "
+        f"{x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c}; "
+        f"block {b.rows}x{b.columns} pixels, {b.vectors}x{nest.n} channels */"
+    )
+    code.open(f"static void {name}(void)")
+    halo(code, y)
+    for group in range(op.groups):
+        _group(code, nest, tables, machine, group, ci, co // op.groups)
+    code.close()
+    return code
+
+
+def plan_nest(op: Conv, machine: Machine) -> Nest:
+    """Decide the loops of a convolution."""
+    x, y = op.x, op.y
+    kh, kw, ci, co = op.weight.shape
+    per_group = co // op.groups
+    n = machine.lanes
+    while n > 4 and n >= 2 * per_group:
+        n //= 2
+    vectors = -(-per_group // n)
+    flat = _flat(op)
+    height, width = (1, y.h * y.w) if flat else (y.h, y.w)
+    whole = op.dilation[1] == 1 and op.groups == 1
+    taps = [(r, 0) for r in range(kh)] if whole else [(r, c) for r in range(kh) for c in range(kw)]
+    run = kw * ci if whole else ci
+    size = 4 if x.quant else 1
+    steps = -(-run // size)
+    block = best_block(height, width, vectors, steps * len(taps), machine)
+    return Nest(op, n, height, width, taps, run, size, steps, block, flat)
+
+
+def _flat(op: Conv) -> bool:
+    """Whether all pixels can be walked as one row: 1x1 without gaps anywhere."""
+    tensors = [op.x, op.y, *(s.operand for s in op.steps if isinstance(s.operand, Tensor))]
+    plain = op.weight.shape[:2] == (1, 1) and op.stride == (1, 1) and not any(op.pads)
+    same = all((t.h, t.w) == (op.y.h, op.y.w) for t in tensors)
+    constant = all(s.operand.shape[:2] == (1, 1) for s in op.steps if isinstance(s.operand, np.ndarray))
+    return plain and same and constant and all(t.dense for t in tensors) and op.y.h > 1
+
+
+def _group(code: Code, nest: Nest, tables: Tables, machine: Machine, group: int, ci: int, co: int) -> None:
+    """Write the loops over blocks of one group of channels."""
+    op, n, b = nest.op, nest.n, nest.block
+    x, y = op.x, op.y
+    first = group * co
+    packed = requantise(op, machine, slice(first, first + co)) if x.quant else None
+    weight = packed.weight if packed else op.weight[..., first : first + co]
+    pointer = tables.add(pack(weight, nest, b.vectors), "int8" if packed else "float32")
+    per_block = len(nest.taps) * nest.steps * nest.group * b.vectors * n
+    start = x.origin - op.pads[0] * x.row - op.pads[1] * x.c + group * ci
+    code.open("") if op.groups > 1 else None
+    code.line(f"const {x.ctype} *const x = {at(x)} + {start};")
+    code.line(f"{y.ctype} *const y = {at(y)} + {y.origin + first};")
+    tail = Tail(op, tables)
+    sums = _Sums(nest, tables, tail, packed, first, co, op.bias[first : first + co])
+    vectors = -(-co // n)
+    code.loop("block", vectors // b.vectors)
+    code.line(f"const int c = block * {b.vectors * n};")
+    code.loop("row", nest.height, b.rows)
+    full, rest = divmod(nest.width, b.columns)
+    for start_column, end, columns in ((0, full * b.columns, b.columns), (full * b.columns, nest.width, rest)):
+        if end > start_column:
+            code.loop("column", end, columns, start_column)
+            code.line(f"const {x.ctype} *const p = x + row * {op.stride[0] * x.row} + column * {op.stride[1] * x.c};")
+            code.line(f"const {'int8_t' if packed else 'float'} *w = {pointer} + block * {per_block};")
+            pixels = [(r, q) for r in range(b.rows) for q in range(columns)]
+            sums.begin(code, pixels)
+            _taps(code, nest, pixels)
+            sums.finish(code, pixels)
+            code.close()
+    code.close()
+    code.close()
+    code.close() if op.groups > 1 else None
+
+
+def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]]) -> None:
+    """Write the loops over taps and steps: the multiply-adds."""
+    op, n, x, nr = nest.op, nest.n, nest.op.x, nest.block.vectors
+    code.loop("tap", len(nest.taps))
+    kw = op.weight.shape[1]
+    if len(nest.taps) == op.weight.shape[0]:
+        offset = f"tap * {op.dilation[0] * x.row}"
+    else:
+        offset = f"tap / {kw} * {op.dilation[0] * x.row} + tap % {kw} * {op.dilation[1] * x.c}"
+    code.line(f"const {x.ctype} *r = p + {offset};")
+    ks = nest.chains
+    code.line("#pragma clang loop unroll(disable) vectorize(disable)")
+    code.open(f"for (int k = 0; k < {nest.steps // ks}; k++, r += {ks * nest.group}, w += {ks * nest.group * nr * n})")
+    for q in range(ks):
+        for j in range(nr):
+            if x.quant:
+                code.line(f"const i32x{n} w{j}_{q} = loadi{n}(w + {(q * nr + j) * n * 4});")
+            else:
+                code.line(f"const f32x{n} w{j}_{q} = load{n}(w + {(q * nr + j) * n});")
+        for m, (row, column) in enumerate(pixels):
+            where = row * op.stride[0] * x.row + column * op.stride[1] * x.c + q * nest.group
+            for j in range(nr):
+                a = f"a{m}_{j}_{q}"
+                if x.quant:
+                    code.line(f"{a} = dot{n}({a}, word{n}(r + {where}), w{j}_{q});")
+                else:
+                    code.line(f"{a} += w{j}_{q} * r[{where}];")
+    code.close()
+    code.close()
+
+
+class _Sums:
+    """Writes how accumulators begin and how they become outputs."""
+
+    def __init__(
+        self, nest: Nest, tables: Tables, tail: Tail, packed: Requantised | None, first: int, co: int, bias: Array
+    ) -> None:
+        self.nest, self.tail, self.packed, self.co, self.first = nest, tail, packed, co, first
+        spare = np.zeros(-co % nest.n + nest.n * 4)
+        if packed:
+            self.start = tables.add(np.concatenate([packed.start, spare]), "int32")
+            self.factor = tables.add(np.concatenate([packed.factor, spare]), "float32")
+            self.term = tables.add(np.concatenate([packed.term, spare]), "float32")
+        else:
+            self.start = tables.add(np.concatenate([bias / tail.unit, spare]), "float32")
+
+    def begin(self, code: Code, pixels: list[tuple[int, int]]) -> None:
+        """Write the declarations of the accumulators."""
+        n = self.nest.n
+        for m in range(len(pixels)):
+            for j in range(self.nest.block.vectors):
+                for q in range(self.nest.chains):
+                    if self.packed:
+                        value = f"loadi{n}({self.start} + c + {j * n})" if q == 0 else f"(i32x{n}){{}}"
+                        code.line(f"i32x{n} a{m}_{j}_{q} = {value};")
+                    else:
+                        value = (
+                            f"load{n}({self.start} + c + {j * n})"
+                            if q == 0 and self.tail.unit == 1.0
+                            else f"(f32x{n}){{}}"
+                        )
+                        code.line(f"f32x{n} a{m}_{j}_{q} = {value};")
+
+    def finish(self, code: Code, pixels: list[tuple[int, int]]) -> None:
+        """Write what follows the last multiply-add."""
+        n, nr, y = self.nest.n, self.nest.block.vectors, self.nest.op.y
+        results = []
+        for m, (row, column) in enumerate(pixels):
+            for j in range(nr):
+                for q in range(1, self.nest.chains):
+                    code.line(f"a{m}_{j}_0 += a{m}_{j}_{q};")
+                channel = "c" if j == 0 else f"c + {j * n}"
+                place = Place(_plus("row", row), _plus("column", column), channel)
+                lanes = f"{self.co} - ({channel})" if self.co % n and j == nr - 1 else ""
+                results.append(Result(f"a{m}_{j}_0", place, lanes))
+        if self.packed and self.packed.fast:
+            self._bytes(code, results)
+            return
+        finished = []
+        for r in results:
+            v = f"v{r.name[1:]}"
+            channel = r.place.channel
+            if self.packed:
+                term = f"load{n}({self.term} + {channel})"
+                code.line(f"f32x{n} {v} = real{n}({r.name}) * load{n}({self.factor} + {channel}) + {term};")
+            elif self.tail.unit != 1.0:
+                scale = f"all{n}({1 / self.tail.unit!r}f)"
+                code.line(f"f32x{n} {v} = {r.name} * {scale} + load{n}({self.start} + {channel});")
+            else:
+                v = r.name
+            place = Place(r.place.row, r.place.column, channel if self.first == 0 else f"{channel} + {self.first}")
+            self.tail.steps(code, v, place, n, r.lanes)
+            finished.append(Result(v, r.place, r.lanes))
+        store(code, y, finished, n)
+
+    def _bytes(self, code: Code, results: list[Result]) -> None:
+        """Write the short way to bytes: one multiply-add for each vector leaves the rounded byte in the low bits."""
+        n, y = self.nest.n, self.nest.op.y
+        assert self.packed is not None
+        low, high = self.tail.clamps() or (0, 255)
+        for start in range(0, len(results), 4):
+            group = results[start : start + 4]
+            names = []
+            for r in group:
+                names.append(f"b{r.name[1:]}")
+                term = f"load{n}({self.term} + {r.place.channel})"
+                value = f"as_real{n}({r.name}) * load{n}({self.factor} + {r.place.channel}) + {term}"
+                code.line(f"const i32x{n} {names[-1]} = as_int{n}({value});")
+            packed = f"packlow{n}({', '.join(names + [names[-1]] * (4 - len(names)))})"
+            packed = f"most{4 * n}({packed}, {low})" if low > 0 else packed
+            packed = f"least{4 * n}({packed}, {high})" if high < 255 else packed
+            stores(code, packed, y, group, n)
+
+
+def _plus(base: str, offset: int) -> str:
+    return f"{base} + {offset}" if offset else base
+
+
+def pack(weight: NDArray[np.generic], nest: Nest, vectors: int) -> NDArray[np.generic]:
+    """Return weights [kh, kw, ci, co] in reading order: block, tap, step, vector, lane, value."""
+    n, group, steps = nest.n, nest.group, nest.steps
+    co = weight.shape[3]
+    wide = -(-co // n) * n
+    p = np.zeros((len(nest.taps), steps * group, wide), weight.dtype)
+    p[:, : nest.run, :co] = weight.reshape(len(nest.taps), nest.run, co)
+    p = p.reshape(len(nest.taps), steps, group, wide // (vectors * n), vectors, n)
+    return np.ascontiguousarray(p.transpose(3, 0, 1, 4, 5, 2))

@@ -1,0 +1,231 @@
+"""Elementwise operations, softmax, normalisation and reductions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
+from skerry_compiler.engines.network.cost import Machine
+from skerry_compiler.engines.network.graph import Map, Normalise, Reduce, Softmax, Tensor
+from skerry_compiler.engines.network.tail import Place, Result, Tail, operand_of, store
+
+
+def begin(code: Code, op: Map | Normalise | Reduce | Softmax, name: str, what: str) -> None:
+    """Write the head of a function with pointer y."""
+    y = op.y
+    code.line(f"/* {literal(op.label)}: {what}, {y.h}x{y.w}x{y.c} */")
+    code.open(f"static void {name}(void)")
+    halo(code, y)
+    code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
+
+
+def emit_map(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function of steps on a tensor."""
+    code, y, n = Code(), op.y, machine.lanes
+    begin(code, op, name, "elementwise " + " ".join(s.name for s in op.steps))
+    tail = Tail(op, tables)
+    tensors = [op.x, *(s.operand for s in op.steps if isinstance(s.operand, Tensor))]
+    same = all((t.h, t.w, t.c) == (y.h, y.w, y.c) for t in tensors)
+    plain = all(s.operand.size == 1 for s in op.steps if isinstance(s.operand, np.ndarray))
+    if same and plain:
+        dense = y.dense and all(t.dense for t in tensors)
+        code.loop("row", 1 if dense else y.h)
+        _vectors(code, op, tail, Place("row", "0", "i"), "i", y.elements if dense else y.w * y.c, n)
+        code.close()
+    else:
+        while n > 4 and n >= 2 * y.c:
+            n //= 2
+        code.loop("row", y.h)
+        code.loop("column", y.w)
+        _vectors(code, op, tail, Place("row", "column", "c"), "c", y.c, n)
+        code.close()
+        code.close()
+    code.close()
+    return code
+
+
+def _vectors(code: Code, op: Map, tail: Tail, place: Place, variable: str, count: int, n: int) -> None:
+    """Write the loop over the vectors of a row."""
+    full, rest = divmod(count, n)
+    group = 4 if op.y.quant is not None and full >= 4 else 1
+    spans = ((0, full // group * group * n, group), (full // group * group * n, full * n, 1))
+    for start, end, each in spans:
+        if end > start:
+            code.loop(variable, end, each * n, start)
+            _chunk(code, op, tail, place, n, each, "")
+            code.close()
+    if rest:
+        code.open("")
+        code.line(f"const int {variable} = {full * n};")
+        _chunk(code, op, tail, place, n, 1, str(rest))
+        code.close()
+
+
+def _chunk(code: Code, op: Map, tail: Tail, place: Place, n: int, count: int, lanes: str) -> None:
+    results = []
+    for k in range(count):
+        here = Place(place.row, place.column, f"{place.channel} + {k * n}" if k else place.channel)
+        code.line(f"f32x{n} v{k} = {operand_of(op.x, op.y, here, n, tail.unit)};")
+        tail.steps(code, f"v{k}", here, n, lanes)
+        results.append(Result(f"v{k}", here, lanes))
+    store(code, op.y, results, n)
+
+
+def emit_softmax(op: Softmax, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function of a softmax over channels."""
+    code, x, y, n = Code(), op.x, op.y, machine.lanes
+    begin(code, op, name, "log softmax" if op.log else "softmax")
+    code.line(f"const float *const x = {at(x)} + {x.origin};")
+    if x.c == 2 and x.dense and y.dense and not op.log:
+        swap = ", ".join(str(i ^ 1) for i in range(n))
+        code.loop("i", y.elements, n)
+        code.line(f"const f32x{n} v = load{n}(x + i), other = __builtin_shufflevector(v, v, {swap});")
+        code.line(f"part{n}(y + i, sigmoid{n}(v - other), {y.elements} - i);")
+        code.close()
+        code.close()
+        return code
+    while n > 4 and n >= 2 * y.c:
+        n //= 2
+    mask = np.zeros(n, np.float32)
+    mask[y.c % n or n :] = -np.inf
+    off = tables.add(mask, "float32")
+    last = (y.c - 1) // n * n
+    code.loop("row", y.h)
+    code.loop("column", y.w)
+    code.line(f"const float *const p = x + row * {x.row} + column * {x.c};")
+    code.line(f"float *const q = y + row * {y.row} + column * {y.c};")
+    code.line(f"f32x{n} high = load{n}(p + {last}) + load{n}({off}), total = (f32x{n}){{}};")
+    if last:
+        code.line(f"for (int c = 0; c < {last}; c += {n}) high = max{n}(high, load{n}(p + c));")
+    code.line(f"const float highest = top{n}(high);")
+    code.loop("c", y.c, n)
+    code.line(f"f32x{n} v = load{n}(p + c) - highest;")
+    code.line(f"f32x{n} e = exp{n}(v);")
+    code.line(f"if (c == {last}) e = select{n}(load{n}({off}) == 0.f, e, (f32x{n}){{}});")
+    code.line("total += e;")
+    code.line(f"part{n}(q + c, {'v' if op.log else 'e'}, {y.c} - c);")
+    code.close()
+    code.line(f"const float sum = sum{n}(total);")
+    code.loop("c", y.c, n)
+    if op.log:
+        code.line(f"part{n}(q + c, load{n}(q + c) - log{n}(all{n}(sum)), {y.c} - c);")
+    else:
+        code.line(f"part{n}(q + c, load{n}(q + c) * (1.f / sum), {y.c} - c);")
+    for _ in range(4):
+        code.close()
+    return code
+
+
+def emit_normalise(op: Normalise, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function of a normalisation over channels."""
+    code, x, y, n = Code(), op.x, op.y, machine.lanes
+    begin(code, op, name, "normalise")
+    tail = Tail(op, tables)
+    while n > 4 and n >= 2 * y.c:
+        n //= 2
+    keep = tables.add(np.concatenate([np.ones(y.c % n or n), np.zeros(n)]), "float32")
+    code.loop("row", y.h)
+    code.loop("column", y.w)
+    code.line(f"const float *const p = {at(x)} + {x.origin} + row * {x.row} + column * {x.c};")
+    last = (y.c - 1) // n * n
+    code.line(f"f32x{n} s = load{n}(p + {last}) * load{n}({keep}), d = (f32x{n}){{}};")
+    if last:
+        code.line(f"for (int c = 0; c < {last}; c += {n}) s += load{n}(p + c);")
+    code.line(f"const float mean = sum{n}(s) * {number(1 / y.c)};")
+    code.loop("c", y.c, n)
+    code.line(f"f32x{n} v = load{n}(p + c) - mean;")
+    code.line(f"if (c == {last}) v *= load{n}({keep});")
+    code.line("d += v * v;")
+    code.close()
+    code.line(f"const f32x{n} inverse = 1.f / sqrt{n}(all{n}(sum{n}(d) * {number(1 / y.c)} + {number(op.epsilon)}));")
+    _steps_over(code, tail, y, n, f"(load{n}(p + c) - mean) * inverse")
+    for _ in range(3):
+        code.close()
+    return code
+
+
+def _steps_over(code: Code, tail: Tail, y: Tensor, n: int, value: str) -> None:
+    """Write the loop over channels that finishes `value` and stores it."""
+    full, rest = divmod(y.c, n)
+    for start, end, lanes in ((0, full * n, ""), (full * n, full * n + min(1, rest), str(rest))):
+        if end > start:
+            code.loop("c", end, n, start)
+            code.line(f"f32x{n} v = {value};")
+            scale = "" if tail.unit == 1.0 else f" * {number(1 / tail.unit)}"
+            if scale:
+                code.line(f"v = v{scale};")
+            place = Place("row", "column", "c")
+            tail.steps(code, "v", place, n, lanes)
+            store(code, y, [Result("v", place, lanes)], n)
+            code.close()
+
+
+def emit_reduce(op: Reduce, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function of a reduction over pixels or channels."""
+    code, x, y, n = Code(), op.x, op.y, machine.lanes
+    begin(code, op, name, f"{op.how} over {op.axis}")
+    tail = Tail(op, tables)
+    code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin};")
+    code.line("const int row = 0;")
+    load = "loadu" if x.quant else "load"
+    start, join = {
+        "mean": ("0.f", "{a} + {b}"), "sum": ("0.f", "{a} + {b}"),
+        "max": ("-3.402823466e38f", "max{n}({a}, {b})"), "min": ("3.402823466e38f", "min{n}({a}, {b})"),
+    }[op.how]  # fmt: skip
+    count = x.h * x.w if op.axis == "hw" else x.c
+    if op.axis == "hw":
+        while n > 4 and n >= 2 * y.c:
+            n //= 2
+        code.line("const int column = 0;")
+        code.line("(void)row, (void)column;")
+        code.loop("block", -(-y.c // n))
+        code.line(f"const {x.ctype} *const p = x + block * {n};")
+        code.line(f"f32x{n} a = all{n}({start});")
+        code.loop("r", x.h)
+        code.loop("k", x.w)
+        code.line(f"a = {join.format(a='a', b=f'{load}{n}(p + r * {x.row} + k * {x.c})', n=n)};")
+        code.close()
+        code.close()
+        _finish(
+            code,
+            op,
+            tail,
+            n,
+            count,
+            "a",
+            Place("row", "column", f"block * {n}"),
+            f"{y.c} - block * {n}" if y.c % n else "",
+        )
+        code.close()
+    else:
+        # One sum or maximum for each pixel; y has a single channel.
+        code.loop("r", x.h)
+        code.loop("k", x.w)
+        code.line(f"float a = {start};")
+        sign = {"max": ">", "min": "<"}.get(op.how)
+        value = f"(float)x[r * {x.row} + k * {x.c} + c]"
+        code.line("#pragma clang fp reassociate(on)") if sign is None else None
+        code.open(f"for (int c = 0; c < {x.c}; c++)")
+        code.line(f"const float b = {value};")
+        code.line(f"a = {'a + b' if sign is None else f'b {sign} a ? b : a'};")
+        code.close()
+        flat = y.h * y.w != x.h * x.w or y.h != x.h
+        place = Place("row", f"r * {x.w} + k", "0") if flat else Place("r", "k", "0")
+        code.line("(void)row;")
+        code.line("f32x4 b = all4(a);")
+        _finish(code, op, tail, 4, count, "b", place, "1")
+        code.close()
+        code.close()
+    code.close()
+    return code
+
+
+def _finish(code: Code, op: Reduce, tail: Tail, n: int, count: int, v: str, place: Place, lanes: str) -> None:
+    x = op.x
+    scale, shift = (x.quant.scale, -x.quant.zero * x.quant.scale) if x.quant else (1.0, 0.0)
+    factor = scale / count if op.how == "mean" else scale
+    shift = shift * count if op.how == "sum" else shift
+    if factor / tail.unit != 1.0 or shift:
+        code.line(f"{v} = {v} * {number(factor / tail.unit)}" + (f" + {number(shift / tail.unit)};" if shift else ";"))
+    tail.steps(code, v, place, n, lanes)
+    store(code, op.y, [Result(v, place, lanes)], n)

@@ -1,0 +1,238 @@
+"""Taking inputs, giving outputs, copies, permutations and boxes; and products of activations."""
+
+from __future__ import annotations
+
+import math
+
+from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
+from skerry_compiler.engines.network.cost import Machine
+from skerry_compiler.engines.network.graph import Box, Constant, Input, Matmul, Move, Output, Permute, Reshape, Tensor
+from skerry_compiler.engines.network.tail import Tail
+from skerry_compiler.engines.network.values import strides
+
+
+def emit_input(op: Input, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function that takes one input of the caller."""
+    code, y, n = Code(), op.y, machine.lanes
+    code.line(f"/* input {op.index} {literal(y.name)}: {y.h}x{y.w}x{y.c} */")
+    code.open(f"static void {name}(const float *const x)")
+    halo(code, y)
+    code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
+    natural = tuple(math.prod(op.dims[i + 1 :]) for i in range(len(op.dims)))
+    plain = all(n == 1 or a == b for n, a, b in zip(op.dims, op.strides, natural, strict=True))
+    to = strides(y, op.dims)
+    assert to is not None
+    if plain:
+        rows, length = (1, y.elements) if y.dense else (y.h, y.w * y.c)
+        code.loop("row", rows)
+        code.line(f"const float *const p = x + row * {length};")
+        code.line(f"{y.ctype} *const q = y + row * {y.row};")
+        _row(code, y, length, n)
+        code.close()
+    else:
+        _nest(code, y, op.dims, op.strides, to)
+    code.close()
+    return code
+
+
+def _row(code: Code, y: Tensor, length: int, n: int) -> None:
+    """Write the copy of one contiguous row of floats, quantised where y is bytes."""
+    if y.quant is None:
+        code.line(f"copy_bytes(q, p, {4 * length});")
+        return
+    factor, zero = number(1 / y.quant.scale), number(y.quant.zero)
+    if length < 4 * n:
+        code.loop("i", length, n)
+        code.line("/* the caller's memory ends here: no vector may read past it */")
+        code.line(f"for (int j = i; j < i + {n} && j < {length}; j++)")
+        code.line(f"  partu4(q + j, all4(p[j] * {factor} + {zero}), 1);")
+        code.close()
+        return
+    code.loop("k", -(-length // (4 * n)))
+    code.line(f"const int i = k < {length // (4 * n)} ? k * {4 * n} : {length - 4 * n};")
+    names = []
+    for j in range(4):
+        names.append(f"round{n}(load{n}(p + i + {j * n}) * {factor} + {zero})")
+    code.line(f"storeq{4 * n}(q + i, pack{n}({', '.join(names)}));")
+    code.close()
+
+
+def _nest(code: Code, y: Tensor, dims: tuple[int, ...], source: tuple[int, ...], target: tuple[int, ...]) -> None:
+    """Write a nest of loops over single elements from the caller's floats; innermost the caller's shortest stride."""
+    order = sorted((i for i, d in enumerate(dims) if d > 1), key=lambda i: -source[i])
+    for i in order:
+        code.open(f"for (int i{i} = 0; i{i} < {dims[i]}; i{i}++)")
+    read = " + ".join(f"i{i} * {source[i]}" for i in order) or "0"
+    write = " + ".join(f"i{i} * {target[i]}" for i in order) or "0"
+    if y.quant is None:
+        code.line(f"y[{write}] = x[{read}];")
+    else:
+        code.line(f"const float v = x[{read}] * {number(1 / y.quant.scale)} + {number(y.quant.zero + 0.5)};")
+        code.line(f"y[{write}] = (uint8_t)(int)(v < 0.f ? 0.f : v > 255.f ? 255.f : v);")
+    for _ in order:
+        code.close()
+
+
+def emit_output(op: Output, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function that gives one output to the caller."""
+    code, x = Code(), op.x
+    code.line(f"/* output {op.index} {literal(op.y.name)} */")
+    code.open(f"static void {name}(float *const y)")
+    rows, length = (1, x.elements) if x.dense else (x.h, x.w * x.c)
+    code.loop("row", rows)
+    code.line(f"const {x.ctype} *const p = {at(x)} + {x.origin} + row * {x.row};")
+    code.line(f"float *const q = y + row * {length};")
+    if x.quant is None:
+        code.line(f"copy_bytes(q, p, {4 * length});")
+    else:
+        code.open(f"for (int i = 0; i < {length}; i++)")
+        code.line(f"q[i] = (float)(p[i] - {x.quant.zero}) * {number(x.quant.scale)};")
+        code.close()
+    code.close()
+    code.close()
+    return code
+
+
+def head(code: Code, label: str, name: str, y: Tensor, what: str) -> None:
+    """Write the head of a function that writes y."""
+    code.line(f"/* {literal(label)}: {what} -> {y.h}x{y.w}x{y.c} */")
+    code.open(f"static void {name}(void)")
+    halo(code, y)
+    code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
+
+
+def emit_constant(op: Constant, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function that writes a constant tensor."""
+    code, y = Code(), op.y
+    head(code, op.label, name, y, "constant")
+    source = tables.add(op.data, "float32")
+    code.loop("row", y.h)
+    code.line(f"copy_bytes(y + row * {y.row}, {source} + row * {y.w * y.c}, {4 * y.w * y.c});")
+    code.close()
+    code.close()
+    return code
+
+
+def emit_reshape(op: Reshape, name: str, tables: Tables, machine: Machine) -> Code | None:
+    """Return the C function that copies between forms; None where y shares the memory of x."""
+    if op.y.alias is not None:
+        return None
+    code, x, y = Code(), op.x, op.y
+    head(code, op.label, name, y, f"{x.h}x{x.w}x{x.c}")
+    code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin};")
+    chunk = math.gcd(x.w * x.c if not x.dense else x.elements, y.w * y.c if not y.dense else y.elements)
+    code.loop("i", x.elements, chunk)
+    source = "i" if x.dense else f"i / {x.w * x.c} * {x.row} + i % {x.w * x.c}"
+    target = "i" if y.dense else f"i / {y.w * y.c} * {y.row} + i % {y.w * y.c}"
+    code.line(f"copy_bytes(y + {target}, x + {source}, {chunk * x.item});")
+    code.close()
+    code.close()
+    return code
+
+
+def emit_permute(op: Permute, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function of a permutation of axes."""
+    code, x, y = Code(), op.x, op.y
+    head(code, op.label, name, y, f"permute {op.dims} by {op.axes}")
+    code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin};")
+    dims = tuple(op.dims[a] for a in op.axes)
+    read, write = strides(x, op.dims), strides(y, dims)
+    assert read is not None and write is not None
+    axes = [(d, read[a], w) for d, a, w in zip(dims, op.axes, write, strict=True) if d > 1]
+    run = 1
+    while axes and axes[-1][1] == axes[-1][2] == run:
+        run *= axes.pop()[0]
+    for i, (d, _, _) in enumerate(axes):
+        code.open(f"for (int i{i} = 0; i{i} < {d}; i{i}++)")
+    source = " + ".join(f"i{i} * {r}" for i, (_, r, _) in enumerate(axes)) or "0"
+    target = " + ".join(f"i{i} * {w}" for i, (_, _, w) in enumerate(axes)) or "0"
+    code.line(f"copy_bytes(y + {target}, x + {source}, {run * x.item});" if run > 1 else f"y[{target}] = x[{source}];")
+    for _ in axes:
+        code.close()
+    code.close()
+    return code
+
+
+def emit_move(op: Move, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function that copies boxes."""
+    code, y = Code(), op.y
+    head(code, op.label, name, y, f"{len(op.parts)} parts")
+    if op.fill is not None:
+        if y.quant is not None:
+            value = min(255, max(0, round(op.fill / y.quant.scale) + y.quant.zero))
+            code.line(f"for (int r = 0; r < {y.h}; r++) fill_bytes(y + r * {y.row}, {value}, {y.w * y.c});")
+        else:
+            code.open(f"for (int r = 0; r < {y.h}; r++)")
+            code.line(f"for (int i = 0; i < {y.w * y.c}; i++) y[r * {y.row} + i] = {number(op.fill)};")
+            code.close()
+    for x, box in op.parts:
+        _box(code, x, y, box)
+    code.close()
+    return code
+
+
+def _box(code: Code, x: Tensor, y: Tensor, box: Box) -> None:
+    start = x.origin + box.source[0] * x.row + box.source[1] * x.c + box.source[2]
+    goal = box.target[0] * y.row + box.target[1] * y.c + box.target[2]
+    (h, w, c), (sh, sw, sc) = box.size, box.step
+    code.loop("r", h)
+    code.line(f"const {x.ctype} *const p = {at(x)} + {start} + r * {sh * x.row};")
+    code.line(f"{y.ctype} *const q = y + {goal} + r * {y.row};")
+    if sw == sc == 1 and c == x.c == y.c:
+        code.line(f"copy_bytes(q, p, {w * c * x.item});")
+    elif sc == 1:
+        code.loop("k", w)
+        code.line(f"copy_bytes(q + k * {y.c}, p + k * {sw * x.c}, {c * x.item});")
+        code.close()
+    else:
+        code.open(f"for (int k = 0; k < {w}; k++)")
+        code.line(f"for (int c = 0; c < {c}; c++) q[k * {y.c} + c] = p[k * {sw * x.c} + c * {sc}];")
+        code.close()
+    code.close()
+
+
+def emit_matmul(op: Matmul, name: str, tables: Tables, machine: Machine) -> Code:
+    """Return the C function of products of two activations: blocks of rows by vectors of columns, k innermost."""
+    code, y = Code(), op.y
+    n = machine.lanes
+    m, k, columns = op.size
+    head(code, op.label, name, y, f"{math.prod(op.batch)} products of {m}x{k}x{columns}")
+    axes = len(op.batch)
+    for i, size in enumerate(op.batch):
+        code.loop(f"b{i}", size)
+    for label, tensor, steps in (("a", op.a, op.a_strides), ("b", op.b, op.b_strides)):
+        where = " + ".join(f"b{i} * {steps[i]}" for i in range(axes)) or "0"
+        code.line(f"const float *const {label} = {at(tensor)} + {tensor.origin} + {where};")
+    where = " + ".join(f"b{i} * {op.y_strides[i]}" for i in range(axes)) or "0"
+    code.line(f"float *const o = y + {where};")
+    vectors = -(-columns // n)
+    nr = next(v for v in (4, 3, 2, 1) if vectors % v == 0)
+    mr = max(1, min(m, 6, (machine.registers - nr - 2) // nr))
+    tail = Tail(op, tables)
+    code.loop("j", vectors * n, nr * n)
+    for start, end, rows in ((0, m // mr * mr, mr), (m // mr * mr, m, m % mr)):
+        if end == start:
+            continue
+        code.loop("i", end, rows, start)
+        for r in range(rows):
+            for v in range(nr):
+                code.line(f"f32x{n} s{r}_{v} = (f32x{n}){{}};")
+        code.open(f"for (int q = 0; q < {k}; q++)")
+        for v in range(nr):
+            code.line(f"const f32x{n} w{v} = load{n}(b + q * {op.b_strides[-2]} + j + {v * n});")
+        for r in range(rows):
+            code.line(f"const float a{r} = a[(i + {r}) * {op.a_strides[-2]} + q * {op.a_strides[-1]}];")
+            for v in range(nr):
+                code.line(f"s{r}_{v} += a{r} * w{v};")
+        code.close()
+        for r in range(rows):
+            for v in range(nr):
+                lanes = f"{columns} - (j + {v * n})" if columns % n and v == nr - 1 else ""
+                code.line(f"part{n}(o + (i + {r}) * {op.y_strides[-2]} + j + {v * n}, s{r}_{v}, {lanes or n});")
+        code.close()
+    code.close()
+    for _ in op.batch:
+        code.close()
+    code.close()
+    assert not op.steps and tail.quant is None
+    return code

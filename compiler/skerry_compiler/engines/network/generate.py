@@ -1,0 +1,45 @@
+"""The whole way: model -> network -> fused -> (quantised) -> planned -> C."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+
+from skerry_compiler.engines.network import read_linear, read_map, read_pool, read_shape
+from skerry_compiler.engines.network.cost import Machine
+from skerry_compiler.engines.network.emit import Source, emit
+from skerry_compiler.engines.network.fuse import fuse
+from skerry_compiler.engines.network.graph import Network
+from skerry_compiler.engines.network.plan import plan
+from skerry_compiler.engines.network.quantise import Precision, Ranges, quantise
+from skerry_compiler.engines.network.read import read
+
+HANDLERS = {**read_linear.HANDLERS, **read_map.HANDLERS, **read_pool.HANDLERS, **read_shape.HANDLERS}
+
+
+def network_of(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Network:
+    """Return the fused network of a model.
+
+    Raises:
+        UnsupportedError: a node that cannot be generated.
+    """
+    network = read(model, HANDLERS, shapes)
+    fuse(network)
+    return network
+
+
+def generate(
+    model: onnx.ModelProto,
+    machine: Machine,
+    *,
+    ranges: Ranges | None = None,
+    precision: Precision | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Source:
+    """Return C for a model: float32, or with bytes where `ranges` and `precision` say so."""
+    network = network_of(model, shapes)
+    if ranges is not None:
+        quantise(network, ranges, precision or Precision())
+    arena_bytes = plan(network)
+    return emit(network, arena_bytes, machine)

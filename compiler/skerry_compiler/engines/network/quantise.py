@@ -1,0 +1,207 @@
+"""Choosing bytes: ranges of every tensor from real inputs, and which operations compute on bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import helper
+
+from skerry_compiler.engines.network.graph import (
+    Conv,
+    Input,
+    Map,
+    Move,
+    Network,
+    Op,
+    Output,
+    Permute,
+    Pool,
+    Quant,
+    Reduce,
+    Reshape,
+    Resize,
+    Tensor,
+    Unary,
+)  # fmt: skip
+
+FOLLOWS = (Map, Move, Permute, Pool, Reduce, Reshape, Resize)
+KEEPS = (Move, Permute, Reshape, Resize)
+METHODS = ("minmax", "p99.999", "p99.99", "mse")
+BINS = 2048
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Precision:
+    """What stays in float32: the first `skip` convolutions (in running order), and the last `keep` ones."""
+
+    skip: int = 0
+    keep: int = 0
+
+
+def values(
+    model: onnx.ModelProto, names: Sequence[str], inputs: Sequence[Mapping[str, NDArray[Any]]]
+) -> list[dict[str, NDArray[Any]]]:
+    """Return the named intermediate values of a model for each input."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    have = {o.name for o in copy.graph.output}
+    made = {n for node in copy.graph.node for n in node.output} | {i.name for i in copy.graph.input}
+    wanted = [n for n in dict.fromkeys(names) if n in made]
+    fed = {i.name for i in copy.graph.input}
+    copy.graph.output.extend(helper.make_empty_tensor_value_info(n) for n in wanted if n not in have and n not in fed)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    asked = [n for n in wanted if n not in fed]
+    results = []
+    for feed in inputs:
+        out = dict(zip(asked, session.run(asked, dict(feed)), strict=True))
+        results.append({**out, **{n: feed[n] for n in wanted if n in fed}})
+    return results
+
+
+def calibrate(
+    network: Network, model: onnx.ModelProto, inputs: Sequence[Mapping[str, NDArray[Any]]], method: str
+) -> Ranges:
+    """Return the range of each tensor of a network over calibration inputs.
+
+    Methods: "minmax"; "pN" keeps N percent of the values of each input; "mse" clips where the mean squared error is
+    least.
+    """
+    names = [t.name for op in network.ops for t in (op.y, *op.reads)]
+    seen: dict[str, list[tuple[float, float]]] = {}
+    for results in (
+        (values(model, names, [feed])[0] for feed in inputs) if len(inputs) < 2 else values(model, names, inputs)
+    ):
+        for name, value in results.items():
+            seen.setdefault(name, []).append(_bounds(np.asarray(value, np.float32), method))
+    return {n: (min(0.0, min(lo for lo, _ in b)), max(0.0, max(hi for _, hi in b))) for n, b in seen.items()}
+
+
+def _bounds(value: NDArray[np.float32], method: str) -> tuple[float, float]:
+    low, high = float(value.min()), float(value.max())
+    if method == "minmax" or value.size < 64:
+        return low, high
+    if method.startswith("p"):
+        q = float(method[1:])
+        a, b = np.percentile(value, [100 - q, q])
+        return float(a), float(b)
+    counts, edges = np.histogram(value, BINS, (min(low, 0.0), max(high, 1e-9)))
+    centres = (edges[1:] + edges[:-1]) / 2
+    best = (np.inf, low, high)
+    for part in np.linspace(0.4, 1.0, 25):
+        a, b = low * part, high * part
+        step = max(b - a, 1e-12) / 255
+        error = np.clip(np.rint((centres - a) / step), 0, 255) * step + a - centres
+        total = float((counts * error**2).sum())
+        if total < best[0]:
+            best = (total, a, b)
+    return best[1], best[2]
+
+
+def quantise(network: Network, ranges: Ranges, precision: Precision) -> None:
+    """Turn tensors into bytes where the operations that read them compute on bytes."""
+    _choose(network, precision)
+    groups = _unify(network)
+    wanted = {id(t) for op in network.ops if op.int8 for t in op.reads}
+    for op in network.ops:
+        y = op.y
+        if id(y) in wanted and _writes_bytes(op):
+            span = _span(y, groups, ranges)
+            if span is not None:
+                y.quant = quant_of(*span)
+    _casts(network, groups, ranges)
+
+
+def quant_of(low: float, high: float) -> Quant:
+    """Return the byte form of a range that contains zero."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / 255, 1e-9)
+    return Quant(scale, int(np.clip(round(-low / scale), 0, 255)))
+
+
+def _choose(network: Network, precision: Precision) -> None:
+    convs = [op for op in network.ops if isinstance(op, Conv)]
+    inside = {id(op) for op in convs[precision.skip : len(convs) - precision.keep]}
+    byte: set[int] = set()
+    for op in network.ops:
+        if isinstance(op, Conv):
+            op.int8 = id(op) in inside
+        elif isinstance(op, Input):
+            op.int8 = True
+        elif isinstance(op, FOLLOWS):
+            op.int8 = all(id(t) in byte for t in op.reads) and not (isinstance(op, Reduce) and op.how == "sum")
+        if op.int8:
+            byte.add(id(op.y))
+
+
+def _writes_bytes(op: Op) -> bool:
+    return isinstance(op, (Conv, Map, Input, Reduce, Pool)) or (isinstance(op, KEEPS) and op.int8)
+
+
+def _unify(network: Network) -> dict[int, list[Tensor]]:
+    """Group tensors between which bytes are moved without arithmetic: they share one scale."""
+    groups: dict[int, list[Tensor]] = {}
+
+    def group(t: Tensor) -> list[Tensor]:
+        return groups.setdefault(id(t), [t])
+
+    for op in network.ops:
+        if op.int8 and (isinstance(op, KEEPS) or (isinstance(op, Pool) and not op.mean and not op.steps)):
+            for x in op.sources:
+                a, b = group(op.y), group(x)
+                if a is not b:
+                    a.extend(b)
+                    for t in b:
+                        groups[id(t)] = a
+    return groups
+
+
+def _span(t: Tensor, groups: dict[int, list[Tensor]], ranges: Ranges) -> tuple[float, float] | None:
+    spans = [ranges[m.name] for m in groups.get(id(t), [t]) if m.name in ranges]
+    return (min(a for a, _ in spans), max(b for _, b in spans)) if spans else None
+
+
+def _casts(network: Network, groups: dict[int, list[Tensor]], ranges: Ranges) -> None:
+    """Put conversions where an operation reads another type than it is given."""
+    ops: list[Op] = []
+    made: dict[tuple[int, bool], Tensor] = {}
+    for op in network.ops:
+        byte_keeps = isinstance(op, KEEPS) and op.y.quant is not None
+        for t in list(dict.fromkeys(op.reads)):
+            byte = t.quant is not None
+            free = isinstance(op, (Map, Output)) or (isinstance(op, Unary) and t is not op.x) or isinstance(op, Reduce)
+            want = (op.int8 and isinstance(op, (Conv, Pool))) or byte_keeps
+            if isinstance(op, Conv) and t is not op.x:
+                continue
+            if byte == want and not (byte_keeps and t.quant != op.y.quant):
+                continue
+            if free and not isinstance(op, Conv):
+                continue
+            key = (id(t), want)
+            if key not in made or byte_keeps:
+                span = _span(t, groups, ranges)
+                if want and span is None:
+                    op.int8 = False
+                    continue
+                copy = Tensor(
+                    t.name,
+                    t.h,
+                    t.w,
+                    t.c,
+                    quant=(op.y.quant if byte_keeps else quant_of(*span)) if want and span else None,
+                )
+                ops.append(Map(label="Cast", x=t, y=copy))
+                made[key] = copy
+            op.replace(t, made[key])
+        ops.append(op)
+    network.ops[:] = ops

@@ -1,0 +1,84 @@
+"""How depthwise convolutions walk over channels, rows and columns, whatever they compute on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from skerry_compiler.engines.network.code import Code
+from skerry_compiler.engines.network.graph import Depthwise
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Strip:
+    """Channels handled by vectors of one width: `elements` values a vector, `pixels` of them side by side."""
+
+    first: int
+    end: int
+    elements: int
+    pixels: int
+
+
+def strips(c: int, widest: int, narrowest: int, packs: bool) -> list[Strip]:
+    """Cut channels into vectors, widest first; few channels share a vector between neighbouring pixels."""
+    if packs and c < widest and widest % c == 0:
+        return [Strip(0, c, widest, widest // c)]
+    out, first, width = [], 0, widest
+    while first < c:
+        while width > narrowest and c - first <= width // 2:
+            width //= 2
+        count = max(1, (c - first) // width)
+        end = min(c, first + count * width)
+        out.append(Strip(first, end, width, 1))
+        first = end
+    return out
+
+
+class Walk:
+    """What both forms share: the walk over output columns, which may end in a step back."""
+
+    columns = 4
+    rows = 1
+
+    def __init__(self, op: Depthwise, strip: Strip) -> None:
+        self.op, self.strip = op, strip
+
+    def write(self, code: Code) -> None:
+        """Write the loops over channels, rows and columns."""
+        op, s = self.op, self.strip
+        code.loop("c", s.end, s.elements, s.first) if s.pixels == 1 else code.open("")
+        if s.pixels > 1:
+            code.line("const int c = 0;")
+        full, rest = divmod(op.y.h, self.rows)
+        for start, end, rows in ((0, full * self.rows, self.rows), (full * self.rows, op.y.h, rest)):
+            if end > start:
+                code.loop("row", end, rows, start)
+                self._row(code, rows)
+                code.close()
+        code.close()
+
+    def _row(self, code: Code, rows: int) -> None:
+        w, p = self.op.y.w, self.strip.pixels
+        vectors = w // p
+        columns = min(self.columns, vectors)
+        parts = -(-vectors // columns)
+        columns = -(-vectors // parts)  # 5 columns are 3 + 2, not 4 + 1
+        full, rest = divmod(vectors, columns)
+        for start, end, count in ((0, full * columns * p, columns), (full * columns * p, vectors * p, rest)):
+            if end > start:
+                code.loop("column", end, count * p, start)
+                self.block(code, rows, count)
+                code.close()
+        if w % p:  # the last vector steps back so that it ends with the row
+            code.open("")
+            code.line(f"const int column = {w - p};")
+            self.block(code, rows, 1)
+            code.close()
+
+    def lanes(self, elements: int) -> str:
+        """Return the C expression of how many elements of the vector count, "" for all."""
+        left = self.strip.end - self.strip.first
+        return f"{self.op.y.c} - c" if self.strip.pixels == 1 and left % elements else ""
+
+    def block(self, code: Code, rows: int, columns: int) -> None:
+        """Write one block of outputs."""
+        raise NotImplementedError

@@ -1,0 +1,237 @@
+"""The tail of a kernel: what happens to an accumulator between the last multiply-add and the store.
+
+Values of a byte output are kept in units of its scale as long as every step allows that (additions, maxima, slopes),
+so that quantising costs one rounding and no multiplication.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from skerry_compiler.engines.network.code import Code, Tables, at, number
+from skerry_compiler.engines.network.graph import Op, Step, Tensor
+
+HOMOGENEOUS = {
+    "add",
+    "sub",
+    "rsub",
+    "min",
+    "max",
+    "relu",
+    "clip",
+    "prelu",
+    "save",
+    "add_saved",
+    "sub_saved",
+    "rsub_saved",
+    "neg",
+    "abs",
+}
+SCALES = {"add", "sub", "rsub", "min", "max"}  # their operand is in the value's units
+BINARY = {
+    "add": "{v} + {o}", "sub": "{v} - {o}", "rsub": "{o} - {v}",
+    "mul": "{v} * {o}", "div": "{v} / {o}", "rdiv": "{o} / {v}",
+    "min": "min{n}({v}, {o})", "max": "max{n}({v}, {o})",
+    "prelu": "max{n}({v}, all{n}(0.f)) + {o} * min{n}({v}, all{n}(0.f))",
+    "slope_of": "max{n}({o}, all{n}(0.f)) + {v} * min{n}({o}, all{n}(0.f))",
+    "add_saved": "{v} + {s}", "mul_saved": "{v} * {s}", "sub_saved": "{v} - {s}", "rsub_saved": "{s} - {v}",
+}  # fmt: skip
+UNARY = {
+    "relu": "max{n}({v}, all{n}(0.f))",
+    "sigmoid": "sigmoid{n}({v})", "tanh": "tanh{n}({v})", "exp": "exp{n}({v})", "log": "log{n}({v})",
+    "erf": "erf{n}({v})",
+    "sqrt": "sqrt{n}({v})", "reciprocal": "1.f / {v}", "neg": "-{v}", "abs": "abs{n}({v})", "square": "{v} * {v}",
+    "cube": "{v} * {v} * {v}", "identity": "{v}",
+    "hardswish": "{v} * min{n}(max{n}({v} * 0.166666667f + 0.5f, all{n}(0.f)), all{n}(1.f))",
+    "gelu": "0.5f * {v} * (1.f + erf{n}({v} * 0.707106781f))",
+    "gelu_tanh": "{v} * sigmoid{n}(1.59576912f * ({v} + 0.044715f * {v} * {v} * {v}))",
+    "softplus": "max{n}({v}, all{n}(0.f)) + log{n}(1.f + exp{n}(-abs{n}({v})))",
+    "softsign": "{v} / (1.f + abs{n}({v}))",
+    "mish": "{v} * tanh{n}(max{n}({v}, all{n}(0.f)) + log{n}(1.f + exp{n}(-abs{n}({v}))))",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where a vector of values lies in the output: C expressions of its row, column and first channel."""
+
+    row: str
+    column: str
+    channel: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """A finished vector: its variable, its place, and how many lanes count (a C expression; "" for all)."""
+
+    name: str
+    place: Place
+    lanes: str = ""
+
+
+def index(tensor: Tensor, place: Place, spans: tuple[bool, bool, bool]) -> str:
+    """Return the C expression of an element's offset from the origin."""
+    terms = []
+    if spans[0]:
+        terms.append(f"({place.row}) * {tensor.row}")
+    if spans[1]:
+        terms.append(f"({place.column}) * {tensor.c}")
+    if spans[2]:
+        terms.append(f"({place.channel})")
+    return " + ".join(t for t in terms if t != "(0)" and not t.startswith("(0) *")) or "0"
+
+
+class Tail:
+    """Emits the steps of one operation for vectors of n lanes."""
+
+    def __init__(self, op: Op, tables: Tables, tile: int = 1) -> None:
+        self.op, self.tables, self.tile = op, tables, tile
+        self.quant = op.y.quant
+        linear = all(s.name in HOMOGENEOUS for s in op.steps)
+        self.unit = self.quant.scale if self.quant and linear else 1.0
+        self.constants: dict[int, str] = {}
+        self.count = 0
+
+    def clamps(self) -> tuple[int, int] | None:
+        """Return the byte bounds if the steps are only clamps of a byte output, else None."""
+        if self.quant is None:
+            return None
+        low, high = 0, 255
+        for step in self.op.steps:
+            if step.name == "relu":
+                low = max(low, self.quant.zero)
+            elif step.name == "clip":
+                low = max(low, int(np.clip(round(step.values[0] / self.quant.scale) + self.quant.zero, 0, 255)))
+                high = min(high, int(np.clip(round(step.values[1] / self.quant.scale) + self.quant.zero, 0, 255)))
+            else:
+                return None
+        return low, high
+
+    def steps(self, code: Code, v: str, place: Place, n: int, lanes: str = "") -> None:
+        """Write the steps on variable v (in units of `unit`)."""
+        for step in self.op.steps:
+            self._step(code, step, v, place, n, lanes)
+        if self.quant is not None:
+            scale = self.unit / self.quant.scale
+            factor = "" if scale == 1.0 else f" * {number(scale)}"
+            if factor or self.quant.zero:
+                code.line(f"{v} = {v}{factor}{f' + {number(self.quant.zero)}' if self.quant.zero else ''};")
+
+    def _step(self, code: Code, step: Step, v: str, place: Place, n: int, lanes: str) -> None:
+        if step.name == "save":
+            code.line(f"const f32x{n} {v}_saved = {v};")
+            return
+        if step.name == "clip":
+            low, high = (b / self.unit for b in step.values)
+            if step.values[0] > -3e38:
+                code.line(f"{v} = max{n}({v}, all{n}({number(low)}));")
+            if step.values[1] < 3e38:
+                code.line(f"{v} = min{n}({v}, all{n}({number(high)}));")
+        elif step.name == "hardsigmoid":
+            a, b = step.values
+            code.line(f"{v} = min{n}(max{n}({v} * {number(a)} + {number(b)}, all{n}(0.f)), all{n}(1.f));")
+        elif step.name == "elu":
+            code.line(f"{v} = select{n}({v} < 0.f, {number(step.values[0])} * (exp{n}({v}) - 1.f), {v});")
+        elif step.name in UNARY:
+            code.line(f"{v} = {UNARY[step.name].format(v=v, n=n)};")
+        else:
+            operand, guard = self._operand(step, place, n, lanes), ""
+            if isinstance(step.operand, Tensor) and 1 < step.operand.c < self.op.y.c:
+                guard = f"if ({place.channel} < {step.operand.c}) "
+            code.line(f"{guard}{v} = {BINARY[step.name].format(v=v, o=operand, n=n, s=v + '_saved')};")
+
+    def _operand(self, step: Step, place: Place, n: int, lanes: str) -> str:
+        operand = step.operand
+        if operand is None:
+            return ""
+        scale = self.unit if step.name in SCALES else 1.0
+        if isinstance(operand, Tensor):
+            return operand_of(operand, self.op.y, place, n, scale, lanes)
+        if operand.size == 1:
+            return f"all{n}({number(float(operand.ravel()[0]) / scale)})"
+        y, key = self.op.y, id(step)
+        if key not in self.constants:
+            data = operand.astype(np.float64) / scale
+            row = np.tile(data, (1, 1, self.tile)) if data.shape[2] > 1 else data
+            self.constants[key] = self.tables.add(np.concatenate([row.ravel(), np.zeros(64)]), "float32")
+        h, w, c = operand.shape
+        c = c * self.tile if c > 1 else c
+        place_at = " + ".join(
+            t
+            for t, s in (
+                (f"({place.row}) * {w * c}", h > 1),
+                (f"({place.column}) * {c}", w > 1),
+                (place.channel, c > 1),
+            )
+            if s
+        )
+        assert (h in (1, y.h)) and (w in (1, y.w))
+        return f"load{n}({self.constants[key]} + {place_at})" if c > 1 else f"all{n}({self.constants[key]}[{place_at}])"
+
+
+def operand_of(x: Tensor, y: Tensor, place: Place, n: int, unit: float, lanes: str = "") -> str:
+    """Return the expression of n values of tensor x at a place of y, broadcast where x is one wide, divided by unit."""
+    spans = (x.h > 1 or y.h == 1, x.w > 1 or y.w == 1, x.c > 1 or y.c == 1)
+    where = f"{at(x)} + {x.origin} + {index(x, place, spans)}"
+    if x.quant is None:
+        value = f"load{n}({where})" if spans[2] else f"all{n}(*({where}))"
+        return value if unit == 1.0 else f"{value} * {number(1 / unit)}"
+    value = f"loadu{n}({where})" if spans[2] else f"all{n}((float)*({where}))"
+    scale = x.quant.scale / unit
+    if x.quant.zero:
+        return f"({value} - {number(x.quant.zero)}) * {number(scale)}"
+    return f"{value} * {number(scale)}"
+
+
+def store(code: Code, y: Tensor, results: list[Result], n: int) -> None:
+    """Write the stores of finished float vectors: floats, or bytes gathered four vectors at a time."""
+
+    def where(result: Result) -> str:
+        return f"y + {index(y, result.place, (True, True, True))}"
+
+    if y.quant is None:
+        for r in results:
+            code.line(f"part{n}({where(r)}, {r.name}, {r.lanes});" if r.lanes else f"store{n}({where(r)}, {r.name});")
+        return
+    for start in range(0, len(results), 4):
+        group = results[start : start + 4]
+        if len(group) == 1 and y.elements >= n:
+            r = group[0]
+            code.line(f"partu{n}({where(r)}, {r.name}, {r.lanes});" if r.lanes else f"storeu{n}({where(r)}, {r.name});")
+            continue
+        names = [f"round{n}({r.name})" for r in group]
+        stores(code, f"pack{n}({', '.join(names + [names[-1]] * (4 - len(group)))})", y, group, n)
+
+
+def stores(code: Code, packed: str, y: Tensor, group: list[Result], n: int) -> None:
+    """Write the stores of four packed vectors: at once where they lie one after the other."""
+    first = group[0]
+    together = len(group) == 4 and not any(r.lanes for r in group) and _adjacent(y, group, n)
+    if together:
+        code.line(f"storeq{4 * n}(y + {index(y, first.place, (True, True, True))}, {packed});")
+        return
+    code.open("")
+    code.line(f"const u8x{4 * n} q = {packed};")
+    for i, r in enumerate(group):
+        where = f"y + {index(y, r.place, (True, True, True))}"
+        code.line(
+            f"quarterpart{4 * n}({where}, q, {i}, {r.lanes});" if r.lanes else f"quarter{4 * n}({where}, q, {i});"
+        )
+    code.close()
+
+
+def _adjacent(y: Tensor, group: list[Result], n: int) -> bool:
+    """Whether the vectors follow one another in memory; columns and channels are "base + k" by construction."""
+    offsets = []
+    for r in group:
+        row, column, channel = (_split(t) for t in (r.place.row, r.place.column, r.place.channel))
+        offsets.append(((row[0], column[0], channel[0]), row[1] * y.row + column[1] * y.c + channel[1]))
+    bases = {o[0] for o in offsets}
+    return len(bases) == 1 and [o[1] - offsets[0][1] for o in offsets] == [0, n, 2 * n, 3 * n]
+
+
+def _split(text: str) -> tuple[str, int]:
+    base, _, offset = text.rpartition(" + ")
+    return (base, int(offset)) if base and offset.isdigit() else (("", int(text)) if text.isdigit() else (text, 0))

@@ -1,0 +1,107 @@
+"""Values: ONNX tensors seen through the engine's memory order.
+
+A value has a logical shape (ONNX's axes) and `order`, the logical axes from outermost to innermost in memory.
+Transposes only exchange `order`; reshapes are free where the memory order is the logical one; everything else becomes
+a Permute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from skerry_compiler.engines.network.graph import Op, Permute, Reshape, Tensor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor as ONNX sees it."""
+
+    tensor: Tensor
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+
+    @property
+    def memory(self) -> tuple[int, ...]:
+        """The shape in memory order."""
+        return tuple(self.shape[a] for a in self.order)
+
+
+def identity(rank: int) -> tuple[int, ...]:
+    """Return the order of axes as ONNX has them."""
+    return tuple(range(rank))
+
+
+def channels_last(rank: int) -> tuple[int, ...]:
+    """Return the order that puts axis 1 innermost."""
+    return (0, *range(2, rank), 1) if rank > 2 else identity(rank)
+
+
+def significant(shape: tuple[int, ...], order: tuple[int, ...]) -> list[int]:
+    """Return the axes in memory order without those of size one."""
+    return [a for a in order if shape[a] != 1]
+
+
+def fold(memory: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the usual h, w, c of a shape in memory order: the last axis, the one before it, all others."""
+    memory = (1, 1, *memory)
+    return math.prod(memory[:-2]), memory[-2], memory[-1]
+
+
+def strides(tensor: Tensor, dims: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the element strides of a tensor seen as `dims` in memory order, or None where halos cut an axis."""
+    if tensor.dense:
+        return tuple(math.prod(dims[i + 1 :]) for i in range(len(dims)))
+    groups = [[tensor.c, 1], [tensor.w, tensor.c], [tensor.h, tensor.row]]
+    out: list[int] = []
+    for size in reversed(dims):
+        while len(groups) > 1 and groups[0][0] == 1:
+            groups.pop(0)
+        left, stride = groups[0]
+        if size != 1 and left % size:
+            return None
+        out.append(stride)
+        groups[0] = [left // size, stride * size]
+    return tuple(reversed(out))
+
+
+class Layouts:
+    """Makes operations that bring values into the order and the h, w, c that a reader needs. Appends to `ops`."""
+
+    def __init__(self, ops: list[Op]) -> None:
+        self.ops = ops
+
+    def ordered(self, value: Value, order: tuple[int, ...]) -> Value:
+        """Return the value with this memory order."""
+        if significant(value.shape, value.order) == significant(value.shape, order):
+            return Value(value.tensor, value.shape, order)
+        dims = value.memory
+        axes = tuple(value.order.index(a) for a in order)
+        h, w, c = fold(tuple(dims[a] for a in axes))
+        y = Tensor(value.tensor.name, h, w, c)
+        self.ops.append(Permute(label="Permute", x=value.tensor, y=y, dims=dims, axes=axes))
+        return Value(y, value.shape, order)
+
+    def shaped(self, tensor: Tensor, h: int, w: int, c: int) -> Tensor:
+        """Return the same elements as h x w x c."""
+        if (tensor.h, tensor.w, tensor.c) == (h, w, c):
+            return tensor
+        y = Tensor(tensor.name, h, w, c)
+        self.ops.append(Reshape(label="Reshape", x=tensor, y=y))
+        return y
+
+    def tensor(self, value: Value, order: tuple[int, ...], hwc: tuple[int, int, int]) -> Tensor:
+        """Return the tensor of a value in this order and form."""
+        return self.shaped(self.ordered(value, order).tensor, *hwc)
+
+    def reshaped(self, value: Value, shape: tuple[int, ...]) -> Value:
+        """Return the value under another logical shape with the same elements in ONNX's order."""
+        kept, spare = [n for n in value.shape if n != 1], [n for n in shape if n != 1]
+        if kept == spare:  # only axes of size one come or go: the memory order survives
+            old = significant(value.shape, value.order)
+            rank = {a: i for i, a in enumerate(sorted(old))}
+            big = [i for i, n in enumerate(shape) if n != 1]
+            ones = [i for i, n in enumerate(shape) if n == 1]
+            return Value(value.tensor, shape, tuple(ones + [big[rank[a]] for a in old]))
+        value = self.ordered(value, identity(len(value.shape)))
+        return Value(value.tensor, shape, identity(len(shape)))
