@@ -40,6 +40,7 @@ class DeviceCore(Updater):
     _booted_s = 0.0
     _ticked_s = 0.0
     _clock_saved_s = 0.0
+    _dated: bytes | None = None  # an assignment refused for its date alone: the clock may be wrong, so ask again
 
     # Life: boot, link, time.
 
@@ -97,9 +98,11 @@ class DeviceCore(Updater):
                 self._tick_model(work, model)
         for watch in self.serving.due(now_s):
             self._sketch(work, watch.manifest.model)
-        if now_s - self._clock_saved_s >= PERSIST_CLOCK_S:
+        if (passed_s := now_s - self._clock_saved_s) >= PERSIST_CLOCK_S:
             self._clock_saved_s = now_s
-            self.memory.raise_clock_floor(work, self.clock.wall_s())
+            # What passed by the monotonic clock has passed; a wall clock set to 2100 for an hour must not outlive it.
+            self.memory.raise_clock_floor(work, self.memory.clock_floor_s + passed_s)
+            told += [effects.Verify(self._dated)] if self._dated is not None else []
         return told + self._finish(work)
 
     def next_wake_s(self) -> float:
@@ -166,9 +169,11 @@ class DeviceCore(Updater):
         except ContractError as error:
             return self.unverified(envelope, Reason.UNSIGNED, f"unreadable: {error}")
         except TrustError as error:
+            self._dated = envelope if error.reason is Reason.EXPIRED else self._dated
             return self.unverified(envelope, error.reason, str(error))
         work = Work({"assignment": payload}, assignment=assignment)
         self.memory.raise_clock_floor(work, assignment.issued_s)
+        self._clock_saved_s, self._dated = self.clock.monotonic_s(), None
         for each in assignment.models:
             order = Order(assignment.sequence, assignment.expires_s, each)
             self._advance(work, each.model, records.Offered(order))
