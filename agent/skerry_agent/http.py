@@ -11,7 +11,7 @@ import socket
 
 import h11
 
-from skerry_agent.errors import RequestError
+from skerry_agent.errors import AgentError, RequestError
 from skerry_agent.http_words import Handler, HttpLimits, Request, Response, error_response
 
 
@@ -137,6 +137,7 @@ class Connection(asyncio.Protocol):
                 assert self._transport is not None and self._head is not None
                 self._transport.pause_reading()  # what comes early waits in the kernel
                 self._task = self._loop.create_task(self._respond(self._head, b"".join(self._body)))
+                self._task.add_done_callback(self._responded)
             else:
                 if isinstance(event, h11.ConnectionClosed) and self._transport is not None:
                     self._transport.close()
@@ -164,8 +165,9 @@ class Connection(asyncio.Protocol):
         path = head.target.partition(b"?")[0].decode("ascii")
         try:
             response = await self._server.handler.handle(Request(head.method.decode("ascii"), path, headers, body))
-        except RequestError as error:
-            response = error_response(f"{error} ({error.hint})" if error.hint else str(error), error.status)
+        except AgentError as error:
+            status = error.status if isinstance(error, RequestError) else 500
+            response = error_response(f"{error} ({error.hint})" if error.hint else str(error), status)
         self._task, self._head, self._body = None, None, []
         if response.after is not None:
             self._loop.call_soon(response.after)
@@ -181,6 +183,13 @@ class Connection(asyncio.Protocol):
             self._expect(self._limits.idle_s)
         self._transport.resume_reading()
         self._step(None)
+
+    def _responded(self, task: asyncio.Task[None]) -> None:
+        """Answer for a handler that failed in a way it does not foresee: the client must not wait for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._task = None
+            self._fail("the agent failed: see its log", 500)
+            self._loop.call_exception_handler({"message": "a request failed", "exception": error, "task": task})
 
     def _send(self, response: Response) -> None:
         headers = [(b"content-type", response.content_type.encode()), (b"content-length", b"%d" % len(response.body))]

@@ -258,19 +258,24 @@ class Slot:
         loop = asyncio.get_running_loop()
         if loop.time() - self._serving_since > self._config.quiet_s:
             self._streak = 0
+        self._back_off()
         self._revival = loop.create_task(self._revive())
         self._on_event(SlotEvent(self.name, self.bundle, error.reason, str(error)))
+
+    def _back_off(self) -> None:
+        """Say when the next worker is due: each time twice as late."""
+        delay_s = min(self._config.last_delay_s, self._config.first_delay_s * 2.0 ** min(self._streak, 20))
+        self._streak += 1
+        self._retry_at = asyncio.get_running_loop().time() + delay_s
 
     async def _revive(self) -> None:
         """Start workers until one serves."""
         while True:
-            delay_s = min(self._config.last_delay_s, self._config.first_delay_s * 2.0 ** min(self._streak, 20))
-            self._streak += 1
-            self._retry_at = asyncio.get_running_loop().time() + delay_s
-            await asyncio.sleep(delay_s)
+            await asyncio.sleep(self._retry_at - asyncio.get_running_loop().time())
             try:
                 await self._launch()
             except WorkerError as error:
+                self._back_off()
                 self._on_event(SlotEvent(self.name, self.bundle, error.reason, str(error)))
                 continue
             self.counters.restarts += 1

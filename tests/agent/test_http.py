@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skerry_agent import sockets
-from skerry_agent.errors import RequestError
+from skerry_agent.errors import RequestError, StorageError
 from skerry_agent.http import HttpServer
 from skerry_agent.http_words import HttpLimits, Request, Response, json_response
 
@@ -27,6 +27,10 @@ class Echo:
     async def handle(self, request: Request) -> Response:
         if request.path == "/refuse":
             raise RequestError("no", status=409, hint="ask nicely")
+        if request.path == "/disk":
+            raise StorageError("the disk is full")
+        if request.path == "/bug":
+            raise ZeroDivisionError
         if request.path == "/wait":
             await asyncio.sleep(0.05)
         if request.path == "/large":
@@ -124,6 +128,22 @@ def test_what_is_wrong_is_answered(tmp_path: Path, raw: bytes, status: int) -> N
         writer.close()
 
     run(tmp_path, body)
+
+
+def test_a_handler_that_fails_is_answered_for(tmp_path: Path) -> None:
+    reported: list[str] = []
+
+    async def body(connect: Callable[[], Awaitable[Streams]], server: HttpServer) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
+        for path, words in (("/disk", "the disk is full"), ("/bug", "the agent failed: see its log")):
+            reader, writer = await connect()
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            status, _, content = await answer(reader)
+            assert status == 500 and json.loads(content) == {"error": words}
+            writer.close()
+
+    run(tmp_path, body)
+    assert len(reported) == 1
 
 
 def test_slow_idle_and_unreading_clients_are_dropped(tmp_path: Path) -> None:

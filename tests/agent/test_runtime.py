@@ -277,17 +277,3 @@ def test_a_blob_that_is_not_its_digest_is_never_opened(toy: Parts, tmp_path: Pat
             await runtime.start("toy", tmp_path, toy.variant, toy.manifest)
 
     run(body)
-
-
-def test_closing_leaves_no_process(toy: Parts) -> None:
-    pids: list[int] = []
-
-    async def body(runtime: Runtime) -> None:
-        await start(runtime, toy)
-        slot = runtime.slot("toy")
-        assert slot is not None and slot.pid is not None
-        pids.append(slot.pid)
-
-    run(body)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pids[0], 0)
