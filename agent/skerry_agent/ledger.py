@@ -191,7 +191,7 @@ class SqliteLedger:
         """Give empty pages back, so that the file is small again after a long time offline."""
         try:
             if self._db.execute("PRAGMA freelist_count").fetchone()[0] > _VACUUM_PAGES:
-                self._db.execute("PRAGMA incremental_vacuum").fetchall()
+                self._db.executescript("PRAGMA incremental_vacuum")  # execute() would stop after one page
         except sqlite3.Error:
             return  # only tidiness: the rows are safe
 
@@ -244,7 +244,7 @@ def read_mirror(disk: Disk) -> dict[str, bytes]:
     """Return the keys in the mirror; none where it is missing or damaged."""
     try:
         plain = json.loads(disk.read(MIRROR) or b"{}")
-        return {str(key): base64.b64decode(value) for key, value in plain.items()}
+        return {str(key): base64.b64decode(value, validate=True) for key, value in plain.items()}
     except (ValueError, AttributeError, TypeError, StorageError):
         return {}
 

@@ -108,6 +108,7 @@ class Device:
 
     def start(self) -> None:
         environment = {**os.environ, "SKERRY_AGENT_OBSERVE_S": "1", "SKERRY_AGENT_LINK_RETRY_MAX_S": "1"}
+        environment["SKERRY_AGENT_REDELIVER_S"] = "2"
         command = [sys.executable, "-m", "skerry", "agent", "run", "--root", str(self.root), "--heartbeat", "0.5"]
         self.process = subprocess.Popen(command, env=environment)
         eventually(lambda: (self.root / "run/api.sock").exists(), "the daemon listens")
