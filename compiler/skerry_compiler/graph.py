@@ -22,17 +22,6 @@ DTYPES: dict[int, DType] = {
     TensorProto.FLOAT: DType.FP32,
     TensorProto.DOUBLE: DType.FP64,
 }
-NUMPY: dict[DType, type[np.generic]] = {
-    DType.BOOL: np.bool_,
-    DType.UINT8: np.uint8,
-    DType.INT8: np.int8,
-    DType.INT16: np.int16,
-    DType.INT32: np.int32,
-    DType.INT64: np.int64,
-    DType.FP16: np.float16,
-    DType.FP32: np.float32,
-    DType.FP64: np.float64,
-}
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto
 
 from skerry_compiler import graph as graphs
+from skerry_compiler.data import NUMPY
 from skerry_compiler.engines.native import ir
 from skerry_compiler.errors import UnsupportedError
 from skerry_contracts.tensor import DType
@@ -59,9 +60,7 @@ class Lowering:
             if name not in self.constants:
                 raise CannotError(f"value {name!r:.60} is not there")
             content = self.constants[name]
-            kind = next(
-                (key for key, each in graphs.NUMPY.items() if content.dtype == each and key in ir.C_TYPES), None
-            )
+            kind = next((key for key, each in NUMPY.items() if content.dtype == each and key in ir.C_TYPES), None)
             if kind is None or content.nbytes > MAX_CONSTANT_BYTES:
                 raise CannotError(f"constant {name!r:.60} is of a type or size that is not for this engine")
             made = ir.Value(name, kind, tuple(content.shape))

@@ -1,0 +1,223 @@
+"""`skerry compile`, `bench`, `run` and `bundle`: the compiler from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from skerry_compiler.errors import CompileError
+from skerry_contracts.errors import ContractError
+from skerry_targets.errors import TargetError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from skerry_compiler.request import Request
+    from skerry_contracts.bundle import Manifest
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; its first word is compile, bench, run or bundle. Returns 0 done, 1 refused, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (CompileError, TargetError, ContractError) as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        print(f"skerry: error: {error}{hint}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="skerry")
+    words = parser.add_subparsers(dest="word", required=True)
+    _compile_words(
+        words.add_parser("compile", help="make a model into the fastest bundle for a target that keeps its accuracy")
+    )
+    bench = words.add_parser(
+        "bench", help="a bundle and the original side by side: latency, memory, cold start, agreement"
+    )
+    bench.add_argument("bundle", type=Path)
+    bench.add_argument("--against", type=Path, required=True, metavar="MODEL", help="the original model")
+    bench.add_argument(
+        "--evaluation", type=Path, metavar="F.npz", help="rows to feed (default: the bundle's golden vectors)"
+    )
+    bench.add_argument("--trust-pickle", action="store_true", help="the original is a pickle that you made yourself")
+    bench.add_argument("--json", action="store_true")
+    bench.set_defaults(run=_bench)
+    run = words.add_parser("run", help="run a bundle here, in the device's own runtime")
+    run.add_argument("bundle", type=Path)
+    run.add_argument(
+        "--input", type=Path, required=True, metavar="IN.npz", help="arrays named as the inputs; first axis: rows"
+    )
+    run.add_argument("--output", type=Path, required=True, metavar="OUT.npz")
+    run.set_defaults(run=_run)
+    bundle = words.add_parser("bundle", help="what is in a bundle, and is it whole").add_subparsers(
+        dest="verb", required=True
+    )
+    for verb, text, function in (("show", "what is in it", _show), ("verify", "read and check every byte", _verify)):
+        each = bundle.add_parser(verb, help=text)
+        each.add_argument("bundle", type=Path)
+        each.add_argument("--json", action="store_true")
+        each.set_defaults(run=function)
+    return parser
+
+
+def _compile_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="MODEL", help=".onnx, .skops, or .joblib/.pkl with --trust-pickle")
+    parser.add_argument("--target", help="skerry targets list; host is this machine")
+    parser.add_argument("--model", help="what the fleet calls the model: lower-case letters, digits, hyphens")
+    parser.add_argument("--version", help="of the model, for people")
+    parser.add_argument("--release", type=int, help="counts upward; devices refuse to go back")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="F.npz", help="rows of real inputs: 8-bit ranges and drift baseline"
+    )
+    parser.add_argument("--evaluation", type=Path, metavar="F.npz", help="held-out rows; a key `labels` gives accuracy")
+    parser.add_argument("--objective", choices=("latency", "memory", "size"), default="latency")
+    parser.add_argument("--recipe", type=Path, metavar="B.skerry", help="make this bundle again, byte for byte")
+    parser.add_argument("--budget", type=float, default=10.0, metavar="SECONDS", help="for measuring (default: 10)")
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="INPUT=1,3,224,224", help="where the model leaves it open"
+    )
+    parser.add_argument(
+        "--input-name", help="of a scikit-learn model's input (default: the calibration file's key, or X)"
+    )
+    parser.add_argument(
+        "--trust-pickle", action="store_true", help="run the code inside a pickle that you made yourself"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="B.skerry")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_compile, parser=parser)
+
+
+def _compile(arguments: argparse.Namespace) -> None:
+    from skerry_compiler import compiling, files, report
+    from skerry_contracts import codec
+
+    if arguments.recipe is not None:
+        with files.opened(arguments.recipe) as bundle:
+            result = compiling.rebuild(_recipe_request(arguments, bundle.manifest), bundle, _say)
+            same = codec.digest(result.manifest_bytes) == bundle.bundle_id
+    else:
+        result = compiling.compile_model(_request(arguments), time.time(), _say)
+        same = None
+    evidence = None if result.evidence is None else codec.encode(result.evidence)
+    files.write(arguments.output, result.manifest_bytes, result.blobs, evidence)
+    _say("")
+    if same is False:
+        raise CompileError("the rebuilt bundle differs from the recipe's; it was written for comparison")
+    summary = report.summary(result.manifest, codec.digest(result.manifest_bytes), result.evidence)
+    if same is not None:
+        summary["identical"] = same
+    print(json.dumps(summary) if arguments.json else report.text(summary))
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from skerry_compiler.request import Request
+    from skerry_contracts import names
+    from skerry_targets import catalogue
+
+    for flag in ("target", "model", "version", "release"):
+        if getattr(arguments, flag) is None:
+            arguments.parser.error(f"the following arguments are required: --{flag}")
+    names.name(arguments.model, "--model")
+    names.version(arguments.version, "--version")
+    if arguments.release < 0:
+        raise CompileError("--release counts upward from 0")
+    return Request(
+        source=arguments.source,
+        profile=catalogue.get(arguments.target),
+        model=arguments.model,
+        version=arguments.version,
+        release=arguments.release,
+        calibration=arguments.calibration,
+        evaluation=arguments.evaluation,
+        objective=arguments.objective,
+        time_s=arguments.budget,
+        trust_pickle=arguments.trust_pickle,
+        input_name=arguments.input_name,
+        shapes=_shapes(arguments.shape),
+    )
+
+
+def _recipe_request(arguments: argparse.Namespace, manifest: Manifest) -> Request:
+    """Return the request that a bundle's recipe describes; only the files come from the command line."""
+    from skerry_compiler import pack
+    from skerry_compiler.request import Request
+
+    options = manifest.recipe.options
+    return Request(
+        source=arguments.source,
+        profile=pack.profile_of(manifest.recipe),
+        model=manifest.model,
+        version=manifest.version,
+        release=manifest.release,
+        calibration=arguments.calibration,
+        objective=options.get("objective", "latency"),
+        trust_pickle=arguments.trust_pickle,
+        input_name=options.get("input-name"),
+        shapes={name: tuple(extents) for name, extents in json.loads(options.get("shapes", "{}")).items()},
+    )
+
+
+def _shapes(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for word in words:
+        name, _, extents = word.rpartition("=")
+        try:
+            shapes[name] = tuple(int(each) for each in extents.split(","))
+        except ValueError as error:
+            raise CompileError(f"--shape {word!r:.80} is not INPUT=1,3,224,224") from error
+    return shapes
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from skerry_compiler import bench, report
+
+    found = bench.bench(arguments.bundle, arguments.against, arguments.evaluation, trust_pickle=arguments.trust_pickle)
+    print(json.dumps(found) if arguments.json else report.bench_text(found))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    from skerry_compiler import bench
+
+    outputs = bench.run(arguments.bundle, arguments.input)
+    try:
+        np.savez(arguments.output, **outputs)  # type: ignore[arg-type]  # numpy's stub reads ** as its flag
+    except OSError as error:
+        raise CompileError(f"cannot write {arguments.output}: {error.strerror}") from error
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from skerry_compiler import files, report
+    from skerry_contracts import codec
+    from skerry_contracts.evidence import Evidence
+
+    with files.opened(arguments.bundle) as bundle:
+        evidence = None if bundle.evidence is None else codec.decode(Evidence, bundle.evidence)
+        summary = report.summary(bundle.manifest, bundle.bundle_id, evidence)
+        if arguments.json:
+            plain = {"manifest": codec.to_plain(bundle.manifest), "evidence": codec.to_plain(evidence)}
+            print(json.dumps({**summary, **plain}))
+        else:
+            print(report.text(summary))
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from skerry_compiler import files
+
+    with files.opened(arguments.bundle) as bundle:
+        bundle.verify()
+        found = {"bundle": bundle.bundle_id, "whole": True, "blobs": len(bundle.manifest.blobs())}
+    print(json.dumps(found) if arguments.json else f"whole: {found['blobs']} blobs, bundle {found['bundle']}")
+
+
+def _say(words: str) -> None:
+    """Show on one terminal line what is being done; nothing where the output is no terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)

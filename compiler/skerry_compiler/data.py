@@ -1,0 +1,161 @@
+"""Calibration, evaluation and input data: .npz files to checked rows of bytes, in the order in which a signature
+lists tensors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from skerry_compiler.errors import DataError
+from skerry_contracts.tensor import DType, TensorSpec
+
+LABELS = "labels"
+MAX_FILE_BYTES = 4 << 30
+NUMPY: dict[DType, type[np.generic]] = {
+    DType.BOOL: np.bool_,
+    DType.UINT8: np.uint8,
+    DType.INT8: np.int8,
+    DType.INT16: np.int16,
+    DType.INT32: np.int32,
+    DType.INT64: np.int64,
+    DType.FP16: np.float16,
+    DType.FP32: np.float32,
+    DType.FP64: np.float64,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows for a model: each tensor as an array whose first extent counts rows; labels where the file has them."""
+
+    tensors: tuple[np.ndarray, ...]
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def head(self, count: int) -> Rows:
+        """Return the first rows."""
+        labels = None if self.labels is None else self.labels[:count]
+        return Rows(tuple(each[:count] for each in self.tensors), labels)
+
+    def pick(self, places: Sequence[int]) -> Rows:
+        """Return some rows."""
+        labels = None if self.labels is None else self.labels[list(places)]
+        return Rows(tuple(each[list(places)] for each in self.tensors), labels)
+
+    def to_bytes(self) -> bytes:
+        """Return row after row, each the tensors' bytes in order."""
+        flat = [np.ascontiguousarray(each).reshape(len(each), -1) for each in self.tensors]
+        return np.concatenate([each.view(np.uint8).reshape(len(each), -1) for each in flat], axis=1).tobytes()
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file.
+
+    Raises:
+        DataError: not such a file, too large, empty, or it holds pickled objects.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
+        with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                raise DataError(
+                    f"{path.name} is one bare array", hint="save it with numpy.savez, named as the model's input"
+                )
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise DataError(f"cannot read {path.name}: {error.strerror or error}") from error
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        hint = "save it with numpy.savez; text labels as a numpy array of text"
+        raise DataError(f"{path.name} is not an .npz file of plain arrays: {str(error)[:120]}", hint=hint) from error
+    if not arrays:
+        raise DataError(f"{path.name} holds no arrays")
+    return arrays
+
+
+def inputs_of(arrays: Mapping[str, np.ndarray], specs: Sequence[TensorSpec], origin: str) -> Rows:
+    """Return a file's arrays as rows for a model.
+
+    An array named as the input, or the only array for an only input, with one row more than the input has axes (or
+    the input's own first axis, where that is 1, as the rows). Other number types are converted to the input's.
+
+    Raises:
+        DataError: missing, superfluous, misshapen, of different lengths, or no rows at all.
+    """
+    given = {name: array for name, array in arrays.items() if name != LABELS}
+    if len(specs) == 1 and len(given) == 1:
+        given = {specs[0].name: next(iter(given.values()))}
+    missing = [spec.name for spec in specs if spec.name not in given]
+    if missing:
+        raise DataError(
+            f"{origin} has no array for the input {missing[0]!r:.80}",
+            hint=f"it has {', '.join(sorted(given)) or 'none'}; name the arrays as the model's inputs",
+        )
+    tensors = tuple(_tensor(given[spec.name], spec, origin) for spec in specs)
+    count = len(tensors[0])
+    if any(len(each) != count for each in tensors):
+        raise DataError(f"{origin}: inputs have {', '.join(str(len(each)) for each in tensors)} rows")
+    labels = arrays.get(LABELS)
+    if labels is not None and labels.shape != (count,):
+        raise DataError(f"{origin}: labels are {list(labels.shape)}, {count} rows expected", hint="one label a row")
+    return Rows(tensors, labels)
+
+
+def outputs_of(content: bytes, specs: Sequence[TensorSpec], count: int) -> tuple[np.ndarray, ...]:
+    """Return the tensors in rows of output bytes; the first extent counts rows.
+
+    Raises:
+        DataError: not that many rows.
+    """
+    row = sum(spec.size_bytes for spec in specs)
+    if len(content) != row * count:
+        raise DataError(f"{len(content)} bytes of output, {row * count} expected")
+    table = np.frombuffer(content, np.uint8).reshape(count, row)
+    found, at = [], 0
+    for spec in specs:
+        part = np.ascontiguousarray(table[:, at : at + spec.size_bytes])
+        found.append(part.view(NUMPY[spec.dtype]).reshape(count, *spec.shape))
+        at += spec.size_bytes
+    return tuple(found)
+
+
+def synthetic(specs: Sequence[TensorSpec], count: int) -> Rows:
+    """Return made-up rows, the same every time, where no data was given: enough to compare answers, not to judge
+    accuracy.
+    """
+    random = np.random.default_rng(20_261_123)
+    return Rows(
+        tuple(
+            random.normal(size=(count, *spec.shape)).astype(NUMPY[spec.dtype])
+            if spec.dtype in (DType.FP32, DType.FP64, DType.FP16)
+            else random.integers(0, 2, size=(count, *spec.shape)).astype(NUMPY[spec.dtype])
+            for spec in specs
+        )
+    )
+
+
+def _tensor(array: np.ndarray, spec: TensorSpec, origin: str) -> np.ndarray:
+    if array.ndim == len(spec.shape) and spec.shape[:1] == (1,):
+        array = array[:, None]
+    if array.shape[1:] != spec.shape:
+        wanted = ["rows", *(spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape)]
+        raise DataError(
+            f"{origin}: {spec.name!r:.80} is {list(array.shape)}, [{', '.join(map(str, wanted))}] expected".replace(
+                "[[", "["
+            )
+        )
+    if not len(array):
+        raise DataError(f"{origin}: {spec.name!r:.80} has no rows", hint="a few dozen rows of real data are enough")
+    kind = np.dtype(NUMPY[spec.dtype])
+    if array.dtype == kind:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind not in "fiub" or (kind.kind in "iub" and array.dtype.kind == "f"):
+        raise DataError(f"{origin}: {spec.name!r:.80} is {array.dtype}, {kind} expected")
+    return np.ascontiguousarray(array.astype(kind))

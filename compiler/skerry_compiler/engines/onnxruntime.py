@@ -1,0 +1,118 @@
+"""ONNX Runtime's candidates: the model as it is, with its graph optimised ahead, lean in memory, and in 8 bits.
+
+Ahead-of-time optimisation stops at EXTENDED: what lies beyond is laid out for one processor (com.microsoft.nchwc) and
+fails on others.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from skerry_compiler.engines.candidate import Draft, Failure, megabytes
+from skerry_compiler.errors import CompileError, UnsupportedError
+from skerry_compiler.passes import base
+from skerry_compiler.passes.quantise import QuantiseU8S8
+from skerry_contracts.bundle import Predicates
+from skerry_targets.profile import Profile
+
+ENGINE = "onnxruntime"
+PLAIN = "ort-plain"
+RUNTIME_BYTES = 32 << 20  # measured: a C-interface process against one that runs generated code
+_VNNI = {"x86_64": ("avx512_vnni",), "aarch64": ()}
+
+
+def candidates(model: ModelProto, profile: Profile, rows: Mapping[str, np.ndarray]) -> list[Draft | Failure]:
+    """Return the candidates on ONNX Runtime; the plain one, which runs everything, is always among them.
+
+    Args:
+        model: float, fixed shapes.
+        profile: the target.
+        rows: calibration rows by input name; empty where there are none.
+    """
+    plain = model.SerializeToString(deterministic=True)
+    made: list[Draft | Failure] = [_draft(PLAIN, plain, profile, 12, {})]
+    try:
+        optimised = optimise(plain)
+        made.append(_draft("ort", optimised, profile, 10, {}))
+        made.append(_draft("ort-lean", optimised, profile, 11, {"prepack": "0"}))
+    except CompileError as error:
+        made.append(Failure("ort", ENGINE, "fp32", str(error)))
+    if "int8" in profile.engines[ENGINE].precisions and any(
+        node.op_type in ("Conv", "Gemm", "MatMul") for node in model.graph.node
+    ):
+        made.append(_int8(model, profile, rows))
+    return made
+
+
+def optimise(content: bytes) -> bytes:
+    """Return the model as ONNX Runtime writes it after its EXTENDED optimisations.
+
+    Raises:
+        UnsupportedError: ONNX Runtime cannot run the model at all.
+    """
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "optimised.onnx"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(target)
+        open_session(content, options)
+        return target.read_bytes()
+
+
+def open_session(content: bytes, options: Any = None) -> Any:
+    """Return a session of ONNX Runtime's Python package on a model's bytes.
+
+    Raises:
+        UnsupportedError: ONNX Runtime cannot run the model.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    if options is None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+    failures = (state.Fail, state.InvalidGraph, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except (*failures, state.InvalidProtobuf, state.NoSuchFile, RuntimeError, ValueError) as error:
+        raise UnsupportedError(f"ONNX Runtime does not run this model: {' '.join(str(error).split())[:300]}") from error
+
+
+def _draft(
+    name: str, content: bytes, profile: Profile, order: int, options: dict[str, str], int8: bool = False
+) -> Draft:
+    abi = profile.abi
+    requires = Predicates(
+        abi.os,
+        abi.machine,
+        tuple(each for each in _VNNI.get(abi.machine, ()) if int8 and each in profile.cpu.features),
+        abi.libc,
+        abi.libc_min,
+        profile.engines[ENGINE].version_min,
+    )
+    memory = megabytes(RUNTIME_BYTES + 2.5 * len(content))
+    return Draft(name, ENGINE, "int8" if int8 else "fp32", requires, memory, order, {"model": content}, options)
+
+
+def _int8(model: ModelProto, profile: Profile, rows: Mapping[str, np.ndarray]) -> Draft | Failure:
+    name = "ort-int8"
+    saturates = profile.abi.machine == "x86_64" and "avx512_vnni" not in profile.cpu.features
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    try:
+        quantised = base.run_all(copy, [QuantiseU8S8(rows, reduce_range=saturates)])
+        content = optimise(quantised.SerializeToString(deterministic=True))
+    except CompileError as error:
+        return Failure(name, ENGINE, "int8", str(error))
+    return _draft(name, content, profile, 20, {}, int8=True)

@@ -1,0 +1,178 @@
+"""Measuring processes: one for the original, one for each candidate, driven line by line so that their rounds
+interleave.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+from skerry_compiler.errors import ToolError
+from skerry_contracts.evidence import Measurement
+
+READY_S = 60.0
+ANSWER_S = 60.0
+ROUND_S = 0.02  # processor time of one candidate in one round
+FIRST_RUNS = 3
+MAX_RUNS = 20_000
+
+# The device's start: no site packages, no environment, nothing imported that a worker would not import.
+_BOOT = (
+    "import sys; sys.path[:0] = [{agent!r}]; sys.path += {rest!r}; "
+    "from skerry_agent.probe import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def probe_command(folder: Path, variant: str, rows: Path, results: Path | None) -> list[str]:
+    """Return the command that runs a variant in the device's own runtime; the agent is started, never imported."""
+    found = importlib.util.find_spec("skerry_agent")
+    if found is None or not found.submodule_search_locations:
+        raise ToolError("the agent is not installed beside the compiler", hint="pip install skerry[compiler]")
+    agent = str(Path(next(iter(found.submodule_search_locations))).parent)
+    rest = [path for path in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")) if path != agent]
+    command = [sys.executable, "-S", "-E", "-c", _BOOT.format(agent=agent, rest=sorted(set(rest)))]
+    command += [str(folder), "--variant", variant, "--inputs", str(rows)]
+    return command if results is None else [*command, "--outputs", str(results)]
+
+
+def baseline_command(model: Path, spec: Path, rows: Path, results: Path) -> list[str]:
+    """Return the command that runs the original in its default runtime."""
+    return [sys.executable, "-m", "skerry_compiler.baseline", str(model), str(spec), str(rows), str(results)]
+
+
+@dataclasses.dataclass(slots=True)
+class Samples:
+    """What the rounds gave: processor time of one inference in each, and wall-clock percentiles of each."""
+
+    cpu_ns: list[float] = dataclasses.field(default_factory=list)
+    p50_ns: list[int] = dataclasses.field(default_factory=list)
+    p95_ns: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def best_ns(self) -> float:
+        """Processor time of one inference in the quietest round: what other work on this machine disturbs least."""
+        return min(self.cpu_ns)
+
+    def measurement(self, rss_bytes: int, cold_start_ms: float, size_bytes: int) -> Measurement:
+        """Return the figures as evidence holds them."""
+        return Measurement(
+            latency_p50_ms=statistics.median(self.p50_ns) / 1e6,
+            latency_p95_ms=statistics.median(self.p95_ns) / 1e6,
+            rss_mb=round(rss_bytes / 1e6, 3),
+            cold_start_ms=round(cold_start_ms, 3),
+            size_bytes=size_bytes,
+        )
+
+
+class Process:
+    """One measuring process. `start` waits for its first answer; every failure is a ToolError that says what it
+    said.
+    """
+
+    def __init__(self, command: list[str], name: str) -> None:
+        self.name = name
+        self.samples = Samples()
+        self.runs = FIRST_RUNS
+        self.peak_rss_bytes = 0
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        begun = time.perf_counter()
+        self._child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )
+        self._read = b""
+        try:
+            self._answer(READY_S)
+        except ToolError:
+            self.stop()
+            raise
+        self.cold_start_ms = (time.perf_counter() - begun) * 1e3
+
+    def round(self) -> None:
+        """Run one round and keep its samples; the next round's length follows from its speed."""
+        said = self._ask(self.runs)
+        each_ns = said["cpu_ns"] / said["runs"]
+        self.samples.cpu_ns.append(each_ns)
+        self.samples.p50_ns.append(said["p50_ns"])
+        self.samples.p95_ns.append(said["p95_ns"])
+        self.runs = max(1, min(MAX_RUNS, int(ROUND_S * 1e9 / max(1.0, each_ns))))
+
+    def warm(self) -> None:
+        """Run a few times to learn the speed; these samples do not count."""
+        self.round()
+        self.samples = Samples()
+
+    def finish(self) -> None:
+        """Let it write its outputs and end."""
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.close()
+            self.peak_rss_bytes = int(self._answer(ANSWER_S)["peak_rss_bytes"])
+        except OSError as error:
+            raise ToolError(f"{self.name}: {error}") from error
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the process if it has not ended."""
+        if self._child.poll() is None:
+            try:
+                self._child.wait(0.5)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None and not pipe.closed:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+
+    def _ask(self, runs: int) -> dict[str, Any]:
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(b"%d\n" % runs)
+            self._child.stdin.flush()
+        except BrokenPipeError as error:
+            raise ToolError(f"{self.name}: {self._why()}") from error
+        return self._answer(ANSWER_S)
+
+    def _answer(self, limit_s: float) -> dict[str, Any]:
+        assert self._child.stdout is not None
+        deadline = time.monotonic() + limit_s
+        while b"\n" not in self._read:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._child.stdout], [], [], left)[0]:
+                raise ToolError(f"{self.name}: no answer within {limit_s:.0f} s")
+            piece = os.read(self._child.stdout.fileno(), 1 << 16)
+            if not piece:
+                raise ToolError(f"{self.name}: {self._why()}")
+            self._read += piece
+        line, _, self._read = self._read.partition(b"\n")
+        try:
+            said: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise ToolError(f"{self.name}: answered {line[:100]!r}") from error
+        if "error" in said:
+            raise ToolError(f"{self.name}: {said['error']}", hint=said.get("hint", ""))
+        return said
+
+    def _why(self) -> str:
+        """Return how the process ended."""
+        try:
+            code = self._child.wait(2)
+        except subprocess.TimeoutExpired:
+            return "closed its output"
+        if code == -signal.SIGILL:
+            return "an instruction that this processor does not have (SIGILL)"
+        return f"ended with {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"

@@ -1,0 +1,26 @@
+"""What a person asks of the compiler."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from skerry_targets.profile import Profile
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be compiled, for what, and how. `time_s` bounds the measuring."""
+
+    source: Path
+    profile: Profile
+    model: str
+    version: str
+    release: int
+    calibration: Path | None = None
+    evaluation: Path | None = None
+    objective: str = "latency"
+    time_s: float = 10.0
+    trust_pickle: bool = False
+    input_name: str | None = None
+    shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
