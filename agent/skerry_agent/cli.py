@@ -108,9 +108,8 @@ def _status(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
         return 0
     spool = found["spool"]
-    print(
-        f"{found['tenant']}/{found['device']}  {'online' if found['online'] else 'offline'}  up {found['uptime_s']:.0f} s"
-    )
+    state = "online" if found["online"] else "offline"
+    print(f"{found['tenant']}/{found['device']}  {state}  up {found['uptime_s']:.0f} s")
     for model, record in found["models"].items():
         active = record.get("active")
         serves = f"{active['version']} {active['bundle'][:12]} ({active['variant']})" if active else "nothing"
