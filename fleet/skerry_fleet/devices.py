@@ -22,8 +22,10 @@ from skerry_fleet.tables import (
     DeviceState,
     DeviceStatus,
     GroupMember,
+    RevokedCertificate,
     SignedAssignment,
 )
+from skerry_fleet.trust import authority
 
 MAX_TAGS = 64
 
@@ -169,6 +171,9 @@ def decommission(session: Session, actor: Actor, now: float, name: str) -> None:
     device = get(session, actor.tenant, name)
     device.status = DeviceStatus.DECOMMISSIONED.value
     device.download_token_sha256 = ""
+    expires_ms = int(authority.expires_s(device.certificate_pem) * 1000)
+    serial = f"{authority.serial_of(device.certificate_pem):x}"
+    session.merge(RevokedCertificate(tenant=actor.tenant, serial=serial, device=name, expires_ms=expires_ms))
     session.add(device)
     for table in (GroupMember, Desired):
         session.exec(delete(table).where(col(table.tenant) == actor.tenant, col(table.device) == name))
@@ -182,6 +187,12 @@ def decommission(session: Session, actor: Actor, now: float, name: str) -> None:
         session, actor, now, "device.decommission", f"device/{name}", {"status": "active"}, {"status": device.status}
     )
     announce(session, actor.tenant, "device", device=name, change="decommissioned")
+
+
+def revoked_serials(session: Session, now: float) -> list[int]:
+    """Return the serial numbers of revoked certificates that have not expired by themselves."""
+    query = select(RevokedCertificate.serial).where(RevokedCertificate.expires_ms > int(now * 1000))
+    return [int(serial, 16) for serial in session.exec(query)]
 
 
 def events(session: Session, tenant: str, name: str, page: Page) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 from typing import Any
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
@@ -198,3 +199,10 @@ def list_devices(session: Session, tenant: str, rollout: str, page: Page, place:
     rows = session.exec(query.order_by(col(RolloutDevice.device)).limit(page.limit + 1)).all()
     hidden = {"tenant", "rollout", "model", "baseline", "active"}
     return listing(rows, page, lambda row: row.model_dump(exclude=hidden), lambda row: row.device)
+
+
+def count_active(session: Session, tenant: str) -> int:
+    """Return how many rollouts are under way."""
+    under_way = [status.value for status in (*BLOCKING, Status.ROLLING_BACK)]
+    query = select(func.count()).where(Rollout.tenant == tenant, col(Rollout.status).in_(under_way))
+    return session.exec(query).one()

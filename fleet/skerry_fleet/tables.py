@@ -60,6 +60,17 @@ class Device(SQLModel, table=True):
     sequence: int = big(default=0)
 
 
+class RevokedCertificate(SQLModel, table=True):
+    """A certificate that is let in no more, until it expires by itself."""
+
+    __tablename__ = "revoked_certificate"
+
+    tenant: str = Field(primary_key=True)
+    serial: str = Field(primary_key=True)
+    device: str
+    expires_ms: int = big()
+
+
 class DeviceState(SQLModel, table=True):
     """What was last heard of a device; written by ingest alone. `heartbeat` is the newest one's JSON."""
 

@@ -1,0 +1,151 @@
+"""The fleet manager as one application: routes, and beside them broker, link and ticker for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from fastapi import FastAPI
+
+from skerry_fleet import frontdoor
+from skerry_fleet.broker.errors import BrokerError
+from skerry_fleet.broker.launch import BrokerProcess, BrokerSettings
+from skerry_fleet.config import Clock, FleetConfig, RandomBytes
+from skerry_fleet.database import Event
+from skerry_fleet.errors import UnavailableError
+from skerry_fleet.events import Hub
+from skerry_fleet.fleet import Fleet, broker_port, open_fleet
+from skerry_fleet.link import Link
+from skerry_fleet.routes import access, device, devices, models, rollouts, system
+
+log = logging.getLogger(__name__)
+RESTART_S = 1.0
+
+
+def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_broker: bool = True) -> FastAPI:
+    """Return the application; the fleet in `config.root` is open already, broker and link start with the server.
+
+    Without a broker the API works alone: a fleet whose broker is another machine's, and tests of the API.
+
+    Raises:
+        ConflictError, UnavailableError: see `open_fleet`.
+    """
+    fleet = open_fleet(config, clock, random)
+    broker = make_broker(fleet) if with_broker else None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        hub = app.state.hub = Hub(asyncio.get_running_loop())
+        fleet.database.listeners.append(hub.publish)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(fleet.close)
+            stack.callback(hub.close)
+            stack.callback(fleet.database.listeners.remove, hub.publish)
+            await stack.enter_async_context(_running(_ticking(fleet)))
+            if broker is not None:
+                await stack.enter_async_context(_linked(app, fleet, broker))
+            yield
+
+    app = FastAPI(title="Skerry fleet", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.fleet = fleet
+    app.state.broker = broker
+    app.state.connected = lambda: False
+    frontdoor.install(app, config.max_body_bytes)
+    for room in (system, device, devices, access, models, rollouts):
+        app.include_router(room.router)
+    return app
+
+
+def make_broker(fleet: Fleet) -> BrokerProcess:
+    """Return the fleet's broker, not started; its port is the same for ever.
+
+    Raises:
+        UnavailableError: no such broker on this machine.
+    """
+    config = fleet.config
+    port = broker_port(config)
+    settings = BrokerSettings(config.root / "broker", config.broker_host, port, config.broker)
+    try:
+        broker = BrokerProcess(settings, fleet.office.authority, fleet.clock)
+    except BrokerError as error:
+        raise UnavailableError(str(error), hint=error.hint) from error
+    broker_port(config, broker.port)
+    fleet.broker = (config.broker_host, broker.port)
+    fleet.shut_out = lambda identity: broker.revoke(fleet.revoked(), [identity])
+    return broker
+
+
+@contextlib.asynccontextmanager
+async def _linked(app: FastAPI, fleet: Fleet, broker: BrokerProcess) -> AsyncIterator[None]:
+    """Run the broker and the link to it."""
+    config, loop = fleet.config, asyncio.get_running_loop()
+    link = Link(
+        fleet.database,
+        fleet.core,
+        fleet.rollouts,
+        fleet.metrics,
+        fleet.clock,
+        config.ingest_queue,
+        config.ingest_batch,
+    )
+    app.state.connected = lambda: link.connected
+
+    def wake(events: list[Event]) -> None:
+        if any(event.kind in ("assignment", "device") for event in events) and not loop.is_closed():
+            loop.call_soon_threadsafe(link.wake)
+
+    await asyncio.to_thread(broker.start)
+    fleet.database.listeners.append(wake)
+    credentials = await asyncio.to_thread(broker.fleet)
+    try:
+        async with (
+            _running(lambda: _keep_alive(broker)),
+            _running(lambda: link.connect_forever(broker.host, broker.port, credentials)),
+            _running(link.ingest_forever),
+            _running(link.publish_forever),
+        ):
+            yield
+    finally:
+        fleet.database.listeners.remove(wake)
+        await link.close()
+        await asyncio.to_thread(broker.stop)
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run a coroutine that never ends; where it fails, say so and run it again."""
+
+    async def supervise() -> None:
+        while True:
+            try:
+                await work()
+            except Exception:  # the supervisor: nothing one part does may end the others
+                log.exception("started again after an error")
+            await asyncio.sleep(RESTART_S)
+
+    task = asyncio.create_task(supervise())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _ticking(fleet: Fleet) -> Callable[[], Awaitable[None]]:
+    async def tick_forever() -> None:
+        while True:
+            await asyncio.to_thread(fleet.tick)
+            await asyncio.sleep(fleet.config.tick_s)
+
+    return tick_forever
+
+
+async def _keep_alive(broker: BrokerProcess) -> None:
+    while True:
+        if not await asyncio.to_thread(broker.alive):
+            log.warning("the broker has ended and is started again")
+            await asyncio.to_thread(broker.start)
+        await asyncio.sleep(RESTART_S)

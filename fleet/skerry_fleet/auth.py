@@ -1,0 +1,82 @@
+"""Who may call what: one dependency guards every route, and a test walks the routes to see that it does.
+
+A key comes as `Authorization: Bearer ...`; browsers may keep it in the cookie `skerry_key`. A cookie travels by
+itself, so a request that changes something must then also carry the header `x-skerry-request`, which no other site's
+form can send.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fastapi import Request
+
+from skerry_fleet import apikeys, enrolment
+from skerry_fleet.apikeys import Caller, Role
+from skerry_fleet.errors import AuthError, ForbiddenError
+from skerry_fleet.fleet import Fleet
+
+COOKIE = "skerry_key"
+PUBLIC = frozenset({"/healthz", "/readyz", "/device/v1/trust", "/device/v1/enrol"})
+"""Routes without a key. A test knows this list: adding to it is a decision."""
+
+
+def fleet_of(request: Request) -> Fleet:
+    """Return the fleet that this application serves."""
+    fleet: Fleet = request.app.state.fleet
+    return fleet
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Guard:
+    """A dependency that lets in API keys of a role or higher, and says who it is."""
+
+    role: Role
+
+    def __call__(self, request: Request) -> Caller:
+        """Return the caller.
+
+        Raises:
+            AuthError: no key, or an unknown one.
+            ForbiddenError: its role is too low.
+        """
+        text, from_cookie = bearer(request), False
+        if text is None:
+            text, from_cookie = request.cookies.get(COOKIE), True
+        if text is None:
+            raise AuthError("an API key is needed", hint="send Authorization: Bearer sk1_...")
+        if from_cookie and request.method not in ("GET", "HEAD") and "x-skerry-request" not in request.headers:
+            raise AuthError("a request by cookie needs the header x-skerry-request")
+        with fleet_of(request).database.read() as session:
+            caller = apikeys.authenticate(session, text)
+        if not caller.role.covers(self.role):
+            raise ForbiddenError(f"this needs the role {self.role}, the key has {caller.role}")
+        return caller
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeviceGuard:
+    """A dependency that lets in devices by their download token, and returns the device's name."""
+
+    def __call__(self, request: Request) -> str:
+        """Return the device's name.
+
+        Raises:
+            AuthError: no token, or an unknown one.
+        """
+        text = bearer(request)
+        if text is None:
+            raise AuthError("a download token is needed", hint="it came with the enrolment")
+        with fleet_of(request).database.read() as session:
+            return enrolment.device_of_token(session, text).name
+
+
+def require(role: Role) -> Guard:
+    """Return the dependency that guards a route."""
+    return Guard(role)
+
+
+def bearer(request: Request) -> str | None:
+    """Return the bearer token of a request."""
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    return text.strip() if scheme.lower() == "bearer" and text.strip() else None

@@ -1,0 +1,198 @@
+"""`skerry fleet …`: the server, and its API on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from skerry_contracts.errors import ContractError
+from skerry_fleet.errors import FleetError, InputError
+
+DEFAULT_URL = "http://127.0.0.1:8707"
+DEFAULT_ROOT = "skerry-fleet"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command. Returns 0 when done, 1 when refused, 2 on wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.noun == "serve":
+            return _serve(arguments)
+        from skerry_fleet import cli_verbs  # httpx is loaded only where a request is made
+
+        return cli_verbs.run(arguments, _url(arguments), _key(arguments))
+    except (FleetError, ContractError) as error:
+        print(f"skerry: error: {error}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from skerry_fleet import config
+
+    names = ("host", "port", "broker", "broker_host", "broker_port", "silent_after_s", "database_url")
+    settings = config.load(_root(arguments), {name: getattr(arguments, name) for name in names})
+    from skerry_fleet import serve  # the server's libraries, only now
+
+    return serve.serve(settings)
+
+
+def _root(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.root or os.environ.get("SKERRY_FLEET_ROOT") or DEFAULT_ROOT)
+
+
+def _url(arguments: argparse.Namespace) -> str:
+    return str(arguments.url or os.environ.get("SKERRY_FLEET_URL") or DEFAULT_URL)
+
+
+def _key(arguments: argparse.Namespace) -> str:
+    """Return the API key: --key (text, or a file), the environment, or the admin's key in the root folder."""
+    given = arguments.key or os.environ.get("SKERRY_FLEET_KEY") or str(_root(arguments) / "admin.key")
+    if given.startswith("sk1_"):
+        return str(given)
+    try:
+        return Path(given).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"no API key: cannot read {given}", hint="give --key, SKERRY_FLEET_KEY, or --root of the fleet"
+        ) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="skerry fleet", description="The manager of all devices.")
+    nouns = parser.add_subparsers(dest="noun", required=True, metavar="NOUN")
+    serve = nouns.add_parser("serve", help="run the manager: API, broker, rollouts")
+    serve.add_argument("--root", help=f"where everything is kept (default {DEFAULT_ROOT})")
+    serve.add_argument("--host", help="address of the API (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port of the API (default 8707; 0: any)")
+    serve.add_argument("--broker", choices=["auto", "mosquitto", "embedded"], help="which broker to run (default auto)")
+    serve.add_argument("--broker-host", help="address of the broker (default 127.0.0.1)")
+    serve.add_argument("--broker-port", type=int, help="port of the broker (default: any, then always the same)")
+    serve.add_argument("--silent-after-s", type=float, help="when an unheard device raises an alert (default 180)")
+    serve.add_argument("--database-url", help="another database than SQLite in the root folder")
+    common = _common()
+    _people(nouns, common)
+    _bundles(nouns, common)
+    _rollouts(nouns, common)
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--url", help=f"the fleet's address (default {DEFAULT_URL}, or SKERRY_FLEET_URL)")
+    common.add_argument(
+        "--key", help="API key, or a file that holds it (default SKERRY_FLEET_KEY, or admin.key in --root)"
+    )
+    common.add_argument("--root", help="the fleet's folder, to find admin.key")
+    common.add_argument("--json", action="store_true", help="print JSON")
+    common.add_argument("--limit", type=int, default=1000, help="items of a list at most (default 1000)")
+    return common
+
+
+class _Noun:
+    """Adds the verbs of one noun."""
+
+    def __init__(
+        self,
+        nouns: argparse._SubParsersAction[argparse.ArgumentParser],
+        name: str,
+        text: str,
+        common: argparse.ArgumentParser,
+    ) -> None:
+        self._common = common
+        self._verbs = nouns.add_parser(name, help=text).add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(self, name: str, text: str, *words: str) -> argparse.ArgumentParser:
+        """Add a verb that takes these words, and return its parser for flags."""
+        parser = self._verbs.add_parser(name, help=text, parents=[self._common])
+        for word in words:
+            parser.add_argument(word.rstrip("+"), nargs="+" if word.endswith("+") else None)
+        return parser
+
+
+def _people(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    nouns.add_parser("overview", help="the fleet in a few numbers", parents=[common])
+    device = _Noun(nouns, "device", "devices", common)
+    listing = device.verb("list", "devices by name")
+    listing.add_argument("--group", help="only those of a group")
+    listing.add_argument("--q", help="only names that begin so")
+    listing.add_argument("--online", choices=["true", "false"], help="only those online, or not")
+    device.verb("show", "everything about one device", "device")
+    device.verb("events", "a device's updates, newest first", "device")
+    device.verb("remove", "decommission a device", "device")
+    claim = _Noun(nouns, "claim", "tokens that let devices enrol", common)
+    create = claim.verb("create", "make a token")
+    create.add_argument("--uses", type=int, default=1, help="for how many devices (default 1)")
+    create.add_argument("--expires-s", type=float, default=86_400.0, help="valid for so many seconds (default a day)")
+    create.add_argument("--group", help="the group these devices go into")
+    claim.verb("list", "tokens, without secrets")
+    claim.verb("revoke", "make a token worthless", "claim")
+    group = _Noun(nouns, "group", "groups of devices", common)
+    group.verb("create", "make a group", "group").add_argument("--description", default="")
+    group.verb("add", "put devices into a group", "group", "devices+")
+    group.verb("list", "groups with their sizes")
+    key = _Noun(nouns, "key", "API keys", common)
+    create = key.verb("create", "make a key", "name")
+    create.add_argument("--role", choices=["viewer", "operator", "admin"], default="viewer")
+    key.verb("list", "keys, without secrets")
+    key.verb("revoke", "make a key worthless", "id")
+    audit = _Noun(nouns, "audit", "who changed what", common)
+    audit.verb("list", "changes, newest first").add_argument("--object", help="only one object, such as rollout/r1-…")
+    audit.verb("verify", "walk the chain and say whether it holds")
+    alert = _Noun(nouns, "alert", "what a person should know", common)
+    alert.verb("list", "alerts, newest first").add_argument("--state", choices=["open", "acknowledged", "resolved"])
+    alert.verb("ack", "note that an alert was seen", "alert")
+
+
+def _bundles(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    model = _Noun(nouns, "model", "registered models", common)
+    model.verb("register", "make a model known", "model").add_argument("--description", default="")
+    model.verb("list", "models")
+    bundle = _Noun(nouns, "bundle", "bundles in the registry", common)
+    upload = bundle.verb("upload", "give the fleet a .skerry file", "file")
+    upload.add_argument("--model", help="default: the model the file names")
+    upload.add_argument("--draft", action="store_true", help="keep it, but do not publish it yet")
+    bundle.verb("list", "bundles of a model").add_argument("--model", required=True)
+    bundle.verb("show", "manifest, evidence and state of a bundle", "bundle")
+    bundle.verb("publish", "list a draft for devices", "bundle")
+    bundle.verb("withdraw", "take a bundle off the list", "bundle")
+
+
+def _rollouts(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    rollout = _Noun(nouns, "rollout", "bringing a bundle to devices, and back", common)
+    start = rollout.verb("start", "start a rollout")
+    start.add_argument("--model", required=True)
+    start.add_argument("--bundle", required=True, help="id, or a beginning of it that fits only one")
+    start.add_argument("--group", help="default: all devices")
+    start.add_argument("--canary", type=int, help="devices that must confirm first (default 1)")
+    start.add_argument("--waves", help="rising percentages, such as 25,50,100 (default 100)")
+    start.add_argument("--soak-s", type=float, help="how long a device must serve before it counts (default 30)")
+    start.add_argument("--failure-budget", type=int, help="more failures take everything back (default 0)")
+    start.add_argument("--exposure-budget", type=int, help="devices unconfirmed or failed at any time (default 5)")
+    start.add_argument("--timeout-s", type=float, help="an unconfirmed device counts as failed after (default a day)")
+    start.add_argument("--approval", action="store_true", help="wait for `rollout approve`")
+    start.add_argument("--allow-downgrade", action="store_true", help="an older release is meant")
+    start.add_argument("--supersede", action="store_true", help="take devices over from rollouts under way")
+    start.add_argument("--sampling", help='as JSON, such as {"random_share": 0.05, "sketch_seconds": 60}')
+    start.add_argument("--window", help="activate only from HH:MM local time, for MINUTES: 02:00/120")
+    start.add_argument(
+        "--wait", action="store_true", help="show progress until it is over; exit 1 if it was taken back"
+    )
+    listing = rollout.verb("list", "rollouts, newest first")
+    listing.add_argument("--model")
+    listing.add_argument("--status", help="one status, or active")
+    rollout.verb("show", "where a rollout stands", "rollout")
+    rollout.verb("devices", "the devices of a rollout", "rollout").add_argument("--place")
+    rollout.verb("wait", "show progress until a rollout is over", "rollout")
+    for verb, text in (
+        ("approve", "let a rollout begin"),
+        ("pause", "make no more offers"),
+        ("resume", "go on"),
+        ("abort", "stop; unconfirmed devices go back"),
+        ("rollback", "take every device back"),
+    ):
+        rollout.verb(verb, text, "rollout").add_argument("--reason", default="")

@@ -1,0 +1,225 @@
+"""The verbs of `skerry fleet` that talk to a running fleet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from skerry_contracts import codec
+from skerry_contracts.container import open_container
+from skerry_contracts.errors import ContractError
+from skerry_fleet.client import FleetClient
+from skerry_fleet.errors import InputError
+
+POLL_S = 0.5
+GOOD = ("complete",)
+ENDED = ("complete", "aborted", "rolled-back", "superseded")
+API = "/api/v1"
+Rows = list[dict[str, Any]]
+
+# noun and verb: (path with {words} of the command line, query flags, columns of the table)
+LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    ("device", "list"): ("/devices", ("group", "q", "online"), ("device", "online", "profile", "groups", "models")),
+    ("device", "events"): ("/devices/{device}/events", (), ("received_ms", "model", "phase", "reason", "detail")),
+    ("claim", "list"): ("/claims", (), ("id", "uses_left", "uses", "group", "expires_ms", "revoked")),
+    ("group", "list"): ("/groups", (), ("name", "devices", "description")),
+    ("key", "list"): ("/keys", (), ("id", "name", "role", "created_ms", "revoked_ms")),
+    ("audit", "list"): ("/audit", ("object",), ("seq", "time_ms", "actor", "action", "object")),
+    ("alert", "list"): ("/alerts", ("state",), ("id", "state", "severity", "kind", "count", "text")),
+    ("model", "list"): ("/models", (), ("name", "bundles", "release", "description")),
+    ("bundle", "list"): ("/models/{model}/bundles", (), ("id", "version", "release", "target", "state", "size_bytes")),
+    ("rollout", "list"): (
+        "/rollouts",
+        ("model", "status"),
+        ("id", "model", "bundle", "status", "stage_name", "counts"),
+    ),
+    ("rollout", "devices"): (
+        "/rollouts/{rollout}/devices",
+        ("place",),
+        ("device", "place", "phase", "reason", "detail"),
+    ),
+}
+# noun and verb: (method, path, flags of the body)
+CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
+    ("device", "show"): ("GET", "/devices/{device}", ()),
+    ("device", "remove"): ("DELETE", "/devices/{device}", ()),
+    ("claim", "create"): ("POST", "/claims", ("uses", "expires_s", "group")),
+    ("claim", "revoke"): ("DELETE", "/claims/{claim}", ()),
+    ("group", "create"): ("POST", "/groups", ("name", "description")),
+    ("group", "add"): ("POST", "/groups/{group}/devices", ("devices",)),
+    ("key", "create"): ("POST", "/keys", ("name", "role")),
+    ("key", "revoke"): ("DELETE", "/keys/{id}", ()),
+    ("audit", "verify"): ("GET", "/audit/verify", ()),
+    ("alert", "ack"): ("POST", "/alerts/{alert}/ack", ()),
+    ("model", "register"): ("POST", "/models", ("name", "description")),
+    ("bundle", "show"): ("GET", "/bundles/{bundle}", ()),
+    ("bundle", "publish"): ("POST", "/bundles/{bundle}/publish", ()),
+    ("bundle", "withdraw"): ("POST", "/bundles/{bundle}/withdraw", ()),
+    ("rollout", "show"): ("GET", "/rollouts/{rollout}", ()),
+    **{
+        ("rollout", verb): ("POST", f"/rollouts/{{rollout}}/{verb}", ("reason",))
+        for verb in ("approve", "pause", "resume", "abort", "rollback")
+    },
+}
+
+
+def run(arguments: argparse.Namespace, url: str, key: str) -> int:
+    """Carry out one command against the fleet at `url`.
+
+    Raises:
+        FleetError: refused, or no answer.
+    """
+    client = FleetClient(url, key)
+    verb = (arguments.noun, getattr(arguments, "verb", ""))
+    values = {name: value for name, value in vars(arguments).items() if value is not None}
+    if "name" not in values:
+        values["name"] = values.get("group") or values.get("model")
+    try:
+        if verb in LISTS:
+            path, flags, columns = LISTS[verb]
+            query = {flag: values.get(flag) for flag in flags}
+            rows = client.items(API + _filled(path, values), arguments.limit, **query)
+            _print(rows, arguments.json, lambda: _table(rows, columns))
+            return 0
+        if verb in CALLS:
+            method, path, flags = CALLS[verb]
+            body = {flag: values[flag] for flag in flags if flag in values}
+            answer = client.call(method, API + _filled(path, values), **({"json": body} if method == "POST" else {}))
+            _print(answer, arguments.json, lambda: _record(verb, answer))
+            return 1 if answer.get("broken_at") is not None else 0
+        return _SPECIAL[verb](client, arguments)
+    finally:
+        client.close()
+
+
+def _overview(client: FleetClient, arguments: argparse.Namespace) -> int:
+    answer = client.call("GET", f"{API}/overview")
+    _print(answer, arguments.json, lambda: _record(("overview", ""), answer))
+    return 0
+
+
+def _upload(client: FleetClient, arguments: argparse.Namespace) -> int:
+    path = Path(arguments.file)
+    model = arguments.model
+    if model is None:
+        try:
+            with path.open("rb") as file:
+                model = open_container(file).manifest.model
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        except ContractError as error:
+            raise InputError(f"{path.name} is not a valid bundle: {error}", hint=error.hint) from error
+    publish = "false" if arguments.draft else "true"
+    answer = client.upload(f"{API}/models/{model}/bundles", path, publish=publish)
+    _print(answer, arguments.json, lambda: _record(("bundle", "upload"), answer))
+    return 0
+
+
+def _start(client: FleetClient, arguments: argparse.Namespace) -> int:
+    plain = ("model", "bundle", "group", "canary", "soak_s", "failure_budget", "exposure_budget", "timeout_s")
+    flags = ("approval", "allow_downgrade", "supersede")
+    body = {name: getattr(arguments, name) for name in (*plain, *flags) if getattr(arguments, name) is not None}
+    if arguments.waves:
+        body["waves"] = [{"percent": _whole(part, "--waves")} for part in arguments.waves.split(",")]
+    if arguments.sampling:
+        body["sampling"] = codec.parse_json(arguments.sampling.encode())
+    if arguments.window:
+        start, _, minutes = arguments.window.partition("/")
+        hour, _, minute = start.partition(":")
+        begins = _whole(hour, "--window") * 60 + _whole(minute, "--window")
+        body["window"] = {"start_minute": begins, "duration_minutes": _whole(minutes, "--window")}
+    answer = client.call("POST", f"{API}/rollouts", json=body)
+    if arguments.wait:
+        return _follow(client, arguments, answer["id"])
+    _print(answer, arguments.json, lambda: _record(("rollout", "start"), answer))
+    return 0
+
+
+def _wait(client: FleetClient, arguments: argparse.Namespace) -> int:
+    return _follow(client, arguments, arguments.rollout)
+
+
+def _follow(client: FleetClient, arguments: argparse.Namespace, rollout: str) -> int:
+    """Show where a rollout stands until it is over."""
+    line = ""
+    while True:
+        answer = client.call("GET", f"{API}/rollouts/{rollout}")
+        told = f"{rollout}  {answer['status']}  {answer['stage_name']}  {_cell('counts', answer['counts'])}"
+        if told != line and not arguments.json:
+            print(told, file=sys.stderr, flush=True)
+        line = told
+        if answer["status"] in ENDED:
+            break
+        time.sleep(POLL_S)
+    _print(answer, arguments.json, lambda: print(f"{rollout} {answer['status']} {answer['reason']}".rstrip()))
+    return 0 if answer["status"] in GOOD else 1
+
+
+_SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]] = {
+    ("overview", ""): _overview,
+    ("bundle", "upload"): _upload,
+    ("rollout", "start"): _start,
+    ("rollout", "wait"): _wait,
+}
+
+
+def _filled(path: str, values: dict[str, Any]) -> str:
+    from urllib.parse import quote
+
+    return path.format_map({name: quote(str(value), safe="") for name, value in values.items()})
+
+
+def _whole(text: str, flag: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"{flag}: {text!r:.40} is not a whole number")
+    return int(text)
+
+
+def _print(answer: Any, as_json: bool, otherwise: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        otherwise()
+
+
+def _record(verb: tuple[str, str], answer: dict[str, Any]) -> None:
+    if verb == ("claim", "create"):
+        print(answer["token"])  # alone, so that it can be copied or piped
+        return
+    if verb == ("key", "create"):
+        print(answer["key"])
+        return
+    for name, value in answer.items():
+        if value not in (None, "", {}, []):
+            print(f"{name:16} {_cell(name, value)}")
+
+
+def _table(rows: Rows, columns: tuple[str, ...]) -> None:
+    cells = [[_cell(column, row.get(column)) for column in columns] for row in rows]
+    heads = [column.removesuffix("_ms") for column in columns]
+    widths = [max(len(line[at]) for line in [heads, *cells]) for at in range(len(columns))]
+    for line in [heads, *cells]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(name: str, value: Any) -> str:
+    """Return a value in one line; control characters of others' making never reach the terminal."""
+    if value is None:
+        return "-"
+    if name.endswith("_ms") and isinstance(value, int):
+        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if name == "counts":
+        return " ".join(f"{place} {count}" for place, count in value.items() if count)
+    if name == "models" and isinstance(value, list):
+        return " ".join(f"{each['model']}@{each['version']}" for each in value)
+    if name in ("bundle", "id") and isinstance(value, str) and len(value) == 64:
+        return value[:12]
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value)
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))

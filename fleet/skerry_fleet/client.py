@@ -1,0 +1,87 @@
+"""The fleet's HTTP API as a few calls, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from skerry_fleet.errors import FleetError, InputError, UnavailableError
+
+TIMEOUT_S = 60.0
+
+
+class FleetClient:
+    """Talks to one fleet with one key."""
+
+    def __init__(self, url: str, key: str) -> None:
+        headers = {"authorization": f"Bearer {key}"}
+        try:
+            self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT_S, trust_env=False)
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise InputError(f"--url {url!r:.80}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def call(self, method: str, path: str, **parts: Any) -> Any:
+        """Make one request and return its JSON.
+
+        Raises:
+            FleetError: no answer, or a refusal in the fleet's own words.
+        """
+        try:
+            answer = self._http.request(method, path, **parts)
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            raise UnavailableError(
+                f"no fleet at {self._http.base_url}: {error or type(error).__name__}",
+                hint="is `skerry fleet serve` running, and is --url its address?",
+            ) from error
+        try:
+            plain = answer.json()
+        except ValueError as error:
+            raise UnavailableError(f"{path}: the answer is no JSON", hint="is --url a fleet?") from error
+        if answer.status_code >= 400:
+            said = plain.get("error", {}) if isinstance(plain, dict) else {}
+            raise FleetError(
+                str(said.get("message", f"status {answer.status_code}")),
+                hint=str(said.get("hint", "")),
+                code=str(said.get("code", "refused")),
+                status=answer.status_code,
+            )
+        return plain
+
+    def items(self, path: str, most: int, **query: Any) -> list[dict[str, Any]]:
+        """Return up to `most` items of a list, page by page."""
+        found: list[dict[str, Any]] = []
+        after: dict[str, str] = {}
+        while len(found) < most:
+            wanted = {name: value for name, value in query.items() if value not in (None, "")}
+            limit = {"limit": str(min(most - len(found), 1000))}
+            answer = self.call("GET", path, params={**wanted, **limit, **after})
+            found += answer["items"]
+            if answer["next"] is None:
+                break
+            after = {"after": answer["next"]}
+        return found
+
+    def upload(self, path: str, file: Path, **query: str) -> Any:
+        """Send a file as the body of a request.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        try:
+            with file.open("rb") as content:
+                headers = {"content-type": "application/octet-stream", "content-length": str(file.stat().st_size)}
+                return self.call("POST", path, content=_pieces(content), headers=headers, params=query)
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _pieces(content: Any) -> Iterator[bytes]:
+    while piece := content.read(1 << 20):
+        yield piece

@@ -1,0 +1,189 @@
+"""The fleet manager's parts, put together: what routes, link and ticker work with."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlmodel import func, select
+
+from skerry_contracts.assignment import Envelope, Receipt
+from skerry_contracts.errors import MismatchError
+from skerry_fleet import apikeys, devices, director, presence
+from skerry_fleet.apikeys import Role
+from skerry_fleet.audit import Actor
+from skerry_fleet.blobs import BlobStore
+from skerry_fleet.config import Clock, FleetConfig, RandomBytes
+from skerry_fleet.database import Database
+from skerry_fleet.errors import ConflictError, UnavailableError
+from skerry_fleet.ingest import CheckReceipt, IngestCore
+from skerry_fleet.ingest_store import SqlIngestStore
+from skerry_fleet.metrics import Metrics
+from skerry_fleet.registry import Registry
+from skerry_fleet.rollout_effects import Executor
+from skerry_fleet.rollouts import Rollouts
+from skerry_fleet.tables import ApiKey, Device, DeviceStatus
+from skerry_fleet.trust import durable
+from skerry_fleet.trust.director import verify_receipt
+from skerry_fleet.trust.errors import TrustError
+from skerry_fleet.trust.office import TrustOffice, open_office
+
+RENEW_EVERY_S = 60.0
+MAINTAIN_EVERY_S = 3600.0
+
+
+@dataclasses.dataclass(slots=True)
+class Fleet:
+    """One fleet manager. `broker` is where devices reach it; `new_key` the admin's key where this start made it."""
+
+    config: FleetConfig
+    clock: Clock
+    random: RandomBytes
+    database: Database
+    office: TrustOffice
+    blobs: BlobStore
+    registry: Registry
+    rollouts: Rollouts
+    core: IngestCore
+    metrics: Metrics
+    started: float
+    lock: int
+    new_key: str | None = None
+    broker: tuple[str, int] = ("", 0)
+    shut_out: Callable[[str], None] = lambda identity: None
+    """Ends the connection of `<tenant>/<device>` and lets its certificate in no more; set by whoever runs the
+    broker.
+    """
+    renewed: float = 0.0
+    maintained: float = 0.0
+
+    def tick(self) -> None:
+        """Look at everything that time alone changes: silence, timers, assignments and metadata that grow old."""
+        now = self.clock()
+        with self.rollouts.open() as session:
+            # After a start every device has the time to be heard once before it can be called silent.
+            if now - self.started >= self.config.silent_after_s:
+                silent = presence.sweep(session, now, self.config.silent_after_s)
+                if silent:
+                    self.rollouts.unreachable(session, now, silent)
+            self.rollouts.tick(session, now)
+            if now - self.renewed >= RENEW_EVERY_S:
+                director.renew(session, self.office.director.sign_assignment, now, self.config.assignment_days)
+                self.renewed = now
+        if now - self.maintained >= MAINTAIN_EVERY_S:
+            self.office.repository.refresh_timestamp(now)
+            self.office.repository.maintain(now)
+            self.maintained = now
+
+    def revoked(self) -> list[int]:
+        """Return the serial numbers that the broker must refuse."""
+        with self.database.read() as session:
+            return devices.revoked_serials(session, self.clock())
+
+    def close(self) -> None:
+        """Give back the database and the lock on the folder."""
+        self.database.close()
+        os.close(self.lock)
+
+
+def open_fleet(config: FleetConfig, clock: Clock, random: RandomBytes) -> Fleet:
+    """Open the fleet in `config.root`; made where it is missing. The broker is not started here.
+
+    Raises:
+        ConflictError: another process works with this folder.
+        UnavailableError: the folder or the database cannot be used, or the keys are not in order.
+    """
+    try:
+        durable.make_dirs(config.root, 0o700)
+        lock = _lock(config.root)
+    except OSError as error:
+        raise UnavailableError(f"cannot use {config.root}: {error.strerror}", hint="choose another --root") from error
+    now = clock()
+    database = Database(config.url)
+    try:
+        office = open_office(config.root / "trust", config.tenant, now)
+    except TrustError as error:
+        raise UnavailableError(f"the fleet's keys are not in order: {error}", hint=error.hint) from error
+    blobs = BlobStore(config.root / "blobs")
+    registry = Registry(database, blobs, office.repository, clock)
+    executor = Executor(office.director.sign_assignment, config.assignment_days)
+    rollouts = Rollouts(database, executor, random)
+    store = SqlIngestStore(database, config.dead_letters, config.tenant)
+    fleet = Fleet(
+        config=config,
+        clock=clock,
+        random=random,
+        database=database,
+        office=office,
+        blobs=blobs,
+        registry=registry,
+        rollouts=rollouts,
+        core=IngestCore(store, receipt_checker(database)),
+        metrics=Metrics(database, config.tenant, clock),
+        started=now,
+        lock=lock,
+    )
+    fleet.new_key = _first_key(fleet, now)
+    registry.finish_drafts()
+    with rollouts.open() as session:
+        rollouts.observe(session, now, (), ())  # what was committed but not looked at when the last process ended
+    return fleet
+
+
+def receipt_checker(database: Database) -> CheckReceipt:
+    """Return the function that checks a receipt against the certificate the fleet gave its sender."""
+
+    def check(tenant: str, device: str, envelope: Envelope) -> Receipt:
+        with database.read() as session:
+            row = session.get(Device, (tenant, device))
+        if row is None or row.status != DeviceStatus.ACTIVE:
+            raise MismatchError("device", f"no device {device}")
+        try:
+            return verify_receipt(envelope, row.certificate_pem)
+        except TrustError as error:
+            raise MismatchError("signatures", str(error)) from error
+
+    return check
+
+
+def _lock(root: Path) -> int:
+    descriptor = os.open(root / "fleet.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConflictError(f"another fleet manager works in {root}", hint="stop it, or use another --root") from error
+    return descriptor
+
+
+def _first_key(fleet: Fleet, now: float) -> str | None:
+    """Make the first admin's key, and write it where only this user can read it."""
+    with fleet.database.write() as session:
+        if session.exec(select(func.count()).select_from(ApiKey)).one():
+            return None
+        _, text = apikeys.create(
+            session, Actor(fleet.config.tenant, "system:start"), now, fleet.random, "first", Role.ADMIN
+        )
+        # Before the commit: a key that nobody knows would lock everyone out, a file without a key only asks for a new
+        # start.
+        durable.write_file(fleet.config.root / "admin.key", f"{text}\n".encode(), 0o600)
+    return text
+
+
+def broker_port(config: FleetConfig, chosen: int = 0) -> int:
+    """Return the broker's port: the one configured, else the one of the first start, which devices remember; 0: none
+    yet.
+
+    `chosen` is kept where there is none yet.
+    """
+    if config.broker_port:
+        return config.broker_port
+    path = config.root / "broker.port"
+    if path.is_file():
+        return int(path.read_text("ascii"))
+    if chosen:
+        durable.write_file(path, f"{chosen}\n".encode())
+    return chosen

@@ -1,0 +1,124 @@
+"""What every request passes first: an id, a limit on its size; and what every refusal looks like.
+
+{"error": {"code": "not-found", "message": "no device x", "hint": "..."}}
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skerry_contracts.errors import ContractError, MalformedError
+from skerry_fleet.errors import FleetError, TooLargeError
+
+log = logging.getLogger(__name__)
+_CODES = {400: "bad-request", 401: "unauthenticated", 403: "forbidden", 404: "not-found", 405: "method-not-allowed"}
+_SAFE_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+
+
+def refusal(status: int, code: str, message: str, hint: str = "", headers: dict[str, str] | None = None) -> Response:
+    """Return an error as every client of ours reads it."""
+    content = msgspec.json.encode({"error": {"code": code, "message": message, "hint": hint}})
+    return Response(content, status, headers, media_type="application/json")
+
+
+class FrontDoor:
+    """ASGI middleware: gives each request an id, and refuses bodies over the limit, announced or not.
+
+    Bundles are large: paths that end in `/bundles` limit themselves.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if 0 < len(given) <= 64 and _SAFE_ID.issuperset(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        large = scope["method"] == "POST" and scope["path"].endswith("/bundles")
+        limit = None if large else self.max_body_bytes
+        length = headers.get(b"content-length", b"0")
+        if limit is not None and (not length.isdigit() or int(length) > limit):
+            await _too_large(limit)(scope, receive, answer)
+            return
+        await self.app(scope, receive if limit is None else _limited(receive, limit), answer)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    size = 0
+
+    async def read() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise TooLargeError(f"a body of more than {limit} bytes")
+        return message
+
+    return read
+
+
+def _too_large(limit: int) -> Response:
+    return refusal(413, "too-large", f"a body of more than {limit} bytes")
+
+
+def install(app: FastAPI, max_body_bytes: int) -> None:
+    """Put the front door and the shape of refusals on an application."""
+    app.add_middleware(FrontDoor, max_body_bytes=max_body_bytes)
+    app.add_exception_handler(FleetError, _fleet)
+    app.add_exception_handler(ContractError, _contract)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def _fleet(request: Request, error: Any) -> Response:
+    headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
+    return refusal(error.status, error.code, str(error), error.hint, headers)
+
+
+def _contract(request: Request, error: Any) -> Response:
+    status, code = (400, "malformed") if isinstance(error, MalformedError) else (422, "bad-input")
+    return refusal(status, code, str(error), error.hint)
+
+
+def _http(request: Request, error: Any) -> Response:
+    hint = "see docs/fleet.md for the paths" if error.status_code in (404, 405) else ""
+    code = _CODES.get(error.status_code, "refused")
+    return refusal(error.status_code, code, str(error.detail), hint, error.headers)
+
+
+def _validation(request: Request, error: Any) -> Response:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first.get("loc", ()))
+    return refusal(422, "bad-input", f"{where}: {first.get('msg', 'refused')}")
+
+
+def _database(request: Request, error: Any) -> Response:
+    log.error("the database refuses: %s", error.orig)
+    return refusal(503, "unavailable", f"the database refuses: {error.orig}", "is the disk full?")
+
+
+def _unforeseen(request: Request, error: Exception) -> Response:
+    return refusal(500, "internal", "an error in the fleet manager; its log says more")

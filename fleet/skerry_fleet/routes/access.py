@@ -1,0 +1,123 @@
+"""/api/v1: claims, keys and the audit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from sqlmodel import col, select
+
+from skerry_fleet import apikeys, audit, claims
+from skerry_fleet.paging import listing
+from skerry_fleet.records import Audit
+from skerry_fleet.routes.common import Admin, FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+
+router = APIRouter(prefix="/api/v1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """A new claim: for how many devices, how long, and into which group they go."""
+
+    uses: int = 1
+    expires_s: float = 86_400.0
+    group: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """A new API key."""
+
+    name: str
+    role: str
+
+
+@router.get("/claims")
+def list_claims(fleet: FleetPart, caller: Operator, page: PagePart) -> Response:
+    """Claims, without secrets."""
+    with fleet.database.read() as session:
+        return reply(claims.list_claims(session, caller.tenant, page))
+
+
+@router.post("/claims", status_code=201)
+def create_claim(
+    request: Request, fleet: FleetPart, caller: Operator, wanted: Annotated[ClaimRequest, Depends(body(ClaimRequest))]
+) -> Response:
+    """Make a claim; the token is shown here only."""
+    with fleet.database.write() as session:
+        made = claims.create(
+            session,
+            actor_of(request, caller),
+            fleet.clock(),
+            fleet.random,
+            fleet.office.trust_sha256,
+            uses=wanted.uses,
+            expires_s=wanted.expires_s,
+            group=wanted.group or "",
+        )
+    return reply(made, 201)
+
+
+@router.delete("/claims/{claim}")
+def revoke_claim(request: Request, fleet: FleetPart, caller: Operator, claim: str) -> Response:
+    """Make a claim worthless."""
+    with fleet.database.write() as session:
+        return reply(claims.revoke(session, actor_of(request, caller), fleet.clock(), claim))
+
+
+@router.get("/keys")
+def list_keys(fleet: FleetPart, caller: Admin, page: PagePart) -> Response:
+    """API keys, without secrets."""
+    with fleet.database.read() as session:
+        return reply(apikeys.list_keys(session, caller.tenant, page))
+
+
+@router.post("/keys", status_code=201)
+def create_key(
+    request: Request, fleet: FleetPart, caller: Admin, wanted: Annotated[KeyRequest, Depends(body(KeyRequest))]
+) -> Response:
+    """Make an API key; its text is shown here only."""
+    actor = actor_of(request, caller)
+    with fleet.database.write() as session:
+        row, text = apikeys.create(session, actor, fleet.clock(), fleet.random, wanted.name, wanted.role)
+        return reply({**apikeys.view(row), "key": text}, 201)
+
+
+@router.delete("/keys/{key}")
+def revoke_key(request: Request, fleet: FleetPart, caller: Admin, key: str) -> Response:
+    """Make a key worthless."""
+    with fleet.database.write() as session:
+        return reply(apikeys.revoke(session, actor_of(request, caller), fleet.clock(), key))
+
+
+@router.get("/audit")
+def list_audit(fleet: FleetPart, caller: Viewer, page: PagePart, object: str = "") -> Response:
+    """The audit chain, newest first; of one object (`rollout/r1-...`) where one is named."""
+    query = select(Audit).where(Audit.tenant == caller.tenant)
+    if object:
+        query = query.where(Audit.object == object)
+    if page.after_id is not None:
+        query = query.where(Audit.seq < page.after_id)
+    with fleet.database.read() as session:
+        rows = session.exec(query.order_by(col(Audit.seq).desc()).limit(page.limit + 1)).all()
+        return reply(listing(rows, page, _audit_view, lambda row: row.seq))
+
+
+@router.get("/audit/verify")
+def verify_audit(fleet: FleetPart, caller: Viewer) -> Response:
+    """Walk the whole chain and say whether it holds."""
+    with fleet.database.read() as session:
+        return reply(dataclasses.asdict(audit.verify(session, caller.tenant)))
+
+
+@router.get("/whoami")
+def whoami(fleet: FleetPart, caller: Viewer) -> Response:
+    """Who this key is."""
+    return reply({"tenant": caller.tenant, "key": caller.key, "name": caller.name, "role": caller.role})
+
+
+def _audit_view(row: Audit) -> dict[str, Any]:
+    shown = row.model_dump(exclude={"tenant"})
+    return {**shown, "before": json.loads(row.before), "after": json.loads(row.after)}

@@ -1,0 +1,60 @@
+"""What routes share: bodies into records, records into answers, pages, sessions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from fastapi import Depends, Query, Request, Response
+
+from skerry_contracts import codec
+from skerry_fleet import paging
+from skerry_fleet.apikeys import Caller, Role
+from skerry_fleet.audit import Actor
+from skerry_fleet.auth import fleet_of, require
+from skerry_fleet.errors import InputError
+from skerry_fleet.fleet import Fleet
+from skerry_fleet.paging import Page
+
+T = TypeVar("T")
+
+
+def reply(data: Any, status: int = 200) -> Response:
+    """Return data as a JSON answer."""
+    return Response(msgspec.json.encode(data), status, media_type="application/json")
+
+
+def body(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
+    """Return a dependency that reads the request's JSON as a record; a field nobody knows is refused, so that no typing
+    error passes for a default.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # every body is a dataclass
+
+    async def read(request: Request) -> T:
+        raw = await request.body()
+        plain = codec.parse_json(raw or b"{}")
+        if isinstance(plain, dict) and not known.issuperset(plain):
+            unknown = sorted(set(plain) - known)[0]
+            raise InputError(f"{unknown!r:.60} is no field of this request", hint=f"fields: {', '.join(sorted(known))}")
+        return codec.from_plain(kind, plain)
+
+    return read
+
+
+def page_of(after: str | None = Query(None), limit: str | None = Query(None)) -> Page:
+    """Read `?after=&limit=`."""
+    return paging.page(after, limit)
+
+
+def actor_of(request: Request, caller: Caller) -> Actor:
+    """Return the caller as the audit names it, with the request's id."""
+    return caller.actor(request.state.request_id)
+
+
+FleetPart = Annotated[Fleet, Depends(fleet_of)]
+Viewer = Annotated[Caller, Depends(require(Role.VIEWER))]
+Operator = Annotated[Caller, Depends(require(Role.OPERATOR))]
+Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
+PagePart = Annotated[Page, Depends(page_of)]

@@ -1,0 +1,74 @@
+"""What devices ask over HTTP: trust, enrolment, update metadata and blobs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import FileResponse
+
+from skerry_contracts import codec, names
+from skerry_contracts.enrolment import EnrolmentRequest
+from skerry_fleet import enrolment
+from skerry_fleet.auth import DeviceGuard
+from skerry_fleet.errors import MissingError
+from skerry_fleet.routes.common import FleetPart
+
+router = APIRouter()
+FromDevice = Annotated[str, Depends(DeviceGuard())]
+
+_METADATA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.json")
+_TARGET = re.compile(r"([a-z0-9][a-z0-9-]{0,62})/([0-9a-f]{64}\.[0-9a-f]{64}\.json)")
+
+
+@router.get("/device/v1/trust")
+def trust(fleet: FleetPart) -> Response:
+    """The trust document, exactly the bytes whose digest claim tokens carry."""
+    return Response(fleet.office.trust_document, media_type="application/json")
+
+
+async def _request(request: Request) -> EnrolmentRequest:
+    return codec.decode(EnrolmentRequest, await request.body())
+
+
+@router.post("/device/v1/enrol")
+def enrol(fleet: FleetPart, request: Annotated[EnrolmentRequest, Depends(_request)]) -> Response:
+    """A claim and a key in, an identity out; the new device joins the rollouts that cover it."""
+    now, tenant = fleet.clock(), fleet.config.tenant
+    with fleet.rollouts.open() as session:
+        made = enrolment.enrol(session, fleet.office.authority, tenant, request, fleet.broker, now, fleet.random)
+        session.flush()
+        fleet.rollouts.joined(session, now, tenant, made.device)
+    return Response(codec.encode(made), media_type="application/json")
+
+
+@router.get("/tuf/metadata/{name}")
+def metadata(fleet: FleetPart, device: FromDevice, name: str) -> Response:
+    """Metadata of the update repository (TUF)."""
+    if not _METADATA.fullmatch(name) or ".." in name:
+        raise MissingError("no such metadata")
+    return _file(fleet.office.repository.metadata_dir / name, "application/json")
+
+
+@router.get("/tuf/targets/{path:path}")
+def target(fleet: FleetPart, device: FromDevice, path: str) -> Response:
+    """A listed manifest, by its consistent-snapshot name."""
+    found = _TARGET.fullmatch(path)
+    if found is None:
+        raise MissingError("no such target")
+    return _file(fleet.office.repository.targets_dir / found[1] / found[2], "application/json")
+
+
+@router.get("/blobs/{sha256}")
+def blob(fleet: FleetPart, device: FromDevice, sha256: str) -> Response:
+    """A blob by its digest; ranges are served."""
+    names.sha256(sha256)
+    return _file(fleet.blobs.path(sha256), "application/octet-stream")
+
+
+def _file(path: Path, kind: str) -> Response:
+    if not path.is_file():
+        raise MissingError(f"no such file: {path.name[:80]}")
+    return FileResponse(path, media_type=kind)

@@ -1,0 +1,139 @@
+"""/api/v1: devices and groups."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from skerry_fleet import devices, groups
+from skerry_fleet.errors import InputError
+from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+
+router = APIRouter(prefix="/api/v1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DevicePatch:
+    """Groups and tags replace what a device has; left out, they stay."""
+
+    groups: tuple[str, ...] | None = None
+    tags: dict[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupRequest:
+    """A new group."""
+
+    name: str
+    description: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Members:
+    """Devices to put into a group."""
+
+    devices: tuple[str, ...]
+
+
+@router.get("/devices")
+def list_devices(
+    fleet: FleetPart, caller: Viewer, page: PagePart, group: str = "", q: str = "", online: str = ""
+) -> Response:
+    """Devices by name."""
+    wanted = {"": None, "true": True, "false": False}
+    if online not in wanted:
+        raise InputError("online is true or false")
+    with fleet.database.read() as session:
+        return reply(devices.list_devices(session, caller.tenant, page, group=group, q=q, online=wanted[online]))
+
+
+@router.get("/devices/{device}")
+def show_device(fleet: FleetPart, caller: Viewer, device: str) -> Response:
+    """One device in full."""
+    with fleet.database.read() as session:
+        return reply(devices.show(session, caller.tenant, device))
+
+
+@router.patch("/devices/{device}")
+def patch_device(
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    device: str,
+    patch: Annotated[DevicePatch, Depends(body(DevicePatch))],
+) -> Response:
+    """Change a device's groups or tags; in a new group it joins that group's rollouts."""
+    actor, now = actor_of(request, caller), fleet.clock()
+    with fleet.rollouts.open() as session:
+        devices.get(session, caller.tenant, device)
+        if patch.tags is not None:
+            devices.set_tags(session, actor, now, device, patch.tags)
+        if patch.groups is not None and devices.set_groups(session, actor, now, device, list(patch.groups)):
+            session.flush()
+            fleet.rollouts.joined(session, now, caller.tenant, device)
+        session.flush()
+        return reply(devices.show(session, caller.tenant, device))
+
+
+@router.delete("/devices/{device}")
+def decommission_device(request: Request, fleet: FleetPart, caller: Operator, device: str) -> Response:
+    """End a device's membership."""
+    now = fleet.clock()
+    with fleet.rollouts.open() as session:
+        devices.get(session, caller.tenant, device)
+        fleet.rollouts.left(session, now, caller.tenant, device)
+        devices.decommission(session, actor_of(request, caller), now, device)
+    fleet.shut_out(f"{caller.tenant}/{device}")
+    return reply({"device": device, "status": "decommissioned"})
+
+
+@router.get("/devices/{device}/events")
+def device_events(fleet: FleetPart, caller: Viewer, device: str, page: PagePart) -> Response:
+    """A device's progress, newest first."""
+    with fleet.database.read() as session:
+        return reply(devices.events(session, caller.tenant, device, page))
+
+
+@router.get("/groups")
+def list_groups(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
+    """Groups by name."""
+    with fleet.database.read() as session:
+        return reply(groups.list_groups(session, caller.tenant, page))
+
+
+@router.post("/groups", status_code=201)
+def create_group(
+    request: Request, fleet: FleetPart, caller: Operator, wanted: Annotated[GroupRequest, Depends(body(GroupRequest))]
+) -> Response:
+    """Make a group."""
+    actor = actor_of(request, caller)
+    with fleet.database.write() as session:
+        return reply(groups.create(session, actor, fleet.clock(), wanted.name, wanted.description), 201)
+
+
+@router.post("/groups/{group}/devices")
+def add_to_group(
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    group: str,
+    members: Annotated[Members, Depends(body(Members))],
+) -> Response:
+    """Put devices into a group; they join its rollouts."""
+    now = fleet.clock()
+    with fleet.rollouts.open() as session:
+        added = groups.add(session, actor_of(request, caller), now, group, members.devices)
+        session.flush()
+        for device in added:
+            fleet.rollouts.joined(session, now, caller.tenant, device)
+    return reply({"group": group, "added": added})
+
+
+@router.delete("/groups/{group}/devices/{device}")
+def remove_from_group(request: Request, fleet: FleetPart, caller: Operator, group: str, device: str) -> Response:
+    """Take a device out of a group; what it runs stays."""
+    with fleet.database.write() as session:
+        groups.remove(session, actor_of(request, caller), fleet.clock(), group, device)
+    return reply({"group": group, "removed": device})

@@ -1,0 +1,135 @@
+"""/api/v1: models, bundles, drift and the feeds for the cloud."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from skerry_contracts import codec, names
+from skerry_fleet import feeds, registry
+from skerry_fleet.errors import InputError, TooLargeError
+from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+
+router = APIRouter(prefix="/api/v1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """A new model."""
+
+    name: str
+    description: str = ""
+
+
+@router.get("/models")
+def list_models(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
+    """Models by name."""
+    with fleet.database.read() as session:
+        return reply(registry.list_models(session, caller.tenant, page))
+
+
+@router.post("/models", status_code=201)
+def register_model(
+    request: Request, fleet: FleetPart, caller: Operator, wanted: Annotated[ModelRequest, Depends(body(ModelRequest))]
+) -> Response:
+    """Register a model."""
+    return reply(fleet.registry.register(actor_of(request, caller), wanted.name, wanted.description), 201)
+
+
+@router.get("/models/{model}/bundles")
+def list_bundles(fleet: FleetPart, caller: Viewer, model: str, page: PagePart) -> Response:
+    """A model's bundles, newest release first."""
+    with fleet.database.read() as session:
+        return reply(registry.list_bundles(session, caller.tenant, model, page))
+
+
+@router.post("/models/{model}/bundles", status_code=201)
+async def upload_bundle(
+    request: Request, fleet: FleetPart, caller: Operator, model: str, publish: bool = Query(True)
+) -> Response:
+    """Take in a bundle file as the request's body."""
+    most = fleet.config.max_bundle_bytes
+    with tempfile.TemporaryFile(dir=fleet.config.root) as file:
+        size = 0
+        async for piece in request.stream():
+            size += len(piece)
+            if size > most:
+                raise TooLargeError(f"a bundle of more than {most} bytes", hint="raise max_bundle_bytes")
+            file.write(piece)
+        file.seek(0)
+        actor = actor_of(request, caller)
+        made = await run_in_threadpool(fleet.registry.upload, actor, model, file, publish=publish)
+    return reply(made, 201)
+
+
+@router.get("/bundles/{bundle}")
+def show_bundle(fleet: FleetPart, caller: Viewer, bundle: str) -> Response:
+    """A bundle with its manifest and evidence."""
+    with fleet.database.read() as session:
+        return reply(registry.show(session, caller.tenant, bundle))
+
+
+@router.post("/bundles/{bundle}/publish")
+def publish_bundle(request: Request, fleet: FleetPart, caller: Operator, bundle: str) -> Response:
+    """List a draft in the update repository."""
+    return reply(fleet.registry.publish(actor_of(request, caller), bundle))
+
+
+@router.post("/bundles/{bundle}/withdraw")
+def withdraw_bundle(request: Request, fleet: FleetPart, caller: Operator, bundle: str) -> Response:
+    """Take a bundle off the list."""
+    return reply(fleet.registry.withdraw(actor_of(request, caller), bundle))
+
+
+async def _drift(request: Request) -> dict[str, Any]:
+    plain = codec.parse_json(await request.body())
+    if not isinstance(plain, dict) or not isinstance(plain.get("drifting"), bool):
+        raise InputError("a verdict is an object with `drifting`, true or false")
+    names.name(plain.setdefault("monitor", "data"), "monitor")
+    return plain
+
+
+@router.put("/models/{model}/drift")
+def put_drift(
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    model: str,
+    verdict: Annotated[dict[str, Any], Depends(_drift)],
+) -> Response:
+    """Take in a monitor's verdict: `monitor`, `drifting`, `score`, `threshold` and whatever else it says."""
+    actor, now = actor_of(request, caller), fleet.clock()
+    with fleet.database.write() as session:
+        return reply(feeds.put_drift(session, actor, now, model, verdict["monitor"], verdict["drifting"], verdict))
+
+
+@router.get("/models/{model}/drift")
+def get_drift(fleet: FleetPart, caller: Viewer, model: str) -> Response:
+    """The newest verdict of each monitor."""
+    with fleet.database.read() as session:
+        return reply(feeds.get_drift(session, caller.tenant, model))
+
+
+@router.get("/samples")
+def samples(fleet: FleetPart, caller: Operator, page: PagePart) -> Response:
+    """Samples in the order of their commits."""
+    with fleet.database.read() as session:
+        return Response(feeds.read(session, caller.tenant, "samples", page), media_type="application/json")
+
+
+@router.get("/sketches")
+def sketches(fleet: FleetPart, caller: Operator, page: PagePart) -> Response:
+    """Sketches in the order of their commits."""
+    with fleet.database.read() as session:
+        return Response(feeds.read(session, caller.tenant, "sketches", page), media_type="application/json")
+
+
+@router.get("/dead-letters")
+def dead_letters(fleet: FleetPart, caller: Operator, page: PagePart) -> Response:
+    """Refused messages, newest first."""
+    with fleet.database.read() as session:
+        return reply(feeds.dead_letters(session, caller.tenant, page))

@@ -1,0 +1,96 @@
+"""/api/v1: rollouts and alerts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from skerry_fleet import alerts, rollout_rows
+from skerry_fleet.errors import InputError, MissingError
+from skerry_fleet.paging import MAX_INT64
+from skerry_fleet.rollout_rows import RolloutRequest
+from skerry_fleet.rollout_words import Order
+from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+
+router = APIRouter(prefix="/api/v1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """Why an order is given; may be left out."""
+
+    reason: str = ""
+
+
+@router.get("/rollouts")
+def list_rollouts(fleet: FleetPart, caller: Viewer, page: PagePart, model: str = "", status: str = "") -> Response:
+    """Rollouts, newest first."""
+    with fleet.database.read() as session:
+        return reply(rollout_rows.list_rollouts(session, caller.tenant, page, model, status))
+
+
+@router.post("/rollouts", status_code=201)
+def create_rollout(
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    wanted: Annotated[RolloutRequest, Depends(body(RolloutRequest))],
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Start a rollout."""
+    if idempotency_key is not None and not 0 < len(idempotency_key) <= 200:
+        raise InputError("idempotency-key: 1 to 200 characters")
+    wanted.plan()
+    with fleet.rollouts.open() as session:
+        actor = actor_of(request, caller)
+        return reply(fleet.rollouts.create(session, actor, fleet.clock(), wanted, idempotency_key), 201)
+
+
+@router.get("/rollouts/{rollout}")
+def show_rollout(fleet: FleetPart, caller: Viewer, rollout: str) -> Response:
+    """Where a rollout stands."""
+    with fleet.database.read() as session:
+        return reply(rollout_rows.view(rollout_rows.get(session, caller.tenant, rollout)))
+
+
+@router.get("/rollouts/{rollout}/devices")
+def rollout_devices(fleet: FleetPart, caller: Viewer, rollout: str, page: PagePart, place: str = "") -> Response:
+    """The devices of a rollout."""
+    with fleet.database.read() as session:
+        return reply(rollout_rows.list_devices(session, caller.tenant, rollout, page, place))
+
+
+@router.post("/rollouts/{rollout}/{order}")
+def order_rollout(
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    rollout: str,
+    order: str,
+    wanted: Annotated[OrderRequest, Depends(body(OrderRequest))],
+) -> Response:
+    """Approve, pause, resume, abort or roll back."""
+    if order not in list(Order):
+        raise MissingError(f"no order {order!r:.40}", hint=f"orders: {', '.join(Order)}")
+    with fleet.rollouts.open() as session:
+        actor = actor_of(request, caller)
+        return reply(fleet.rollouts.order(session, actor, fleet.clock(), rollout, Order(order), wanted.reason))
+
+
+@router.get("/alerts")
+def list_alerts(fleet: FleetPart, caller: Viewer, page: PagePart, state: str = "") -> Response:
+    """Alerts, newest first."""
+    with fleet.database.read() as session:
+        return reply(alerts.list_alerts(session, caller.tenant, page, state))
+
+
+@router.post("/alerts/{alert}/ack")
+def acknowledge(request: Request, fleet: FleetPart, caller: Operator, alert: str) -> Response:
+    """Note that a person has seen an alert."""
+    if not (alert.isascii() and alert.isdigit()) or int(alert) > MAX_INT64:
+        raise MissingError(f"no alert {alert!r:.40}")
+    with fleet.database.write() as session:
+        actor = actor_of(request, caller)
+        return reply(alerts.acknowledge(session, actor, fleet.clock(), int(alert), caller.name))

@@ -1,0 +1,88 @@
+"""`skerry fleet serve`: the server process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from skerry_fleet.app import create_app
+from skerry_fleet.broker.errors import BrokerError
+from skerry_fleet.config import FleetConfig
+from skerry_fleet.errors import UnavailableError
+
+STOP_S = 5
+
+
+class _Server(uvicorn.Server):
+    """Ends the event streams when asked to stop: uvicorn would wait for them for ever."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take in SIGINT or SIGTERM."""
+        hub = getattr(self._app.state, "hub", None)
+        if hub is not None:
+            hub.close()
+        super().handle_exit(sig, frame)
+
+
+def serve(config: FleetConfig) -> int:
+    """Run until a signal ends it.
+
+    Raises:
+        FleetError: the folder, the port or the broker cannot be had.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    listener = _listen(config.host, config.port)
+    app = create_app(config, time.time, secrets.token_bytes)
+    fleet, broker = app.state.fleet, app.state.broker
+    try:
+        broker.start()
+    except BrokerError as error:
+        fleet.close()
+        raise UnavailableError(str(error), hint=error.hint) from error
+    port = listener.getsockname()[1]
+    print(f"fleet    http://{config.host}:{port}", flush=True)
+    print(f"broker   mqtts://{fleet.broker[0]}:{fleet.broker[1]} ({broker.kind})", flush=True)
+    if fleet.new_key:
+        print(f"admin    {fleet.new_key}", flush=True)
+        print(f"         shown once; kept in {config.root / 'admin.key'}", flush=True)
+    settings = uvicorn.Config(
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_S, ws="none", server_header=False
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until uvicorn puts its own in place
+    try:
+        asyncio.run(_Server(settings, app).serve(sockets=[listener]))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        broker.stop()
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket, so that a taken port is told before anything is started."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise UnavailableError(
+            f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another --port"
+        ) from error
+    listener.setblocking(False)
+    return listener
