@@ -65,7 +65,7 @@ class Evidence:
     executed_on: str
     host: str
     created_s: int
-    original: Measurement | None
-    original_accuracy: float | None
     candidates: tuple[Candidate, ...]
+    original: Measurement | None = None
+    original_accuracy: float | None = None
     notes: tuple[str, ...] = ()

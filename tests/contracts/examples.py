@@ -33,7 +33,7 @@ CANDIDATE = evidence.Candidate(
     "native-f32", "native", "fp32", evidence.Verdict.CHOSEN, "fastest that agrees", MEASUREMENT, AGREEMENT
 )
 EVIDENCE = evidence.Evidence(
-    A, "x86-64-v3", "host", "a cpu", 1_700_000_000, MEASUREMENT, 0.97, (CANDIDATE,), ("quiet",)
+    A, "x86-64-v3", "host", "a cpu", 1_700_000_000, (CANDIDATE,), MEASUREMENT, 0.97, ("quiet",)
 )
 WINDOW = assignment.Window(120, 240)
 SAMPLING = assignment.SamplingPolicy(0.05, 0.2, 50_000, 60)
