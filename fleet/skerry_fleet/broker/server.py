@@ -24,7 +24,9 @@ READS_A_TURN = 32  # TLS records of one client, before the next client's turn
 WRITE_BYTES = 64 * 1024
 WRITES_A_TURN = 8
 ACCEPTS_A_TURN = 32
-LOOK_AROUND_S = 1.0
+LOOK_AROUND_S = 1.0  # between two looks for silent connections; with thousands of them the looks are rarer
+LOOK_AROUND_AT_MOST_S = 5.0
+LOOKED_AT_A_SECOND = 500
 
 _WAIT = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -115,7 +117,7 @@ class Server:
                 self._accept()
             self._settle()
             if self._now_s >= next_look_s:
-                next_look_s = self._now_s + LOOK_AROUND_S
+                next_look_s = self._now_s + self._look_around_s()
                 self._look_around()
         self._shut()
 
@@ -222,7 +224,7 @@ class Server:
                 if connection.rest is None:
                     if not session.out:
                         break
-                    connection.rest = memoryview(_gather(session))
+                    connection.rest = memoryview(session.gather(WRITE_BYTES))
                 sent = connection.sock.send(connection.rest)
                 session.out_bytes -= sent
                 connection.rest = connection.rest[sent:] if sent < len(connection.rest) else None
@@ -264,6 +266,9 @@ class Server:
             self._accepting = not pause
             self._epoll.modify(self._listener.fileno(), 0 if pause else select.EPOLLIN)
 
+    def _look_around_s(self) -> float:
+        return min(LOOK_AROUND_AT_MOST_S, max(LOOK_AROUND_S, len(self._connections) / LOOKED_AT_A_SECOND))
+
     def _look_around(self) -> None:
         """End what has been silent for too long, and what is no longer entitled."""
         if not self._accepting:
@@ -286,13 +291,3 @@ class Server:
             connection.sock.close()
         self._connections.clear()
         self._epoll.close()
-
-
-def _gather(session: Session) -> bytes:
-    parts = [session.out.popleft()]
-    size = len(parts[0])
-    while session.out and size < WRITE_BYTES:
-        part = session.out.popleft()
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)

@@ -57,6 +57,15 @@ class Session:
         self.out.append(data)
         self.out_bytes += len(data)
 
+    def gather(self, size_bytes: int) -> bytes:
+        """Take about so many bytes, at least one packet, from the queue, which is not empty."""
+        parts = [self.out.popleft()]
+        gathered = len(parts[0])
+        while self.out and gathered < size_bytes:
+            parts.append(self.out.popleft())
+            gathered += len(parts[-1])
+        return b"".join(parts)
+
     def new_id(self) -> int:
         """Return a packet id that is not under way, 0 if there is none left."""
         for _ in range(packets.MAX_TEXT_BYTES):
