@@ -9,7 +9,7 @@ from skerry_agent.clock import Clock, Rng
 from skerry_agent.config import AgentConfig
 from skerry_agent.effects import Effect, Publish
 from skerry_agent.errors import StorageError
-from skerry_agent.ledger import Ledger, Row
+from skerry_agent.ledger import Ledger
 from skerry_agent.memory import Memory, Work
 from skerry_agent.outbox import Outbox
 from skerry_agent.records import Installed, Report
@@ -103,13 +103,15 @@ class Decider:
             self.serving.adopt({model: self.memory.policy(model) for model in self.serving.watches})
         if work.collect:
             self._collect()
-        if self.online:
-            told = [*told, *(Publish(row.channel, row.payload, row.key) for row in self._due())]
-        return told
+        return [*told, *self._outgoing()]
 
-    def _due(self) -> list[Row]:
+    def _outgoing(self) -> list[Effect]:
+        """Return what may be sent now of what waits."""
+        if not self.online:
+            return []
         try:
-            return self.spool.due(self.clock.monotonic_s())
+            rows = self.spool.due(self.clock.monotonic_s())
+            return [Publish(row.channel, row.payload, row.key) for row in rows]
         except StorageError as error:
             self.degraded["storage"] = str(error)
             self._hold_s = self.clock.monotonic_s() + STALLED_RETRY_S

@@ -26,7 +26,6 @@ class Work:
     puts: dict[str, bytes | None] = dataclasses.field(default_factory=dict)
     records: dict[str, Record] = dataclasses.field(default_factory=dict)
     rows: list[Row] = dataclasses.field(default_factory=list)
-    acked: list[Key] = dataclasses.field(default_factory=list)
     dropped: list[Key] = dataclasses.field(default_factory=list)
     lost: int = 0
     effects: list[Effect] = dataclasses.field(default_factory=list)
@@ -68,6 +67,7 @@ class Memory:
         self.clock_floor_s = float(config.clock_floor_s)
         self.boots = 0
         self.buffered: list[Row] = []  # samples that wait to be written together
+        self.acked: list[Key] = []  # acknowledged messages that wait to be deleted together
         self.buffered_since_s: float | None = None
         self._lost = 0
 
@@ -145,6 +145,12 @@ class Memory:
             self.buffered.append(row)
         self.buffered_since_s = now_s if self.buffered_since_s is None else self.buffered_since_s
 
+    def acknowledge(self, keys: list[Key], now_s: float) -> None:
+        """Let the fleet's acknowledgements wait to be written together; lost with the power, they only come again."""
+        self._spool.acknowledge(keys)
+        self.acked += keys
+        self.buffered_since_s = now_s if self.buffered_since_s is None else self.buffered_since_s
+
     def commit(self, work: Work) -> None:
         """Make a decision durable, then take it up.
 
@@ -152,14 +158,14 @@ class Memory:
             StorageError: nothing has changed.
         """
         rows, lost = [*work.rows, *self.buffered], work.lost + self._lost
-        plan = self._spool.plan(rows, acked=work.acked, dropped=work.dropped, lost=lost)
+        plan = self._spool.plan(rows, acked=self.acked, dropped=work.dropped, lost=lost)
         puts = dict(work.puts)
         puts.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})
         change = plan.change(puts)
         if change.puts or change.add or change.remove:
             self._ledger.commit(change)
         self._spool.settle(plan)
-        self.buffered, self.buffered_since_s, self._lost = [], None, 0
+        self.buffered, self.acked, self.buffered_since_s, self._lost = [], [], None, 0
         self.take(work)
 
     def take(self, work: Work) -> None:

@@ -41,6 +41,7 @@ class Plan:
     waiting: int
     waiting_bytes: int
     changed: bool
+    acked: tuple[Key, ...] = ()
 
     def change(self, puts: dict[str, bytes | None]) -> Change:
         """Return the transaction that does this together with other keys."""
@@ -63,6 +64,7 @@ class Spool:
         self._sent: dict[Key, tuple[float, int]] = {}  # when it goes again, and how often it went
         self._unsent = True  # whether the ledger may hold rows that are not in flight
         self._strikes: dict[Key, int] = {}
+        self._acked: set[Key] = set()  # the fleet has them, the ledger still too
 
     def load(self, stored: bytes | None) -> None:
         """Take up what the ledger holds."""
@@ -101,15 +103,23 @@ class Spool:
             self._totals.dropped + len(gone) - acks + evicted + lost,
         )
         waiting = self._waiting - len(removed) + len(added)
-        return Plan(tuple(added), tuple(removed), totals, waiting, size, totals != self._totals)
+        return Plan(tuple(added), tuple(removed), totals, waiting, size, totals != self._totals, tuple(acked))
 
     def settle(self, plan: Plan) -> None:
         """Take note that a plan is durable."""
         self._totals, self._waiting, self._waiting_bytes = plan.totals, plan.waiting, plan.waiting_bytes
+        self._acked.difference_update(plan.acked)
         for key in plan.remove:
             self._sent.pop(key, None)
             self._strikes.pop(key, None)
-        self._unsent = self._waiting > len(self._sent)
+        self._unsent = self._waiting > len(self._sent) + len(self._acked)
+
+    def acknowledge(self, keys: Sequence[Key]) -> None:
+        """Take note that the fleet has these: they leave the window now, and the ledger with the next transaction."""
+        self._acked.update(keys)
+        for key in keys:
+            self._sent.pop(key, None)
+        self._unsent = self._waiting > len(self._sent) + len(self._acked)
 
     def due(self, now_s: float) -> list[Row]:
         """Return the rows to send now: new ones as far as the window is open, and those whose answer is overdue.
@@ -121,7 +131,9 @@ class Spool:
             return []
         found = []
         fresh = 0
-        for row in self._ledger.head(self._in_flight + URGENT_EXTRA):
+        for row in self._ledger.head(self._in_flight + URGENT_EXTRA + len(self._acked)):
+            if row.key in self._acked:
+                continue
             again = self._sent.get(row.key)
             limit = self._in_flight + (URGENT_EXTRA if row.priority >= URGENT else 0)
             if again is None and len(self._sent) < limit:
@@ -134,7 +146,7 @@ class Spool:
                 found.append(row)
         if overdue:  # an overdue message that is no longer among the first leaves the window to others
             self._sent = {key: value for key, value in self._sent.items() if value[0] > now_s}
-        self._unsent = fresh > 0 and self._waiting > len(self._sent)
+        self._unsent = fresh > 0 and self._waiting > len(self._sent) + len(self._acked)
         return found
 
     def next_due_s(self) -> float | None:

@@ -150,6 +150,7 @@ def test_messages_wait_for_the_fleets_own_word(world: World) -> None:
     assert len([each for each in world.published if each.key]) == 6, "all of it again on the next connection"
     world.ack_all()
     world.ack_all()
+    world.pass_s(1)
     after = world.core.spool.health
     assert (after.made, after.acked, after.waiting, after.dropped) == (6, 6, 0, 0)
 
