@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal
+from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
 from skerry_compiler.engines.network.cost import Block, Machine, best_block
 from skerry_compiler.engines.network.graph import Array, Conv, Tensor
 from skerry_compiler.engines.network.quantised import Requantised, requantise
@@ -97,7 +97,8 @@ def _group(code: Code, nest: Nest, tables: Tables, machine: Machine, group: int,
     op, n, b = nest.op, nest.n, nest.block
     x, y = op.x, op.y
     first = group * co
-    packed = requantise(op, machine, slice(first, first + co)) if x.quant else None
+    tail = Tail(op, tables)
+    packed = requantise(op, machine, slice(first, first + co), tail.offset) if x.quant else None
     weight = packed.weight if packed else op.weight[..., first : first + co]
     pointer = tables.add(pack(weight, nest, b.vectors), "int8" if packed else "float32")
     per_block = len(nest.taps) * nest.steps * nest.group * b.vectors * n
@@ -105,7 +106,6 @@ def _group(code: Code, nest: Nest, tables: Tables, machine: Machine, group: int,
     code.open("") if op.groups > 1 else None
     code.line(f"const {x.ctype} *const x = {at(x)} + {start};")
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin + first};")
-    tail = Tail(op, tables)
     sums = _Sums(nest, tables, tail, packed, first, co, op.bias[first : first + co])
     vectors = -(-co // n)
     code.loop("block", vectors // b.vectors)
@@ -167,6 +167,7 @@ class _Sums:
         self.nest, self.tail, self.packed, self.co, self.first = nest, tail, packed, co, first
         spare = np.zeros(-co % nest.n + nest.n * 4)
         if packed:
+            tail.prove(packed.reach)
             self.start = tables.add(np.concatenate([packed.start, spare]), "int32")
             self.factor = tables.add(np.concatenate([packed.factor, spare]), "float32")
             self.term = tables.add(np.concatenate([packed.term, spare]), "float32")
@@ -211,16 +212,16 @@ class _Sums:
             channel = r.place.channel
             if self.packed:
                 term = f"load{n}({self.term} + {channel})"
-                code.line(f"f32x{n} {v} = real{n}({r.name}) * load{n}({self.factor} + {channel}) + {term};")
+                code.line(f"f32x{n} {v} = {self.packed.real(n, r.name)} * load{n}({self.factor} + {channel}) + {term};")
             elif self.tail.unit != 1.0:
-                scale = f"all{n}({1 / self.tail.unit!r}f)"
+                scale = f"all{n}({number(1 / self.tail.unit)})"
                 code.line(f"f32x{n} {v} = {r.name} * {scale} + load{n}({self.start} + {channel});")
             else:
                 v = r.name
             place = Place(r.place.row, r.place.column, channel if self.first == 0 else f"{channel} + {self.first}")
             self.tail.steps(code, v, place, n, r.lanes)
             finished.append(Result(v, r.place, r.lanes))
-        store(code, y, finished, n)
+        store(code, y, finished, n, self.tail.bounded)
 
     def _bytes(self, code: Code, results: list[Result]) -> None:
         """Write the short way to bytes: one multiply-add for each vector leaves the rounded byte in the low bits."""

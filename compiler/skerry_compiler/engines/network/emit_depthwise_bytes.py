@@ -31,7 +31,8 @@ class Bytes(Walk):
         self.columns = max(1, min(3, (machine.registers - 6) // (4 * self.rows)))
         self.needed = sorted({r * stride + k * dilation for r in range(self.rows) for k in range(kh)})
         self.tail = Tail(op, tables, tile=strip.pixels)
-        self.form = requantise(op, machine)
+        self.form = requantise(op, machine, offset=self.tail.offset)
+        self.tail.prove(self.form.reach)
         self.factor = self._table(tables, self.form.factor, "float32")
         self.term = self._table(tables, self.form.term, "float32")
         self.start = self._table(tables, self.form.start, "int32")
@@ -127,7 +128,7 @@ class Bytes(Walk):
                 names = []
                 for part in range(4):
                     a, offset = f"a{r}_{m}_{part}", f"{tile} + {part * n}"
-                    real = f"as_real{n}({a})" if self.form.fast else f"real{n}({a})"
+                    real = self.form.real(n, a)
                     names.append(f"v{r}_{m}_{part}")
                     term = f"load{n}({self.term} + {offset})"
                     code.line(f"f32x{n} {names[-1]} = {real} * load{n}({self.factor} + {offset}) + {term};")
@@ -165,7 +166,7 @@ class Bytes(Walk):
         if any(r.lanes for r in results):
             for r in results:
                 code.open(f"if ({r.lanes} > 0)")
-                store(code, y, [r], n)
+                store(code, y, [r], n, self.tail.bounded)
                 code.close()
         else:
-            store(code, y, results, n)
+            store(code, y, results, n, self.tail.bounded)

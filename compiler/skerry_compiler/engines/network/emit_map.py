@@ -201,14 +201,7 @@ def emit_reduce(op: Reduce, name: str, tables: Tables, machine: Machine) -> Code
         # One sum or maximum for each pixel; y has a single channel.
         code.loop("r", x.h)
         code.loop("k", x.w)
-        code.line(f"float a = {start};")
-        sign = {"max": ">", "min": "<"}.get(op.how)
-        value = f"(float)x[r * {x.row} + k * {x.c} + c]"
-        code.line("#pragma clang fp reassociate(on)") if sign is None else None
-        code.open(f"for (int c = 0; c < {x.c}; c++)")
-        code.line(f"const float b = {value};")
-        code.line(f"a = {'a + b' if sign is None else f'b {sign} a ? b : a'};")
-        code.close()
+        _across(code, op, start, join, n)
         flat = y.h * y.w != x.h * x.w or y.h != x.h
         place = Place("row", f"r * {x.w} + k", "0") if flat else Place("r", "k", "0")
         code.line("(void)row;")
@@ -218,6 +211,23 @@ def emit_reduce(op: Reduce, name: str, tables: Tables, machine: Machine) -> Code
         code.close()
     code.close()
     return code
+
+
+def _across(code: Code, op: Reduce, start: str, join: str, n: int) -> None:
+    """Write the reduction of the channels of pixel (r, k) to float a: whole vectors, then what is left."""
+    x = op.x
+    whole = x.c // n * n
+    code.line(f"const {x.ctype} *const p = x + r * {x.row} + k * {x.c};")
+    code.line(f"float a = {start};")
+    if whole:
+        value = f"{'loadu' if x.quant else 'load'}{n}(p + c)"
+        code.line(f"f32x{n} t = all{n}({start});")
+        code.line(f"for (int c = 0; c < {whole}; c += {n}) t = {join.format(a='t', b=value, n=n)};")
+        code.line({"max": f"a = top{n}(t);", "min": f"a = -top{n}(-t);"}.get(op.how, f"a = sum{n}(t);"))
+    code.open(f"for (int c = {whole}; c < {x.c}; c++)")
+    code.line("const float b = (float)p[c];")
+    code.line({"max": "a = b > a ? b : a;", "min": "a = b < a ? b : a;"}.get(op.how, "a += b;"))
+    code.close()
 
 
 def _finish(code: Code, op: Reduce, tail: Tail, n: int, count: int, v: str, place: Place, lanes: str) -> None:

@@ -20,8 +20,6 @@ def emit_input(op: Input, name: str, tables: Tables, machine: Machine) -> Code:
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
     natural = tuple(math.prod(op.dims[i + 1 :]) for i in range(len(op.dims)))
     plain = all(n == 1 or a == b for n, a, b in zip(op.dims, op.strides, natural, strict=True))
-    to = strides(y, op.dims)
-    assert to is not None
     if plain:
         rows, length = (1, y.elements) if y.dense else (y.h, y.w * y.c)
         code.loop("row", rows)
@@ -29,10 +27,41 @@ def emit_input(op: Input, name: str, tables: Tables, machine: Machine) -> Code:
         code.line(f"{y.ctype} *const q = y + row * {y.row};")
         _row(code, y, length, n)
         code.close()
+    elif planes(op) and y.quant is not None and y.c == 4:
+        _planes(code, op, n)
     else:
+        to = strides(y, op.dims)
+        assert to is not None
         _nest(code, y, op.dims, op.strides, to)
     code.close()
     return code
+
+
+def planes(op: Input) -> bool:
+    """Whether the caller gives up to four planes of an image that y interleaves."""
+    sizes = [(d, s) for d, s in zip(op.dims, op.strides, strict=True) if d > 1]
+    if len(sizes) != 3 or not 2 <= sizes[2][0] <= 4:
+        return False
+    (h, row), (w, step), (_, plane) = sizes
+    return step == 1 and row == w and plane == h * w and (h, w) == (op.y.h, op.y.w) and w >= 16
+
+
+def _planes(code: Code, op: Input, n: int) -> None:
+    """Write the interleaving of planes into four bytes a pixel."""
+    y = op.y
+    assert y.quant is not None and y.c == 4
+    factor, zero = number(1 / y.quant.scale), number(y.quant.zero)
+    given = next(d for d in reversed(op.dims) if d > 1)
+    turn = ", ".join(str(lane * 16 + part * 4 + i) for lane in range(n // 4) for i in range(4) for part in range(4))
+    code.loop("row", y.h)
+    code.loop("k", -(-y.w // n))
+    code.line(f"const int i = k < {y.w // n} ? k * {n} : {y.w - n};")
+    code.line(f"const float *const p = x + row * {y.w} + i;")
+    values = [f"round{n}(load{n}(p + {c * y.h * y.w}) * {factor} + {zero})" for c in range(given)]
+    code.line(f"const u8x{4 * n} v = packlanes{n}({', '.join(values + [values[-1]] * (4 - given))});")
+    code.line(f"storeq{4 * n}(y + row * {y.row} + i * 4, __builtin_shufflevector(v, v, {turn}));")
+    code.close()
+    code.close()
 
 
 def _row(code: Code, y: Tensor, length: int, n: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from skerry_compiler.engines.network.graph import Conv, Input, Matmul, Network, Op, Output, Permute, Reshape, Tensor
 from skerry_compiler.engines.network.values import strides
 
@@ -51,7 +53,7 @@ def _densify(network: Network) -> None:
         cut = (
             cut
             or (isinstance(op, Matmul) and not op.y.dense)
-            or (isinstance(op, Input) and strides(op.y, op.dims) is None)
+            or (isinstance(op, Input) and op.y.elements == math.prod(op.dims) and strides(op.y, op.dims) is None)
         )
         if cut:
             tensor = op.y

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper
 
+from skerry_compiler.engines.network.emit_move import planes
 from skerry_compiler.engines.network.graph import (
     Conv,
     Input,
@@ -120,6 +121,23 @@ def quantise(network: Network, ranges: Ranges, precision: Precision) -> None:
             if span is not None:
                 y.quant = quant_of(*span)
     _casts(network, groups, ranges)
+    _four_planes(network)
+
+
+def _four_planes(network: Network) -> None:
+    """Give an image that arrives in planes four bytes a pixel: interleaving is then one shuffle."""
+    for op in network.ops:
+        if not isinstance(op, Input) or op.y.quant is None or not planes(op) or op.y.c == 4:
+            continue
+        readers = network.readers(op.y)
+        plain = [
+            r for r in readers if isinstance(r, Conv) and r.groups == 1 and r.x is op.y and r.reads.count(op.y) == 1
+        ]
+        if len(plain) == len(readers):
+            spare = 4 - op.y.c
+            op.y.c = 4
+            for conv in plain:
+                conv.weight = np.pad(conv.weight, ((0, 0), (0, 0), (0, spare), (0, 0)))
 
 
 def quant_of(low: float, high: float) -> Quant:

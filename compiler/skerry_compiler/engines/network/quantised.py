@@ -15,26 +15,31 @@ from numpy.typing import NDArray
 
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Conv
-from skerry_compiler.engines.network.tail import HOMOGENEOUS
+from skerry_compiler.engines.network.tail import BYTE_LIMIT, HOMOGENEOUS, MAGIC
 
-MAGIC = 12582912.0  # 1.5 * 2^23
 MAGIC_BITS = 0x4B400000
 SUM_LIMIT = (1 << 22) - 2
-BYTE_LIMIT = 32000
 
 
 @dataclasses.dataclass(slots=True)
 class Requantised:
-    """Weights s8[kh, kw, ci, co] and, for each output channel, the start of the sum, and factor and term of the output.
+    """Weights s8[kh, kw, ci, co]; for each output channel the start of the sum, and factor and term of the output.
 
-    `fast`: start and term are those of the magic number. Otherwise output = real(sum) * factor + term.
+    `magic`: sums start at the magic number, so that their bits are a float. `fast`: the output is one multiply-add whose
+    low bits are the byte; otherwise output = real(sum) * factor + term.
     """
 
     weight: NDArray[np.int8]
     start: NDArray[np.int64]
     factor: NDArray[np.float64]
     term: NDArray[np.float64]
+    magic: bool
     fast: bool
+    reach: float
+
+    def real(self, n: int, name: str) -> str:
+        """Return the C expression of a vector of sums as floats."""
+        return f"as_real{n}({name})" if self.magic else f"real{n}({name})"
 
 
 def quantise_weights(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
@@ -44,8 +49,8 @@ def quantise_weights(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDA
     return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
 
 
-def requantise(op: Conv, machine: Machine, channels: slice = slice(None)) -> Requantised:
-    """Return the integer form of a convolution whose input is bytes."""
+def requantise(op: Conv, machine: Machine, channels: slice = slice(None), offset: float = 0.0) -> Requantised:
+    """Return the integer form of a convolution whose input is bytes; `offset` is added to its bias."""
     assert op.x.quant is not None
     q, scale = quantise_weights(op.weight[..., channels])
     bias = op.bias[channels].astype(np.float64)
@@ -57,15 +62,28 @@ def requantise(op: Conv, machine: Machine, channels: slice = slice(None)) -> Req
     unit = y.scale if y is not None and linear else 1.0
     factor = op.x.quant.scale * scale / unit
     clamps_only = y is not None and all(s.name in ("relu", "clip") for s in op.steps)
+    up, down = np.where(flat > 0, flat, 0).sum(0), np.where(flat < 0, flat, 0).sum(0)
+
+    def reach(whole: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how far from zero a sum with this start can get."""
+        high, low = whole + up * (255 - shift) - down * shift, whole + down * (255 - shift) - up * shift
+        return np.asarray(np.maximum(np.abs(high), np.abs(low)), np.float64)
+
     start = -(zero - shift) * flat.sum(0)
     if clamps_only and y is not None:
-        term = np.float64(MAGIC) + y.zero - MAGIC * factor.astype(np.float32).astype(np.float64)
-        error = term - term.astype(np.float32).astype(np.float64)
-        whole = start + np.rint(bias / unit / factor) + np.rint(error / factor)
-        up, down = np.where(flat > 0, flat, 0).sum(0), np.where(flat < 0, flat, 0).sum(0)
-        high, low = whole + up * (255 - shift) - down * shift, whole + down * (255 - shift) - up * shift
-        reach = np.maximum(np.abs(high), np.abs(low))
-        if reach.max() < SUM_LIMIT and (reach * factor).max() < BYTE_LIMIT:
-            return Requantised(q, (whole + MAGIC_BITS).astype(np.int64), factor, term, True)
-    term = bias / unit
-    return Requantised(q, start, factor, term, False)
+        term = MAGIC + y.zero - MAGIC * _single(factor)
+        whole = start + np.rint(bias / unit / factor) + np.rint((term - _single(term)) / factor)
+        if reach(whole).max() < SUM_LIMIT and (reach(whole) * factor).max() < BYTE_LIMIT:
+            return Requantised(q, (whole + MAGIC_BITS).astype(np.int64), factor, term, True, True, 0.0)
+    term = (bias + offset) / unit
+    limit = float((reach(start) * factor + np.abs(term)).max())
+    if reach(start).max() < SUM_LIMIT:
+        term = term - MAGIC * _single(factor)
+        whole = start + np.rint((term - _single(term)) / factor)
+        return Requantised(q, (whole + MAGIC_BITS).astype(np.int64), factor, term, True, False, limit)
+    return Requantised(q, start, factor, term, False, False, limit)
+
+
+def _single(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers rounded to float32."""
+    return values.astype(np.float32).astype(np.float64)

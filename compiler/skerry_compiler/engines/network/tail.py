@@ -11,8 +11,10 @@ import dataclasses
 import numpy as np
 
 from skerry_compiler.engines.network.code import Code, Tables, at, number
-from skerry_compiler.engines.network.graph import Op, Step, Tensor
+from skerry_compiler.engines.network.graph import Conv, Op, Step, Tensor
 
+MAGIC = 12582912.0  # 1.5 * 2^23: adding it leaves a rounded integer in the low bits, see quantised.py
+BYTE_LIMIT = 32000
 HOMOGENEOUS = {
     "add",
     "sub",
@@ -92,7 +94,26 @@ class Tail:
         linear = all(s.name in HOMOGENEOUS for s in op.steps)
         self.unit = self.quant.scale if self.quant and linear else 1.0
         self.constants: dict[int, str] = {}
+        self.bounded = False  # whether values are proved to end within 16 bits, so that MAGIC may round them
+        # A byte tensor that is added first brings a constant, which the bias can take over.
+        self.offset, self.folded = 0.0, None
+        first = op.steps[0] if op.steps else None
+        if isinstance(op, Conv) and op.x.quant and first and first.name == "add" and isinstance(first.operand, Tensor):
+            other = first.operand.quant
+            if other is not None and first.operand.c == op.y.c:
+                self.offset, self.folded = -other.zero * other.scale, first
         self.count = 0
+
+    def prove(self, reach: float) -> None:
+        """Note that values enter the steps within +-reach, in units of `unit`."""
+        for step in self.op.steps:
+            if step.name == "add" and isinstance(step.operand, Tensor) and step.operand.quant:
+                reach += 256 * step.operand.quant.scale / self.unit
+            elif step.name == "prelu" and isinstance(step.operand, np.ndarray):
+                reach *= max(1.0, float(np.abs(step.operand).max()))
+            elif step.name not in ("relu", "clip"):
+                return
+        self.bounded = self.quant is not None and reach < BYTE_LIMIT
 
     def clamps(self) -> tuple[int, int] | None:
         """Return the byte bounds if the steps are only clamps of a byte output, else None."""
@@ -116,8 +137,9 @@ class Tail:
         if self.quant is not None:
             scale = self.unit / self.quant.scale
             factor = "" if scale == 1.0 else f" * {number(scale)}"
-            if factor or self.quant.zero:
-                code.line(f"{v} = {v}{factor}{f' + {number(self.quant.zero)}' if self.quant.zero else ''};")
+            zero = self.quant.zero + (MAGIC if self.bounded else 0)
+            if factor or zero:
+                code.line(f"{v} = {v}{factor}{f' + {number(zero)}' if zero else ''};")
 
     def _step(self, code: Code, step: Step, v: str, place: Place, n: int, lanes: str) -> None:
         if step.name == "save":
@@ -140,7 +162,10 @@ class Tail:
             operand, guard = self._operand(step, place, n, lanes), ""
             if isinstance(step.operand, Tensor) and 1 < step.operand.c < self.op.y.c:
                 guard = f"if ({place.channel} < {step.operand.c}) "
-            code.line(f"{guard}{v} = {BINARY[step.name].format(v=v, o=operand, n=n, s=v + '_saved')};")
+            text = BINARY[step.name]
+            if step.name == "prelu" and isinstance(step.operand, np.ndarray) and step.operand.max() <= 1.0:
+                text = "max{n}({v}, {v} * {o})"
+            code.line(f"{guard}{v} = {text.format(v=v, o=operand, n=n, s=v + '_saved')};")
 
     def _operand(self, step: Step, place: Place, n: int, lanes: str) -> str:
         operand = step.operand
@@ -148,7 +173,7 @@ class Tail:
             return ""
         scale = self.unit if step.name in SCALES else 1.0
         if isinstance(operand, Tensor):
-            return operand_of(operand, self.op.y, place, n, scale, lanes)
+            return operand_of(operand, self.op.y, place, n, scale, step is self.folded)
         if operand.size == 1:
             return f"all{n}({number(float(operand.ravel()[0]) / scale)})"
         y, key = self.op.y, id(step)
@@ -171,8 +196,11 @@ class Tail:
         return f"load{n}({self.constants[key]} + {place_at})" if c > 1 else f"all{n}({self.constants[key]}[{place_at}])"
 
 
-def operand_of(x: Tensor, y: Tensor, place: Place, n: int, unit: float, lanes: str = "") -> str:
-    """Return the expression of n values of tensor x at a place of y, broadcast where x is one wide, divided by unit."""
+def operand_of(x: Tensor, y: Tensor, place: Place, n: int, unit: float, folded: bool = False) -> str:
+    """Return the expression of n values of tensor x at a place of y, broadcast where x is one wide, divided by unit.
+
+    `folded`: the zero point of bytes is accounted for elsewhere.
+    """
     spans = (x.h > 1 or y.h == 1, x.w > 1 or y.w == 1, x.c > 1 or y.c == 1)
     where = f"{at(x)} + {x.origin} + {index(x, place, spans)}"
     if x.quant is None:
@@ -180,12 +208,12 @@ def operand_of(x: Tensor, y: Tensor, place: Place, n: int, unit: float, lanes: s
         return value if unit == 1.0 else f"{value} * {number(1 / unit)}"
     value = f"loadu{n}({where})" if spans[2] else f"all{n}((float)*({where}))"
     scale = x.quant.scale / unit
-    if x.quant.zero:
+    if x.quant.zero and not folded:
         return f"({value} - {number(x.quant.zero)}) * {number(scale)}"
     return f"{value} * {number(scale)}"
 
 
-def store(code: Code, y: Tensor, results: list[Result], n: int) -> None:
+def store(code: Code, y: Tensor, results: list[Result], n: int, magic: bool = False) -> None:
     """Write the stores of finished float vectors: floats, or bytes gathered four vectors at a time."""
 
     def where(result: Result) -> str:
@@ -197,12 +225,18 @@ def store(code: Code, y: Tensor, results: list[Result], n: int) -> None:
         return
     for start in range(0, len(results), 4):
         group = results[start : start + 4]
-        if len(group) == 1 and y.elements >= n:
+        if len(group) == 1 and not magic:
             r = group[0]
             code.line(f"partu{n}({where(r)}, {r.name}, {r.lanes});" if r.lanes else f"storeu{n}({where(r)}, {r.name});")
             continue
-        names = [f"round{n}({r.name})" for r in group]
-        stores(code, f"pack{n}({', '.join(names + [names[-1]] * (4 - len(group)))})", y, group, n)
+        names = [f"as_int{n}({r.name})" if magic else f"round{n}({r.name})" for r in group]
+        stores(
+            code,
+            f"{'packlow' if magic else 'pack'}{n}({', '.join(names + [names[-1]] * (4 - len(group)))})",
+            y,
+            group,
+            n,
+        )
 
 
 def stores(code: Code, packed: str, y: Tensor, group: list[Result], n: int) -> None:

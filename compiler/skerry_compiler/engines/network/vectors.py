@@ -20,6 +20,22 @@ HEAD = """\
 #define INLINE static inline __attribute__((always_inline, unused))
 #define copy_bytes __builtin_memcpy
 #define fill_bytes __builtin_memset
+/* The compiler may call these two; there is no C library to have them from. */
+typedef uint8_t chunk __attribute__((vector_size(32), aligned(1), may_alias));
+#define HIDDEN __attribute__((visibility("hidden"), used, noinline))
+HIDDEN void *memcpy(void *restrict to, const void *restrict from, __SIZE_TYPE__ n) {
+  uint8_t *t = to;
+  const uint8_t *f = from;
+  for (; n >= 32; n -= 32, t += 32, f += 32) *(chunk *)t = *(const chunk *)f;
+  for (; n; n--) *t++ = *f++;
+  return to;
+}
+HIDDEN void *memset(void *to, int value, __SIZE_TYPE__ n) {
+  uint8_t *t = to;
+  for (; n >= 32; n -= 32, t += 32) *(chunk *)t = (uint8_t)value - (chunk){};
+  for (; n; n--) *t++ = (uint8_t)value;
+  return to;
+}
 """
 
 TYPES = """
