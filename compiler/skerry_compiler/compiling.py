@@ -26,7 +26,6 @@ from skerry_targets.profile import Profile
 
 EVALUATION_ROWS = 512
 SYNTHETIC_ROWS = 64
-RUNNERS_UP = 2
 RUNNER_UP_BYTES = 1 << 20  # a runner-up ships only if it is small: every device downloads it
 
 Say = Callable[[str], None]
@@ -216,13 +215,20 @@ def finish(draft: Draft, machine: Machine) -> Built:
 
 
 def ship(ranked: tuple[str, ...], built: list[Built]) -> list[Built]:
-    """Return what goes into the bundle: the winner, and small runners-up from which a device may choose by
-    measuring.
+    """Return what goes into the bundle: the winner, and one small runner-up of each other engine.
+
+    A device may then choose by measuring, or fall back where the winner's engine fails. Candidates of one engine are
+    often as fast as each other, so the runner-up is the engine's plainest, not the luckiest: the bundle does not
+    change from run to run.
     """
     by_id = {each.variant.id: each for each in built}
-    order = [by_id[name] for name in ranked]
-    small = [each for each in order[1:] if each.size_bytes <= RUNNER_UP_BYTES]
-    return [order[0], *small[:RUNNERS_UP]]
+    chosen = [by_id[ranked[0]]]
+    others = sorted((by_id[name] for name in ranked[1:]), key=lambda each: each.draft.order)
+    for each in others:
+        engines = {one.variant.engine for one in chosen}
+        if each.variant.engine not in engines and each.size_bytes <= RUNNER_UP_BYTES:
+            chosen.append(each)
+    return chosen
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

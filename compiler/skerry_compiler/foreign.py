@@ -22,7 +22,8 @@ from skerry_contracts.evidence import Agreement, Candidate, Measurement, Verdict
 from skerry_targets.profile import Profile
 
 HOST, NOWHERE = "host", "nowhere"
-PARITY_ROWS = 64
+PARITY_ROWS = 512
+PARITY_BYTES = 4 << 20
 _LEFT_OUT = "8 bits are not chosen unmeasured: on some processors they are slower than floats"
 
 
@@ -110,7 +111,8 @@ def _emulated(
     profile: Profile, signature: Signature, rows: data.Rows, expected: agreement.Outputs, draft: candidate.Draft
 ) -> Candidate:
     about = (draft.id, draft.engine, draft.precision)
-    few = rows.head(PARITY_ROWS)
+    row_bytes = sum(spec.size_bytes for spec in signature.inputs)
+    few = rows.head(max(1, min(PARITY_ROWS, PARITY_BYTES // row_bytes)))
     assert draft.c_text is not None
     try:
         content = emulate.outputs(draft.c_text, profile, signature, few.to_bytes())

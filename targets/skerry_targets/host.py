@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from skerry_contracts.device import Hardware
-from skerry_targets import catalogue, features, fit
+from skerry_targets import features, fit, shelf
 from skerry_targets.errors import TargetError
 from skerry_targets.profile import Profile
 
@@ -104,7 +104,7 @@ def nearest(facts: Hardware, cpu: CpuInfo) -> Profile | None:
     """
     fitting = [
         profile
-        for profile in catalogue.load_all()
+        for profile in shelf.load_all()
         if not fit.missing(fit.predicates(profile), facts)
         and all(cpu.fields.get(key) == value for key, value in profile.cpu.cpuinfo.items())
     ]

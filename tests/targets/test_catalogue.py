@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry_targets import catalogue, features
+from skerry_targets import catalogue, features, shelf
 from skerry_targets.errors import UnknownTargetError
 
 
@@ -35,7 +35,7 @@ def test_unknown_target_names_the_nearest() -> None:
 
 def test_a_file_of_your_own(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_bytes((catalogue.FOLDER / "arm64.toml").read_bytes().replace(b'id = "arm64"', b'id = "mine"'))
+    mine.write_bytes((shelf.FOLDER / "arm64.toml").read_bytes().replace(b'id = "arm64"', b'id = "mine"'))
     assert catalogue.get(str(mine)).id == "mine"
     with pytest.raises(UnknownTargetError):
         catalogue.get(str(tmp_path / "none.toml"))

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry_contracts import codec
-from skerry_targets import catalogue, profile
+from skerry_targets import profile, shelf
 from skerry_targets.errors import ProfileError
 
-SOUND = (catalogue.FOLDER / "x86-64-v3.toml").read_text()
+SOUND = (shelf.FOLDER / "x86-64-v3.toml").read_text()
 
 
 def refused(text: str) -> ProfileError:

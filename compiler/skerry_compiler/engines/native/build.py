@@ -30,7 +30,7 @@ FLAGS = (
     "-g0",
     "-Werror=implicit-function-declaration",
 )
-LINK_FLAGS = ("-shared", "-nostdlib", "-s", "-Wl,--build-id=none", "-Wl,-soname,model.so")
+LINK_FLAGS = ("-shared", "-nostdlib", "-s", "-Wl,--build-id=none", "-Wl,-z,defs", "-Wl,-soname,model.so")
 
 
 def compiler_version() -> str:

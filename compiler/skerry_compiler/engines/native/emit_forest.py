@@ -49,7 +49,7 @@ def _sum(op: ir.Forest, name: str, source: Source, machine: Machine) -> str:
         values = source.table(f"{name}_values", op.values)
         target = source.table(f"{name}_target", np.asarray(op.target, np.uint32), "uint32_t")
         return (
-            f"float sum[{columns}] = {{0}};\n"
+            f"float sum[{columns}];\nfor (int c = 0; c < {columns}; c++) sum[c] = 0.0f;\n"
             f"for (int t = 0; t < {count}; t++) sum[{target}[t]] += {values}[leaf[t]];\n"
             f"for (int c = 0; c < {columns}; c++) y[c] = sum[c]{divide} + {base}[c];"
         )
@@ -59,7 +59,7 @@ def _sum(op: ir.Forest, name: str, source: Source, machine: Machine) -> str:
     padded[:, :columns] = op.values
     values = source.table(f"{name}_values", padded)
     return (
-        f"float sum[{width}] __attribute__((aligned(64))) = {{0}};\n"
+        f"float sum[{width}] __attribute__((aligned(64)));\nfor (int c = 0; c < {width}; c++) sum[c] = 0.0f;\n"
         f"for (int t = 0; t < {count}; t++) {{\n"
         f"    const float *v = {values} + (uint32_t)leaf[t] * {width};\n"
         f"    for (int c = 0; c < {width}; c++) sum[c] += v[c];\n}}\n"
@@ -123,7 +123,7 @@ def _table(op: ir.Forest, name: str, source: Source, machine: Machine) -> str:
     step = "n->next + !(xs[n->feature] <= n->threshold)"
     if any_missing:
         step = "n->next + !(xs[n->feature] <= n->threshold || (n->missing && xs[n->feature] != xs[n->feature]))"
-    lines = [f"float xs[{features + 1}];", f"__builtin_memcpy(xs, x, {features * 4});"]
+    lines = [f"float xs[{features + 1}];", f"copy(xs, x, {features * 4});"]
     lines.append(f"xs[{features}] = -__builtin_inff(); // what leaves look at")
     groups = [order[start : start + together] for start in range(0, count, together)]
     whole = [group for group in groups if len(group) == together]

@@ -14,7 +14,7 @@ import numpy as np
 
 from skerry_compiler import graph as graphs
 from skerry_compiler.engines.native import ir
-from skerry_compiler.engines.native.lower import CannotError
+from skerry_compiler.engines.native.lowering import CannotError
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GT", "BRANCH_GTE")
 

@@ -13,7 +13,7 @@ from onnx import NodeProto
 from skerry_compiler import graph as graphs
 from skerry_compiler.engines.native import ir
 from skerry_compiler.engines.native.forest import read_forest
-from skerry_compiler.engines.native.lower import CannotError, Lower, Lowering
+from skerry_compiler.engines.native.lowering import CannotError, Lower, Lowering
 from skerry_contracts.tensor import DType
 
 

@@ -25,6 +25,12 @@ PRELUDE = r"""
 
 @VECTORS@
 
+// Plain loops: a call of memcpy would need a C library.
+INLINE void copy(void *restrict to, const void *restrict from, int bytes)
+{
+    for (int i = 0; i < bytes; i++) ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+}
+
 // exp(x) to 2 units in the last place; no branches, so loops over it become vectors (Cephes expf; Moshier 1992).
 INLINE float skerry_exp(float x)
 {
@@ -118,7 +124,7 @@ def generate(graph: ir.Graph, machine: Machine, form: str) -> Generated:
     placed = plan(graph, machine.lanes * 4)
     calls = [_call(op, step, source, machine, form, placed) for step, op in enumerate(graph.ops)]
     for index, value in placed.copies:
-        calls.append(f"__builtin_memcpy(out[{index}], {placed.place[value.name]}, {value.size_bytes});")
+        calls.append(f"copy(out[{index}], {placed.place[value.name]}, {value.size_bytes});")
     sizes = [len(graph.inputs), len(graph.outputs), *(value.size_bytes for value in graph.inputs + graph.outputs)]
     exports = [f"EXPORT const uint32_t skerry_abi = {ABI};"]
     exports.append(f"EXPORT const uint64_t skerry_sizes[{len(sizes)}] = {{{', '.join(map(str, sizes))}}};")
