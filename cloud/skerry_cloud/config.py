@@ -118,10 +118,16 @@ class LabelConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TargetConfig:
-    """One board to compile for; `group` is the fleet's group that gets it (none: compiled and registered only)."""
+    """One board to compile for, measuring for `budget_s`; `group` is the fleet's group that gets it, `deploy` false:
+    nobody does.
+
+    Without a `group` all devices that fit get it.
+    """
 
     profile: str
     group: str | None = None
+    deploy: bool = True
+    budget_s: float = 10.0
     objective: str = "latency"
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from skerry_cloud.errors import DataError, NotFoundError
@@ -26,6 +28,17 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def fresh_folder(parent: Path, name: str) -> Path:
+    """Return a new empty folder for one attempt at `name`; folders of earlier attempts are removed.
+
+    A child process that outlived its killed parent may still write into its folder: that must not be this one.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for old in parent.glob(f"{name}.*"):
+        shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{name}.", dir=parent))
 
 
 class FileStore:

@@ -50,11 +50,8 @@ class FleetClient:
         """
         parameters: dict[str, str] = {"limit": str(limit)} | ({"after": after} if after else {})
         answer = self._ask("GET", f"/api/v1/{name}", params=parameters)
-        items = tuple(answer.get("items", ()))
-        if answer.get("next") is not None:
-            return Page(items, str(answer["next"]))
-        last = items[-1].get("cursor", items[-1].get("id")) if items else None
-        return Page(items, None if last is None else str(last))
+        following = answer.get("next")
+        return Page(tuple(answer.get("items", ())), None if following is None else str(following))
 
     def register_model(self, model: str) -> None:
         """Make a model known to the fleet; one that is known already stays as it is."""

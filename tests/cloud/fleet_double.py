@@ -66,8 +66,7 @@ def routes(fleet: Fleet) -> FastAPI:
             return refused(404, "missing", f"no {feed}")
         start = int(after or 0)
         items = fleet.feeds[feed][start : start + limit]
-        more = start + len(items) < len(fleet.feeds[feed])
-        return {"items": items, "next": str(items[-1]["id"]) if more else None}
+        return {"items": items, "next": str(items[-1]["id"]) if items else None}
 
     @app.post("/api/v1/models")
     async def register(body: Json) -> Any:
@@ -100,13 +99,13 @@ def routes(fleet: Fleet) -> FastAPI:
     async def roll_out(body: Json, request: Request) -> Any:
         key = request.headers.get("idempotency-key", "")
         if key not in fleet.keys:
-            fleet.keys[key] = {**body, "rollout": f"r{len(fleet.rollouts) + 1}", "status": "running", "asked": 0}
+            fleet.keys[key] = {**body, "id": f"r{len(fleet.rollouts) + 1}", "status": "running", "asked": 0}
             fleet.rollouts.append(fleet.keys[key])
         return fleet.keys[key]
 
     @app.get("/api/v1/rollouts/{rollout}")
     async def show(rollout: str) -> Any:
-        found = next(each for each in fleet.rollouts if each["rollout"] == rollout)
+        found = next(each for each in fleet.rollouts if each["id"] == rollout)
         found["asked"] += 1
         if found["asked"] >= 2 and found["status"] == "running":
             found["status"] = "complete"
@@ -114,6 +113,8 @@ def routes(fleet: Fleet) -> FastAPI:
 
     @app.put("/api/v1/models/{model}/drift")
     async def drift(model: str, body: Json) -> Any:
+        if not isinstance(body.get("drifting"), bool):
+            return refused(422, "input", "a verdict has `drifting`")
         fleet.drift[model] = body
         return {}
 

@@ -6,17 +6,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import shutil
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from skerry_cloud.config import ProjectConfig, TargetConfig
 from skerry_cloud.errors import CommandError, FleetError
-from skerry_cloud.files import write_durably
-from skerry_cloud.pipelines.modelling import load_dataset
+from skerry_cloud.files import fresh_folder
+from skerry_cloud.pipelines.modelling import export
 from skerry_cloud.services import Services
 from skerry_cloud.train import run_child
 from skerry_contracts.container import open_container
@@ -24,7 +22,6 @@ from skerry_contracts.errors import ContractError
 
 Json = dict[str, Any]
 T = TypeVar("T")
-CALIBRATION_ROWS = 1000
 PATIENCE_S = 3600.0
 OVER = ("complete", "aborted", "rolled-back", "superseded")
 
@@ -41,32 +38,17 @@ class Context:
 def compile_for(context: Context, plan: Json, dataset: Json, run: Json, target: TargetConfig) -> Json:
     """Compile a run's model for one target with the `skerry compile` command, and keep the bundle file.
 
-    Calibration data is the reference: what the world looks like is also the baseline that devices count against.
-
     Raises:
         CommandError: the compiler refuses or takes too long, or leaves no bundle.
     """
     services, project = context.services, context.project
-    folder = services.root / "work" / f"{context.pipeline}-{target.profile}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = fresh_folder(services.root / "work", f"{context.pipeline}-{target.profile}")
     bundle = folder / f"{project.model}.skerry"
-    bundle.unlink(missing_ok=True)
-    model = folder / "model.onnx"
-    write_durably(model, services.registry.files.read(run["onnx"]))
-    calibration, evaluation = _data(services, project, dataset, folder)
-    words = [
-        sys.executable,
-        "-m",
-        "skerry",
-        "compile",
-        str(model),
-        "--target",
-        target.profile,
-        "--objective",
-        target.objective,
-    ]
-    words += ["--calibration", str(calibration), "--evaluation", str(evaluation), "--model", project.model]
+    files = export(services, project, dataset["dataset"], run["onnx"], folder)
+    words = [sys.executable, "-m", "skerry", "compile", files["model"], "--target", target.profile, "--json"]
+    words += ["--calibration", files["calibration"], "--evaluation", files["evaluation"], "--model", project.model]
     words += ["--version", f"{plan['release']}.0", "--release", str(plan["release"]), "-o", str(bundle)]
+    words += ["--objective", target.objective, "--budget", f"{target.budget_s:g}"]
     run_child(words, timeout_s=project.compile_timeout_s, what=f"compiling for {target.profile}")
     try:
         with bundle.open("rb") as file:
@@ -76,24 +58,28 @@ def compile_for(context: Context, plan: Json, dataset: Json, run: Json, target: 
     except (OSError, ContractError) as error:
         raise CommandError(f"compiling for {target.profile} left no whole bundle: {error}") from error
     sha256 = services.registry.files.put_file(bundle)
-    services.registry.add_bundle(bundle_id, manifest)
+    size_bytes = bundle.stat().st_size
+    shutil.rmtree(folder, ignore_errors=True)
     return {
         "target": target.profile,
         "bundle": bundle_id,
         "file": sha256,
-        "size_bytes": bundle.stat().st_size,
+        "size_bytes": size_bytes,
         "variants": [variant.id for variant in manifest.variants],
     }
 
 
 def upload(context: Context, bundle: Json) -> Json:
-    """Give the fleet a bundle's file; a bundle it has already stays as it is.
+    """Register a bundle and give the fleet its file; a bundle it has already stays as it is.
+
+    Not before: compiling twice may choose another variant, and only one of the two shall be known.
 
     Raises:
         FleetError: the fleet refuses, or cannot be reached for an hour.
     """
     services, model = context.services, context.project.model
     data = services.registry.files.read(bundle["file"])
+    services.registry.add_bundle(bundle["bundle"], open_container(io.BytesIO(data)).manifest)
     patiently(services, lambda: services.fleet().register_model(model))
     return {"bundle": patiently(services, lambda: services.fleet().upload_bundle(model, data))}
 
@@ -173,29 +159,9 @@ def patiently(services: Services, ask: Callable[[], T]) -> T:
         pause_s = min(2 * pause_s, 30.0)
 
 
-def _data(services: Services, project: ProjectConfig, dataset: Json, folder: Path) -> tuple[Path, Path]:
-    """Write calibration (the reference) and evaluation (held-out rows with labels) as the compiler wants them; return
-    both paths.
-    """
-    found = load_dataset(services, dataset["dataset"])
-    paths = folder / "calibration.npz", folder / "evaluation.npz"
-    evaluation = {project.input_name: _flat(found.x_evaluation), "labels": found.y_evaluation}
-    for path, arrays in zip(
-        paths, ({project.input_name: _flat(found.reference[:CALIBRATION_ROWS])}, evaluation), strict=True
-    ):
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        write_durably(path, buffer.getvalue())
-    return paths
-
-
-def _flat(x: Any) -> Any:
-    return np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
-
-
 def _id(rollout: Json) -> str:
-    return str(rollout.get("rollout") or rollout["id"])
+    return str(rollout["id"])
 
 
 def _state(rollout: Json) -> str:
-    return str(rollout.get("status") or rollout.get("state") or rollout.get("phase") or "")
+    return str(rollout["status"])

@@ -5,6 +5,7 @@ once.
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ from skerry_cloud import datasets, evaluate
 from skerry_cloud import train as training
 from skerry_cloud.config import ProjectConfig
 from skerry_cloud.errors import DataError
+from skerry_cloud.files import fresh_folder, write_durably
 from skerry_cloud.lake.batch import SampleQuery
 from skerry_cloud.services import Services
+from skerry_contracts import codec
 from skerry_contracts.sample import Kept
 
 Json = dict[str, Any]
 Array = npt.NDArray[Any]
+CALIBRATION_ROWS = 1000
 
 
 def load_dataset(services: Services, sha256: str) -> datasets.Dataset:
@@ -140,7 +144,7 @@ def train(services: Services, project: ProjectConfig, pipeline: str, dataset: Js
     known = services.database.row("SELECT onnx FROM run WHERE id = ?", (run,))
     if known is not None:
         return {"run": run, "onnx": known["onnx"]}
-    folder = services.root / "work" / run
+    folder = fresh_folder(services.root / "work", run)
     path = services.registry.files.path(dataset["dataset"])
     trained = training.train(folder, path, dataset["dataset"], project.input_name, project.train)
     detail = {"trainer": project.train.trainer, "seed": project.train.seed, "parameters": project.train.parameters}
@@ -162,6 +166,40 @@ def gate(services: Services, project: ProjectConfig, plan: Json, dataset: Json, 
     deployed = files.read(plan["onnx"]) if plan["run"] is not None else None
     result = evaluate.gate(files.read(run["onnx"]), deployed, load_dataset(services, dataset["dataset"]), project.gate)
     return dataclasses.asdict(result)
+
+
+def run_name(project: ProjectConfig, dataset: str) -> str:
+    """Return the name of a training by hand: of its data and settings, so that equal trainings are one."""
+    settings = codec.canonical_json([codec.to_plain(project.train), project.input_name])
+    return f"{project.model}-{dataset[:12]}-{codec.digest(settings)[:8]}"
+
+
+def export(services: Services, project: ProjectConfig, dataset: str, onnx: str, folder: Path) -> dict[str, str]:
+    """Write a model with its calibration and evaluation data as `skerry compile` wants them; return the paths."""
+    found = load_dataset(services, dataset)
+    evaluation = {
+        project.input_name: _flat(found.x_evaluation),
+        "labels": np.array(found.labels)[found.y_evaluation],
+    }
+    files = {
+        "model.onnx": services.registry.files.read(onnx),
+        # The reference: what the world looks like is also the baseline that devices count against.
+        "calibration.npz": _npz({project.input_name: _flat(found.reference[:CALIBRATION_ROWS])}),
+        "evaluation.npz": _npz(evaluation),
+    }
+    for name, data in files.items():
+        write_durably(folder / name, data)
+    return {name.split(".")[0]: str(folder / name) for name in files}
+
+
+def _npz(arrays: dict[str, Array]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # mypy takes the arrays for the flag behind them
+    return buffer.getvalue()
+
+
+def _flat(x: Array) -> Array:
+    return np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
 
 
 def _reference(services: Services, project: ProjectConfig, plan: Json, base: datasets.Dataset) -> Array:

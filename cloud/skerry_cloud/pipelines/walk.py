@@ -42,7 +42,7 @@ def walk(services: Services, log: Log, pipeline: Pipeline, step: Step) -> Json:
         step("approve", partial(_approval, services, log, pipeline.id))
     rollouts: list[Json] = []
     for target, bundle in zip(project.targets, bundles, strict=True):
-        if target.group is not None:
+        if target.deploy:
             rollout = step(f"rollout-{target.profile}", partial(delivery.roll_out, context, bundle, target))
             rollouts.append(step(f"settle-{target.profile}", partial(delivery.settle, context, rollout)))
     return _end(verdict, run, bundles, rollouts)
