@@ -77,11 +77,10 @@ class Client:
         try:
             async with asyncio.timeout(timeout_s):
                 await client._open(host, port, tls, Connect(client_id, keepalive_s, will=will))
-        except TimeoutError as error:
+        except BaseException as error:
             client._protocol.abort()
-            raise ConnectionLostError(f"no answer from {host}:{port} within {timeout_s:g} s") from error
-        except BaseException:
-            client._protocol.abort()
+            if isinstance(error, TimeoutError):
+                raise ConnectionLostError(f"no answer from {host}:{port} within {timeout_s:g} s") from error
             raise
         return client
 

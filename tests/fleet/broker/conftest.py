@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import re
 import shutil
@@ -132,20 +133,18 @@ class Room:
     wires: list[Wire]
     foreigners: list[paho.Client]
     wall_s: float
+    ca: Path
+    numbers: Iterator[int] = dataclasses.field(default_factory=itertools.count)
 
     @property
     def port(self) -> int:
         return self.process.port
 
-    @property
-    def ca(self) -> Path:
-        return self.process.fleet().ca
-
     def certificate(self, identity: str, *, days: float = 30, office: Authority | None = None) -> Credentials:
         """Make a device's certificate, with any name."""
         folder = self.folder / "devices"
         folder.mkdir(exist_ok=True)
-        name = re.sub("[^a-z0-9]", "-", identity) + f"-{len(list(folder.iterdir()))}"
+        name = re.sub("[^a-z0-9]", "-", identity) + f"-{next(self.numbers)}"
         key = ec.generate_private_key(ec.SECP256R1())
         made = Credentials(self.ca, folder / f"{name}.crt", folder / f"{name}.key")
         issuer = office or self.authority
@@ -178,7 +177,7 @@ def open_room(kind: str, folder: Path, port: int = 0) -> Room:
     office = Authority.create(folder, KeyStore(folder / "keys"), wall_s)
     process = BrokerProcess(BrokerSettings(folder / "broker", port=port, kind=kind), office)
     process.start()
-    return Room(process, office, folder, [], [], wall_s)
+    return Room(process, office, folder, [], [], wall_s, process.fleet().ca)
 
 
 def tidy(room: Room) -> None:

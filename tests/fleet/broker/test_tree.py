@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -50,6 +50,7 @@ class SubscriptionsAgreeWithTheRules(RuleBasedStateMachine):
 
 
 TestSubscriptions = SubscriptionsAgreeWithTheRules.TestCase
+TestSubscriptions.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 
 
 @given(st.dictionaries(topics, st.booleans(), max_size=12), st.lists(topic_filters, max_size=4))
