@@ -26,6 +26,7 @@ from skerry_contracts.errors import MalformedError, MismatchError
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_INT = 2**63 - 1
+_PLAIN = frozenset({str, int, bool, type(None)})  # types whose values are plain data already (floats may be NaN)
 
 T = TypeVar("T")
 
@@ -54,9 +55,12 @@ def digest(data: bytes) -> str:
 
 def to_plain(value: Any) -> Any:
     """Return a record as plain data; None fields are left out, bytes become base64."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {name: to_plain(item) for name, item in items if item is not None}
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if (fields := _fields(typing.cast(Any, kind))) is not None:
+        items = [(name, getattr(value, name)) for name in fields]
+        return {name: item if type(item) in _PLAIN else to_plain(item) for name, item in items if item is not None}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, bytes):
@@ -68,6 +72,12 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise MismatchError("", f"{value} is not a JSON number")
     return value
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[str, ...] | None:
+    """Return the names of a record's fields, None for what is no record; looked up once a type."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def parse_json(data: bytes, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
@@ -108,7 +118,12 @@ def from_plain(kind: type[T], plain: Any, path: str = "") -> T:
         MismatchError: see `decode`.
     """
     reader: Reader = _reader(typing.cast(Any, kind))
-    return typing.cast(T, reader(plain, path))
+    try:
+        return typing.cast(
+            T, reader(plain, None)
+        )  # the path costs as much as the reading: it is made only for an error
+    except MismatchError:
+        return typing.cast(T, reader(plain, path))
 
 
 def _check_depth(data: bytes) -> None:
@@ -146,7 +161,7 @@ def _float(text: str) -> float:
     return value
 
 
-Reader = Callable[[Any, str], Any]
+Reader = Callable[[Any, str | None], Any]
 
 
 @functools.cache
@@ -161,7 +176,7 @@ def _reader(kind: Any) -> Reader:
         item = _reader(get_args(kind)[0])
         if get_args(kind)[1:] != (Ellipsis,):
             raise TypeError(f"only tuple[X, ...] can be read, not {kind}")
-        return lambda plain, path: tuple(item(each, f"{path}[{i}]") for i, each in enumerate(_of(list, plain, path)))
+        return lambda plain, path: tuple([item(each, _at(path, i)) for i, each in enumerate(_of(list, plain, path))])
     if origin is dict:
         value = _reader(get_args(kind)[1])
         return lambda plain, path: {key: value(each, _join(path, key)) for key, each in _of(dict, plain, path).items()}
@@ -181,12 +196,12 @@ def _optional(kind: Any) -> Reader:
 
 
 def _enum(kind: type[Enum]) -> Reader:
-    def read(plain: Any, path: str) -> Enum:
+    def read(plain: Any, path: str | None) -> Enum:
         try:
             return kind(plain)
         except ValueError:
             raise MismatchError(
-                path, f"{plain!r:.40} is none of {', '.join(str(each.value) for each in kind)}"
+                path or "", f"{plain!r:.40} is none of {', '.join(str(each.value) for each in kind)}"
             ) from None
 
     return read
@@ -202,62 +217,67 @@ def _record(kind: type) -> Reader:
     }
     readers: dict[str, Reader] = {}
 
-    def read(plain: Any, path: str) -> Any:
+    def read(plain: Any, path: str | None) -> Any:
         if not readers:
             readers.update({field.name: _reader(hints[field.name]) for field in fields})
         values = _of(dict, plain, path)
-        missing = sorted(name for name in required if name not in values)
-        if missing:
-            raise MismatchError(_join(path, missing[0]), "is missing")
+        if missing := required - values.keys():
+            raise MismatchError(_join(path, min(missing)) or "", "is missing")
         known = {name: reader(values[name], _join(path, name)) for name, reader in readers.items() if name in values}
         try:
             return kind(**known)
         except MismatchError as error:
-            raise MismatchError(_join(path, error.path), str(error).split(": ", 1)[-1]) from error
+            raise MismatchError(_join(path, error.path) or "", str(error).split(": ", 1)[-1]) from error
 
     return read
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path and name else path or name
+def _join(path: str | None, name: str) -> str | None:
+    return path if path is None else f"{path}.{name}" if path and name else path or name
 
 
-def _of(kind: type, plain: Any, path: str) -> Any:
+def _at(path: str | None, place: int) -> str | None:
+    return path if path is None else f"{path}[{place}]"
+
+
+def _of(kind: type, plain: Any, path: str | None) -> Any:
     if not isinstance(plain, kind):
-        raise MismatchError(path, f"{_NAMES[kind]} expected, {_NAMES.get(type(plain), type(plain).__name__)} found")
+        raise MismatchError(
+            path or "", f"{_NAMES[kind]} expected, {_NAMES.get(type(plain), type(plain).__name__)} found"
+        )
     return plain
 
 
-def _bool(plain: Any, path: str) -> bool:
+def _bool(plain: Any, path: str | None) -> bool:
     return typing.cast(bool, _of(bool, plain, path))
 
 
-def _integer(plain: Any, path: str) -> int:
+def _integer(plain: Any, path: str | None) -> int:
     if isinstance(plain, bool):
-        raise MismatchError(path, "whole number expected, true or false found")
+        raise MismatchError(path or "", "whole number expected, true or false found")
     return typing.cast(int, _of(int, plain, path))
 
 
-def _number(plain: Any, path: str) -> float:
+def _number(plain: Any, path: str | None) -> float:
     if isinstance(plain, bool) or not isinstance(plain, (int, float)):
-        raise MismatchError(path, f"number expected, {_NAMES.get(type(plain), type(plain).__name__)} found")
+        raise MismatchError(path or "", f"number expected, {_NAMES.get(type(plain), type(plain).__name__)} found")
     return float(plain)
 
 
-def _text(plain: Any, path: str) -> str:
+def _text(plain: Any, path: str | None) -> str:
     text: str = _of(str, plain, path)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise MismatchError(path, "a lone surrogate is not text") from None
+        raise MismatchError(path or "", "a lone surrogate is not text") from None
     return text
 
 
-def _bytes(plain: Any, path: str) -> bytes:
+def _bytes(plain: Any, path: str | None) -> bytes:
     try:
         return base64.b64decode(_text(plain, path), validate=True)
     except (binascii.Error, ValueError):
-        raise MismatchError(path, "base64 expected") from None
+        raise MismatchError(path or "", "base64 expected") from None
 
 
 _SCALARS: dict[Any, Reader] = {
