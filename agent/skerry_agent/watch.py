@@ -62,13 +62,14 @@ class Watch:
         scores, label = self._answer(prediction.outputs)
         if not all(map(math.isfinite, scores)):
             return Seen(sane=False)
-        confidence, margin = margin_of(scores) if scores else (None, None)
+        confidence, margin = margin_of(probabilities(scores)) if scores else (None, None)
+        best = max(scores) if scores else None  # as the model says it: what the baseline counted
         if confidence is not None:
             self._confidence_sum += confidence
             self._confidences += 1
         if not prediction.keep:
             return Seen(True, confidence)
-        self.sketcher.add(prediction.inputs, confidence=confidence, label=label, latency_ms=prediction.latency_ms)
+        self.sketcher.add(prediction.inputs, confidence=best, label=label, latency_ms=prediction.latency_ms)
         size = sum(len(each.data or b"") * 4 // 3 + 100 for each in (*prediction.inputs, *prediction.outputs))
         return Seen(True, confidence, self.sampler.choose(margin, size + OVERHEAD_BYTES, now_s))
 
@@ -119,19 +120,15 @@ class Watch:
         return total / count if count else None
 
     def _answer(self, outputs: tuple[Tensor, ...]) -> tuple[list[float], float | None]:
-        """Return the scores of the first row (as probabilities) and the chosen class, where the model says them."""
+        """Return the scores of the first row and the chosen class's index (else what the label output says)."""
         signature = self.manifest.signature
         by_name = {tensor.name: tensor for tensor in outputs}
-        scores: list[float] = []
-        label: float | None = None
         if signature.score_output in by_name:
             tensor = by_name[signature.score_output]
-            scores = probabilities(list(numbers(tensor))[: tensor.shape[-1] if tensor.shape else 1])
-            label = float(scores.index(max(scores))) if scores else None
-        if signature.label_output in by_name:
-            said = numbers(by_name[signature.label_output])
-            label = float(said[0]) if said else label
-        return scores, label
+            scores = list(numbers(tensor))[: tensor.shape[-1] if tensor.shape else 1]
+            return scores, float(scores.index(max(scores))) if scores else None
+        said = numbers(by_name[signature.label_output]) if signature.label_output in by_name else ()
+        return [], float(said[0]) if said else None
 
 
 def probabilities(scores: list[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""A real daemon process, a real broker with mutual TLS, the fleet's own trust office: one device's life from enrolment."""
+"""A real daemon, a real broker with mutual TLS, the fleet's own trust office: a device's life from enrolment."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Fleet:
 
     def _heard(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
         channel = topics.parse(message.topic).channel
-        self.heard.append((channel.name, message.payload))
+        self.heard.append((channel.name, bytes(message.payload)))
         if channel.spooled and self.acknowledges:
             plain = json.loads(message.payload)
             ack = Ack((Received(plain["boot_id"], (plain["seq"],)),))

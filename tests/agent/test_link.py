@@ -6,8 +6,11 @@ import asyncio
 import os
 import random
 import shutil
+import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,8 +63,6 @@ async def eventually(condition: Callable[[], object], what: str) -> None:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    import time
-
     return Authority.create(tmp_path / "office", KeyStore(tmp_path / "keys"), time.time())
 
 
@@ -88,9 +89,7 @@ def play(broker: BrokerProcess, authority: Authority, folder: Path, scene: Scene
     """Run a link as device d1 and a fleet's client that hears it."""
 
     async def main() -> None:
-        import time
-
-        mine = credentials.visitor(authority, folder / "d1", "default/d1", time.time())
+            mine = credentials.visitor(authority, folder / "d1", "default/d1", time.time())
         tls = tls_context(mine.ca, mine.certificate, mine.key)
         seen: list[tuple[str, bytes]] = []
         theirs = broker.fleet()
@@ -142,11 +141,8 @@ def test_a_broken_session_leaves_its_will_and_the_link_comes_back(
 ) -> None:
     async def scene(link: Link, heard: Heard, fleet: Client, seen: list[tuple[str, bytes]]) -> None:
         assert link._client is not None
-        sock = link._client.socket()
-        assert sock is not None
-        import socket
-
-        sock.shutdown(socket.SHUT_RDWR)  # the cable is pulled
+        wire: Any = link._client.socket()
+        wire.shutdown(socket.SHUT_RDWR)  # the cable is pulled
         await eventually(lambda: heard.ups == 2 and heard.downs, "connected again")
         await eventually(lambda: seen, "the will")
         said = codec.decode(Presence, seen[0][1])
@@ -177,8 +173,6 @@ def test_a_broker_that_goes_away_is_waited_for(broker: BrokerProcess, authority:
 
 
 def test_a_stranger_is_not_let_in_and_keeps_trying(authority: Authority, tmp_path: Path) -> None:
-    import time
-
     broker = BrokerProcess(BrokerSettings(tmp_path / "broker", port=0, kind="embedded"), authority)
     broker.start()
     other = Authority.create(tmp_path / "other", KeyStore(tmp_path / "other-keys"), time.time())

@@ -74,14 +74,14 @@ def test_the_plain_course() -> None:
     assert phases(device.see(records.Offered(order(1, 1)))) == [(Phase.OFFERED, Reason.OK)]
     device.see(records.Listed(device.record.ticket))
     device.see(records.Fetched(device.record.ticket))
-    assert device.record.stage == Stage.TRIAL
+    assert device.record.stage.value == "trial"
     effects = device.see(records.TrialPassed(device.record.ticket, Measured("native", 8)))
     assert effects == [records.Swap()] and device.record.active is not None
     assert device.see(records.Served(19)) == []
     done = device.see(records.Served(1))
     assert phases(done) == [(Phase.COMMITTED, Reason.OK)]
     assert any(isinstance(effect, records.SignReceipt) for effect in done)
-    assert device.record.stage == Stage.IDLE and device.record.floor == 1
+    assert (device.record.stage, device.record.floor) == (Stage.IDLE, 1)
 
 
 def test_a_lower_release_is_refused_unless_it_is_ordered() -> None:

@@ -26,6 +26,7 @@ from skerry_agent.transfer import Fleet
 from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment, Envelope, Receipt, target_path
 from skerry_contracts.device import Reason
+from skerry_contracts.enrolment import Trust
 from skerry_fleet.trust.director import verify_receipt
 
 NOW_S = 1_900_000_000.0
@@ -65,7 +66,7 @@ def fleet(site: Site) -> Iterator[Fleet]:
 
 def list_it(site: Site, fleet: Fleet, disk: RealDisk, bundle: Bundle, **more: Any) -> tuple[bytes, dict[str, int]]:
     settings: dict[str, Any] = {"floors": {}, "clock_floor_s": NOW_S, "wall_s": NOW_S, **more}
-    root = codec.decode(identity.Trust, site.office.trust_document).tuf_root
+    root = codec.decode(Trust, site.office.trust_document).tuf_root
     listing = Listing(fleet, disk.root / "tuf", root, settings["floors"], settings["clock_floor_s"], settings["wall_s"])
     return listing.manifest(target_path("digits", bundle.id), bundle.id, len(bundle.data))
 

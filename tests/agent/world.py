@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from skerry_agent import effects
@@ -159,7 +160,13 @@ class World:
     """Carries out what the core asks, at once; `trial` and `network` say how it goes."""
 
     def __init__(
-        self, root: Path, *, ledger: Ledger | None = None, disk: Disk | None = None, config: AgentConfig | None = None
+        self,
+        root: Path,
+        *,
+        ledger: Ledger | None = None,
+        disk: Disk | None = None,
+        config: AgentConfig | None = None,
+        bundles: Sequence[Bundle] = (),
     ) -> None:
         self.clock = FakeClock()
         self.disk = disk or RealDisk(root)
@@ -167,7 +174,7 @@ class World:
         self.store.prepare()
         self.ledger = ledger or SqliteLedger(Path(":memory:"))
         self.config = config or AgentConfig(root=root, reserve_free_bytes=0)
-        self.bundles: dict[str, Bundle] = {}
+        self.bundles: dict[str, Bundle] = {each.id: each for each in bundles}
         self.serving: dict[str, str] = {}
         self.trial: Reason = Reason.OK
         self.network: Reason = Reason.OK

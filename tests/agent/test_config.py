@@ -1,0 +1,39 @@
+"""Settings: which source wins, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skerry_agent.config import AgentConfig, load
+from skerry_agent.errors import ConfigError
+
+
+def test_flags_win_over_environment_over_file_over_defaults() -> None:
+    text = "heartbeat_s = 1\nkeepalive_s = 2\nthreads = 3\n"
+    environment = {"SKERRY_AGENT_KEEPALIVE_S": "20", "SKERRY_AGENT_THREADS": "30", "OTHER": "x"}
+    found = load(text, environment, {"threads": 300, "api_port": None, "root": Path("/x")})
+    assert (found.heartbeat_s, found.keepalive_s, found.threads, found.api_port) == (1.0, 20, 300, None)
+    assert found.root == Path("/x") and found.observe_s == AgentConfig().observe_s
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "words"),
+    [
+        ("= 3", {}, "config.toml"),
+        ("hartbeat_s = 3", {}, "hartbeat_s"),
+        ("heartbeat_s = true", {}, "heartbeat_s"),
+        ("heartbeat_s = 'soon'", {}, "heartbeat_s"),
+        ("keepalive_s = 1.5", {}, "keepalive_s"),
+        ("keepalive_s = 0", {}, "keepalive_s"),
+        ("root = 3", {}, "root"),
+        ("api_port = 99999", {}, "99999"),
+        ("", {"SKERRY_AGENT_API_PORT": "x"}, "api_port"),
+        ("", {"SKERRY_AGENT_RESERVE_FREE_BYTES": "-1"}, "reserve_free_bytes"),
+    ],
+)
+def test_a_wrong_setting_is_named(text: str, environment: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        load(text, environment, {})
+    assert caught.value.hint
