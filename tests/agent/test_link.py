@@ -89,7 +89,7 @@ def play(broker: BrokerProcess, authority: Authority, folder: Path, scene: Scene
     """Run a link as device d1 and a fleet's client that hears it."""
 
     async def main() -> None:
-            mine = credentials.visitor(authority, folder / "d1", "default/d1", time.time())
+        mine = credentials.visitor(authority, folder / "d1", "default/d1", time.time())
         tls = tls_context(mine.ca, mine.certificate, mine.key)
         seen: list[tuple[str, bytes]] = []
         theirs = broker.fleet()
