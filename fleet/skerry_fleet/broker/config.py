@@ -18,7 +18,7 @@ FLEET = "fleet"
 class BrokerConfig:
     """Everything the embedded broker is told. `ca`, `certificate` and `key` are paths of PEM files.
 
-    `revoked` is a JSON list of certificates' serial numbers in upper-case hex, `journal` where retained messages are
+    `revoked` is a JSON list of certificates' serial numbers in hex, `journal` where retained messages are
     kept; both may not exist yet.
     """
 

@@ -57,14 +57,14 @@ def listen(config: BrokerConfig) -> socket.socket:
     return listener
 
 
-def revoked(config: BrokerConfig) -> frozenset[str]:
-    """Return the serial numbers of revoked certificates, upper-case hex as `ssl` writes them.
+def revoked(config: BrokerConfig) -> frozenset[int]:
+    """Return the serial numbers of revoked certificates.
 
     Raises:
         ConfigurationError: the file is there and cannot be read.
     """
     try:
-        return frozenset(str(serial) for serial in json.loads(Path(config.revoked).read_bytes()))
+        return frozenset(int(serial, 16) for serial in json.loads(Path(config.revoked).read_bytes()))
     except FileNotFoundError:
         return frozenset()
     except (OSError, ValueError, TypeError) as error:

@@ -42,7 +42,7 @@ class Connection:
         self.session: Session | None = None
         self.rest: memoryview | None = None
         self.mask = select.EPOLLIN
-        self.serial = ""
+        self.serial = 0
         self.expires_s = 0.0
 
 
@@ -172,7 +172,7 @@ class Server:
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         certificate = connection.sock.getpeercert() or {}
         identity = doors.common_name(certificate)
-        connection.serial = str(certificate.get("serialNumber", ""))
+        connection.serial = int(str(certificate.get("serialNumber", "0")), 16)
         connection.expires_s = ssl.cert_time_to_seconds(str(certificate["notAfter"])) if certificate else 0.0
         if connection.serial in self._revoked:
             self._close(connection, f"the certificate of {identity} is revoked")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from tests.fleet.broker.conftest import Wire, eventually
 
 from skerry_fleet.broker import doors
@@ -144,6 +145,16 @@ def test_publishers_are_held_back_and_go_on(running: Running) -> None:
     thread.join()
     assert all(isinstance(each, Publish) and each.payload == payload for each in heard)
     assert [device.read() for _ in range(count)] == [packets.Puback(number + 1) for number in range(count)]
+
+
+@pytest.mark.parametrize("serial", [0x0A, 0xABC, 0x123456789ABCDEF, 1 << 158])
+def test_any_serial_number_is_recognised(running: Running, monkeypatch: pytest.MonkeyPatch, serial: int) -> None:
+    """OpenSSL writes an even number of digits, others do not: one in sixteen certificates has an odd number."""
+    monkeypatch.setattr(x509, "random_serial_number", lambda: serial)
+    device = running.wire(running.device("a")).hello()
+    (running.folder / "revoked.json").write_text(f'["{serial:X}"]')
+    os.write(running.writer, b"r")
+    assert device.ended()
 
 
 def test_a_taken_port(running: Running) -> None:
