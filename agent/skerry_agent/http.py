@@ -27,16 +27,23 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self.closed = False
         self._servers: list[asyncio.Server] = []
+        self._listening: list[socket.socket] = []
 
     async def serve(self, listening: socket.socket) -> None:
         """Serve on a listening socket, which the server closes in the end."""
         loop = asyncio.get_running_loop()
         local = listening.family == socket.AF_UNIX
         make = loop.create_unix_server if local else loop.create_server
+        self._listening.append(listening)
         self._servers.append(await make(lambda: Connection(self, guarded=not local), sock=listening))
 
     async def close(self) -> None:
         """Stop listening and end every connection; an answer under way is given up."""
+        for listening in self._listening:
+            asyncio.get_running_loop().remove_reader(listening)
+        # asyncio trips over a connection that is being accepted when its server closes, and leaks it: let those come in
+        # first.
+        await asyncio.sleep(0)
         for server in self._servers:
             server.close()
         self.closed = True
@@ -46,6 +53,7 @@ class HttpServer:
             await asyncio.sleep(0)
         await asyncio.gather(*(server.wait_closed() for server in self._servers))
         self._servers.clear()
+        self._listening.clear()
 
 
 class Connection(asyncio.Protocol):
