@@ -77,8 +77,8 @@ def _config(arguments: argparse.Namespace) -> AgentConfig:
 def _enrol(arguments: argparse.Namespace) -> int:
     from skerry_agent.daemon import this_hardware
     from skerry_agent.disk import RealDisk
-    from skerry_agent.enrol import enrol
-    from skerry_agent.transfer import Fleet
+    from skerry_agent.trust.enrol import enrol
+    from skerry_agent.trust.transfer import Fleet
 
     disk = RealDisk(_config(arguments).root)
     disk.mkdir("")

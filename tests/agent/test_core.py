@@ -9,8 +9,6 @@ from tests.agent.world import NOW_S, World, assign, envelope, make_bundle
 
 from skerry_agent import effects
 from skerry_agent.config import AgentConfig
-from skerry_agent.errors import StorageError
-from skerry_agent.ledger import Change, SqliteLedger
 from skerry_contracts import codec
 from skerry_contracts.assignment import Envelope, Receipt, SamplingPolicy, Window
 from skerry_contracts.device import Heartbeat, Reason
@@ -248,60 +246,3 @@ def test_the_heartbeat_tells_hardware_once_a_connection(world: World) -> None:
     world.core.disconnected()
     world.connect()
     assert beat().hardware is not None
-
-
-class FailingLedger(SqliteLedger):
-    broken = False
-
-    def commit(self, change: Change) -> None:
-        if self.broken:
-            raise StorageError("ledger: disk I/O error")
-        super().commit(change)
-
-
-def test_a_disk_that_cannot_be_written_stops_updates_but_never_service(tmp_path: Path) -> None:
-    ledger = FailingLedger(Path(":memory:"))
-    world = World(tmp_path, ledger=ledger)
-    world.connect()
-    first, second = make_bundle(1), make_bundle(2)
-    world.assign(first)
-    world.settle()
-    ledger.broken = True
-    world.assign(second, sequence=2)
-    assert world.serving == {"digits": first.id} and "storage" in world.core.degraded
-    world.predict()
-    world.boot()
-    assert world.serving == {"digits": first.id}, "a boot serves without writing"
-    ledger.broken = False
-    world.connect()
-    world.assign(second, sequence=2)
-    world.pass_s(10)
-    assert world.serving == {"digits": second.id} and "storage" not in world.core.degraded
-
-
-def test_an_answer_that_could_not_be_written_is_taken_up_later(tmp_path: Path) -> None:
-    ledger = FailingLedger(Path(":memory:"))
-    world = World(tmp_path, ledger=ledger)
-    world.hold = {effects.Trial}
-    world.connect()
-    bundle = make_bundle()
-    world.assign(bundle)
-    ticket = world.core.memory.records["digits"].ticket
-    ledger.broken = True
-    from skerry_agent.records import Measured
-
-    world.do(world.core.trial_passed("digits", ticket, Measured("native-fp32")))
-    assert world.serving == {}
-    ledger.broken = False
-    world.pass_s(6)
-    assert world.serving == {"digits": bundle.id}
-
-
-def test_a_ledger_lost_with_its_mirror_is_rebuilt_from_the_store(world: World) -> None:
-    bundle = make_bundle(3)
-    world.assign(bundle)
-    world.settle()
-    world.ledger = SqliteLedger(Path(":memory:"))
-    world.boot()
-    assert world.serving == {"digits": bundle.id}
-    assert world.core.memory.records["digits"].floor == 3

@@ -15,14 +15,15 @@ import pytest
 from tests.agent.fleet_site import Site
 from tests.agent.world import HARDWARE, Bundle, assign, make_bundle
 
-from skerry_agent import identity, trust
+from skerry_agent import identity
 from skerry_agent.disk import RealDisk
-from skerry_agent.enrol import enrol
 from skerry_agent.errors import ConfigError, NetworkError, TrustError
-from skerry_agent.fetch import fetch_bundle
-from skerry_agent.listing import Listing
 from skerry_agent.store import PARTIAL, Store
-from skerry_agent.transfer import Fleet
+from skerry_agent.trust import __main__ as trust
+from skerry_agent.trust.enrol import enrol
+from skerry_agent.trust.fetch import fetch_bundle
+from skerry_agent.trust.listing import Listing
+from skerry_agent.trust.transfer import Fleet
 from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment, Envelope, Receipt, target_path
 from skerry_contracts.device import Reason

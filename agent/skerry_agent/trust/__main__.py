@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 
 def verify(disk: RealDisk, request: Request) -> Reply:
     """Check an assignment's signature: `envelope` (base64) -> `payload` (base64)."""
-    from skerry_agent.signing import verify_assignment
+    from skerry_agent.trust.signing import verify_assignment
 
     keys = identity.load_trust(disk).director_keys_pem
     payload = verify_assignment(base64.b64decode(request["envelope"]), keys)
@@ -44,7 +44,7 @@ def verify(disk: RealDisk, request: Request) -> Reply:
 
 def sign(disk: RealDisk, request: Request) -> Reply:
     """Sign a receipt: `receipt` (plain) -> `envelope` (plain)."""
-    from skerry_agent.signing import sign_receipt
+    from skerry_agent.trust.signing import sign_receipt
 
     receipt = codec.from_plain(Receipt, request["receipt"])
     return {"envelope": codec.to_plain(sign_receipt(receipt, disk.read(identity.KEY) or b""))}
@@ -52,7 +52,7 @@ def sign(disk: RealDisk, request: Request) -> Reply:
 
 def manifest(disk: RealDisk, request: Request) -> Reply:
     """Ask the update repository for the manifest that an assignment names (see effects.FetchManifest)."""
-    from skerry_agent.listing import Listing
+    from skerry_agent.trust.listing import Listing
 
     fleet, trust = _fleet(disk), identity.load_trust(disk)
     listing = Listing(
@@ -64,8 +64,8 @@ def manifest(disk: RealDisk, request: Request) -> Reply:
 
 def blobs(disk: RealDisk, request: Request) -> Reply:
     """Fetch a bundle into the store: `manifest` (base64), `blobs` (plain) -> `transferred_bytes`."""
-    from skerry_agent.fetch import fetch_bundle
     from skerry_agent.store import Store
+    from skerry_agent.trust.fetch import fetch_bundle
 
     wanted = [codec.from_plain(Blob, each) for each in request["blobs"]]
     data = base64.b64decode(request["manifest"])
@@ -108,7 +108,7 @@ def main(root: Path) -> int:
 
 
 def _fleet(disk: RealDisk) -> Any:
-    from skerry_agent.transfer import Fleet
+    from skerry_agent.trust.transfer import Fleet
 
     found = identity.load(disk)
     return Fleet(found.fleet, token=found.enrolment.download_token, ca_pem=identity.load_trust(disk).ca_pem)

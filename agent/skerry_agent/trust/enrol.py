@@ -14,7 +14,7 @@ from skerry_agent import identity
 from skerry_agent.disk import Disk, replace_file
 from skerry_agent.errors import ConfigError, NetworkError, TrustError
 from skerry_agent.identity import Identity
-from skerry_agent.transfer import Fleet
+from skerry_agent.trust.transfer import Fleet
 from skerry_contracts import codec
 from skerry_contracts.device import Hardware, Reason
 from skerry_contracts.enrolment import Enrolment, EnrolmentRequest, Trust, parse_claim

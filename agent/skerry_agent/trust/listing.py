@@ -17,7 +17,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from skerry_agent.errors import NetworkError, TrustError
-from skerry_agent.transfer import Fleet
+from skerry_agent.trust.transfer import Fleet
 from skerry_contracts.device import Reason
 
 METADATA = "/tuf/metadata/"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from skerry_agent.errors import NetworkError, StorageError, TrustError
 from skerry_agent.store import Store
-from skerry_agent.transfer import Fleet
+from skerry_agent.trust.transfer import Fleet
 from skerry_contracts.bundle import Blob
 from skerry_contracts.device import Reason
 
