@@ -95,7 +95,7 @@ class LabelConfig:
     rounds: int = 3
     pool_wait_s: float = 20.0
     votes: int = 1
-    max_votes: int = 3
+    max_votes: int = 1
     confidence: float = 0.8
     vote_cost: float = 0.012
     lease_s: float = 120.0

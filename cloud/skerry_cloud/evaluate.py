@@ -59,13 +59,21 @@ def answers(model: bytes, x: Array) -> Answers:
         flat = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
         scores = session.run(["probabilities"], {session.get_inputs()[0].name: flat})[0]
         names = tuple(json.loads(session.get_modelmeta().custom_metadata_map["labels"]))
-    except (KeyError, ValueError, RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
+    except _errors() as error:
         raise DataError(
             f"the model gives no answer: {str(error).splitlines()[0]}", hint="was it made by `cloud train`?"
         ) from error
     best = scores.argmax(axis=1)
     confidence = scores.max(axis=1).astype(np.float64)
     return Answers(tuple(names[i] for i in best.tolist()), confidence, scores, names)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Return what a wrong model or wrong rows raise: ONNX Runtime's own errors have no common base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
+    return (KeyError, ValueError, RuntimeError, *(getattr(state, name) for name in names))
 
 
 def accuracy(found: Answers, truth: tuple[str, ...], rows: npt.NDArray[np.bool_]) -> float | None:

@@ -65,7 +65,7 @@ class FleetClient:
         """Give the fleet a bundle file; return the bundle's id. The same file again changes nothing."""
         headers = {"content-type": "application/octet-stream"}
         answer = self._ask("POST", f"/api/v1/models/{model}/bundles", content=data, headers=headers)
-        return str(answer["bundle"])
+        return str(answer["id"])
 
     def newest_release(self, model: str) -> int:
         """Return the highest release among a model's bundles at the fleet (0: none, or no such model)."""

@@ -87,7 +87,7 @@ def routes(fleet: Fleet) -> FastAPI:
         container.verify()
         fleet.uploads.append(container.bundle_id)
         manifest = container.manifest
-        row = {"bundle": container.bundle_id, "model": model, "release": manifest.release, "target": manifest.target}
+        row = {"id": container.bundle_id, "model": model, "release": manifest.release, "target": manifest.target}
         fleet.bundles.setdefault(container.bundle_id, {**row, "manifest": codec.to_plain(manifest)})
         return row
 

@@ -12,9 +12,20 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_digits
 
+from skerry_contracts.bundle import (
+    Baseline,
+    Blob,
+    Contract,
+    Golden,
+    Manifest,
+    Predicates,
+    Recipe,
+    Signature,
+    Variant,
+)
 from skerry_contracts.sample import Kept, Sample, prediction_id
 from skerry_contracts.sketch import Histogram, Sketch
-from skerry_contracts.tensor import DType, Tensor
+from skerry_contracts.tensor import DType, Tensor, TensorSpec
 
 Array = npt.NDArray[Any]
 BUNDLE = "b" * 64
@@ -85,3 +96,33 @@ def sketch(seq: int, counts: dict[str, tuple[int, ...]], *, bundle: str = BUNDLE
     histograms = tuple(Histogram(source, each) for source, each in counts.items())
     predictions = sum(next(iter(counts.values()))) if counts else 0
     return Sketch(BOOT, seq, 1000.0 * seq, 1000.0 * seq + 999, "digits", bundle, "native", predictions, histograms)
+
+
+def manifest(
+    labels: tuple[str, ...] = ("0", "1"),
+    *,
+    release: int = 1,
+    source: str = "a" * 64,
+    baseline: tuple[Baseline, ...] = (),
+) -> Manifest:
+    """A whole manifest of a digits model with one variant."""
+    blob = Blob("e" * 64, 1)
+    signature = Signature(
+        inputs=(TensorSpec("image", DType.FP32, (1, 64)),),
+        outputs=(TensorSpec("probabilities", DType.FP32, (1, len(labels))),),
+        labels=labels,
+        score_output="probabilities",
+    )
+    return Manifest(
+        format=1,
+        model="digits",
+        version=f"{release}.0",
+        release=release,
+        target="host",
+        signature=signature,
+        variants=(Variant("native", "native", "fp32", {"library": blob}, Predicates("linux", "x86_64"), 1000),),
+        golden=Golden(1, blob, blob, 1e-4, 1e-4, True),
+        contract=Contract(),
+        baseline=baseline,
+        recipe=Recipe("0.1", source, "onnx", "host", "f" * 64),
+    )

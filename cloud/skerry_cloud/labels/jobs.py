@@ -23,6 +23,19 @@ from skerry_contracts import codec
 
 ABSTAIN = "?"  # a worker's word for "I cannot tell": counts as a vote given, says nothing about the label
 MAX_LABEL = 64
+ACCEPTED = 0.5
+
+
+_WANTED = """
+SELECT i.prediction FROM label_item i WHERE i.job = :job AND i.confidence IS NULL
+  AND NOT EXISTS (SELECT 1 FROM vote v WHERE v.job = i.job AND v.prediction = i.prediction AND v.worker = :worker)
+  AND (SELECT count(*) FROM vote v WHERE v.job = i.job AND v.prediction = i.prediction)
+    + (SELECT count(*) FROM label_lease l WHERE l.job = i.job AND l.prediction = i.prediction
+       AND l.worker <> :worker AND l.expires_s > :now) < i.wanted
+ORDER BY EXISTS (SELECT 1 FROM label_lease l
+    WHERE l.job = i.job AND l.prediction = i.prediction AND l.worker = :worker) DESC, i.batch, i.prediction
+LIMIT :count
+"""
 
 
 class State(StrEnum):
@@ -99,28 +112,21 @@ class Jobs:
         Raises:
             RefusedError: the job is closed.
         """
+        leased = self.lease_many(job, worker, 1)
+        return leased[0] if leased else None
+
+    def lease_many(self, job: str, worker: str, count: int) -> list[str]:
+        """Give a worker up to `count` items at once, those first that the worker holds already; see `lease`."""
         settings = self._open_job(job).settings
         now_s = self._now()
-        query = """
-            SELECT i.prediction FROM label_item i WHERE i.job = :job AND i.confidence IS NULL
-              AND NOT EXISTS (SELECT 1 FROM vote v
-                   WHERE v.job = i.job AND v.prediction = i.prediction AND v.worker = :worker)
-              AND (SELECT count(*) FROM vote v WHERE v.job = i.job AND v.prediction = i.prediction)
-                + (SELECT count(*) FROM label_lease l WHERE l.job = i.job AND l.prediction = i.prediction
-                   AND l.worker <> :worker AND l.expires_s > :now) < i.wanted
-            ORDER BY EXISTS (SELECT 1 FROM label_lease l
-                WHERE l.job = i.job AND l.prediction = i.prediction AND l.worker = :worker) DESC,
-              i.batch, i.prediction
-            LIMIT 1"""
         with self.database.transaction() as connection:
-            row = connection.execute(query, {"job": job, "worker": worker, "now": now_s}).fetchone()
-            if row is None:
-                return None
-            connection.execute(
+            found = {"job": job, "worker": worker, "now": now_s, "count": count}
+            items = [str(row["prediction"]) for row in connection.execute(_WANTED, found)]
+            connection.executemany(
                 "INSERT INTO label_lease VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET expires_s = excluded.expires_s",
-                (job, row["prediction"], worker, now_s + settings.lease_s),
+                [(job, item, worker, now_s + settings.lease_s) for item in items],
             )
-            return str(row["prediction"])
+        return items
 
     def vote(self, job: str, prediction: str, worker: str, label: str) -> None:
         """Record a worker's vote; the same worker's second vote on an item changes nothing. A new label joins the
@@ -131,30 +137,31 @@ class Jobs:
             DataError: not a label or a worker's name.
             RefusedError: the job is closed.
         """
-        found = self._open_job(job)
-        label, worker = _clean(label, "label"), _clean(worker, "worker")
-        item = self.database.row("SELECT 1 FROM label_item WHERE job = ? AND prediction = ?", (job, prediction))
-        if item is None:
-            raise NotFoundError(f"{prediction} is not in job {job}")
+        self.vote_many(job, worker, [(prediction, label)])
+
+    def vote_many(self, job: str, worker: str, votes: Iterable[tuple[str, str]]) -> None:
+        """Record a worker's (prediction, label) votes in one commit; see `vote`."""
+        settings = self._open_job(job).settings
+        worker = _clean(worker, "worker")
+        given = [(prediction, _clean(label, "label")) for prediction, label in votes]
+        now_s = self._now()
         with self.database.transaction() as connection:
-            row = (job, prediction, worker, label, self._now(), found.settings.vote_cost)
-            connection.execute("INSERT OR IGNORE INTO vote VALUES (?, ?, ?, ?, ?, ?)", row)
-            connection.execute(
-                "DELETE FROM label_lease WHERE job = ? AND prediction = ? AND worker = ?", (job, prediction, worker)
-            )
-            classes = json.loads(
-                connection.execute("SELECT classes FROM label_job WHERE id = ?", (job,)).fetchone()["classes"]
-            )
-            if label != ABSTAIN and label not in classes:
+            for prediction, label in given:
+                item = (job, prediction)
+                if not connection.execute("SELECT 1 FROM label_item WHERE job = ? AND prediction = ?", item).fetchone():
+                    raise NotFoundError(f"{prediction} is not in job {job}")
+                row = (job, prediction, worker, label, now_s, settings.vote_cost)
+                connection.execute("INSERT OR IGNORE INTO vote VALUES (?, ?, ?, ?, ?, ?)", row)
                 connection.execute(
-                    "UPDATE label_job SET classes = ? WHERE id = ?", (json.dumps([*classes, label]), job)
+                    "DELETE FROM label_lease WHERE job = ? AND prediction = ? AND worker = ?", (*item, worker)
                 )
+            _learn_classes(connection, job, [label for _, label in given])
 
     def consolidate(self, job: str) -> bool:
         """Derive labels where every item has its votes; return whether all items are settled.
 
-        An item less sure than `confidence` wants one vote more, up to `max_votes` and the number of workers who voted
-        at all.
+        An item less sure than `confidence` wants one vote more, up to `max_votes` and to the number of workers who
+        voted at all. What is still not more likely than all else together stays without a label.
         """
         settings = self._open_job(job).settings
         waiting = self.database.row(
@@ -170,24 +177,25 @@ class Jobs:
             "SELECT prediction, worker, label FROM vote WHERE job = ? AND label <> ?", (job, ABSTAIN)
         )
         result = dawid_skene([(row["prediction"], row["worker"], row["label"]) for row in votes])
-        unsettled = self.database.rows(
-            "SELECT prediction, wanted FROM label_item WHERE job = ? AND confidence IS NULL", (job,)
-        )
+        most = min(settings.max_votes, len({row["worker"] for row in votes}))
         again = 0
         with self.database.transaction() as connection:
-            for row in unsettled:
+            open_items = connection.execute(
+                "SELECT prediction, wanted FROM label_item WHERE job = ? AND confidence IS NULL", (job,)
+            ).fetchall()
+            for row in open_items:
                 sure = result.confidence.get(row["prediction"], 0.0)
-                if sure < settings.confidence and row["wanted"] < settings.max_votes:
+                place = (job, row["prediction"])
+                if sure < settings.confidence and row["wanted"] < most:
                     connection.execute(
-                        "UPDATE label_item SET wanted = wanted + 1 WHERE job = ? AND prediction = ?",
-                        (job, row["prediction"]),
+                        "UPDATE label_item SET wanted = wanted + 1 WHERE job = ? AND prediction = ?", place
                     )
                     again += 1
                     continue
-                label = result.labels.get(row["prediction"]) if sure >= settings.confidence else None
+                label = result.labels.get(row["prediction"]) if sure > ACCEPTED else None
                 connection.execute(
                     "UPDATE label_item SET label = ?, confidence = ? WHERE job = ? AND prediction = ?",
-                    (label, sure, job, row["prediction"]),
+                    (label, sure, *place),
                 )
             _set_state(connection, job, State.OPEN)
         return again == 0
@@ -243,6 +251,14 @@ def _job(row: sqlite3.Row) -> Job:
 
 def _set_state(connection: sqlite3.Connection, job: str, state: State) -> None:
     connection.execute("UPDATE label_job SET state = ? WHERE id = ? AND state <> 'done'", (state.value, job))
+
+
+def _learn_classes(connection: sqlite3.Connection, job: str, labels: Iterable[str]) -> None:
+    row = connection.execute("SELECT classes FROM label_job WHERE id = ?", (job,)).fetchone()
+    classes = json.loads(row["classes"])
+    fresh = [label for label in dict.fromkeys(labels) if label != ABSTAIN and label not in classes]
+    if fresh:
+        connection.execute("UPDATE label_job SET classes = ? WHERE id = ?", (json.dumps([*classes, *fresh]), job))
 
 
 def _clean(text: str, what: str) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from skerry_cloud.errors import ConfigError, DataError
 from skerry_cloud.labels.jobs import ABSTAIN, Jobs
 
+SHARE = 50  # items that a worker takes at once
+
 
 class Oracle:
     """The truth by prediction, from one JSON-lines file or a folder of them; reads on where the files have grown."""
@@ -71,14 +73,15 @@ class SimulatedWorkforce:
             busy = False
             for number in range(found.settings.workers):
                 worker = f"simulated-{number}"
-                prediction = self.jobs.lease(job, worker)
-                if prediction is None:
-                    continue
-                truth = self.oracle.label(prediction)
-                label = self._said(worker, prediction, truth, found.classes, found.settings.worker_accuracy)
-                self.jobs.vote(job, prediction, worker, label)
-                given += 1
-                busy = True
+                votes = []
+                for prediction in self.jobs.lease_many(job, worker, SHARE):
+                    truth = self.oracle.label(prediction)
+                    label = self._said(worker, prediction, truth, found.classes, found.settings.worker_accuracy)
+                    votes.append((prediction, label))
+                if votes:
+                    self.jobs.vote_many(job, worker, votes)
+                    given += len(votes)
+                    busy = True
         return given
 
     def _said(self, worker: str, prediction: str, truth: str | None, classes: tuple[str, ...], accuracy: float) -> str:
