@@ -33,7 +33,7 @@ from skerry_agent.performer import Performer
 from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.store import Store
 from skerry_agent.supervision import RuntimeConfig, SlotEvent
-from skerry_contracts.device import Hardware, Reason
+from skerry_contracts.device import Hardware, ModelState, Reason
 from skerry_targets import host
 
 LOG = logging.getLogger("skerry.agent")
@@ -100,10 +100,10 @@ class Agent:
             self.core.store.prepare()
         except StorageError as error:
             self.core.degraded["storage"] = str(error)
-        self.performer.decide(self.core.boot)
-        await self._open_api()
-        health.notify(os.environ.get("NOTIFY_SOCKET"), "READY=1")
         try:
+            self.performer.decide(self.core.boot)
+            await self._open_api()
+            health.notify(os.environ.get("NOTIFY_SOCKET"), "READY=1")
             await reconcile(self.services(), self.stop)
         finally:
             health.notify(os.environ.get("NOTIFY_SOCKET"), "STOPPING=1")
@@ -190,7 +190,7 @@ class Agent:
         while not self.stop.is_set():
             self._beat.clear()
             if self.core.online:
-                models = tuple(each for each in self.runtime.health(reset=True) if TRIAL not in each.model)
+                models = tuple(each for each in self.runtime.health(reset=True) if each.state != ModelState.TRIAL)
                 self._tell_health(models)
             try:
                 await asyncio.wait_for(self._beat.wait(), self.config.heartbeat_s)

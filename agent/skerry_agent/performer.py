@@ -43,6 +43,8 @@ class Performer:
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._trials: dict[str, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._verifying: asyncio.Task[None] | None = None
+        self._unverified: effects.Verify | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.changed = asyncio.Event()
 
@@ -59,7 +61,7 @@ class Performer:
                 if not self._link.publish(effect.channel, effect.payload, effect.key) and effect.key is not None:
                     self.decide(self._core.undeliverable, effect.key)
             case effects.Verify():
-                self._start(self._verify(effect))
+                self._verify_soon(effect)
             case effects.FetchManifest():
                 self._cancel(self._fetches, effect.model)
                 self._fetches[effect.model] = self._start(self._fetch_manifest(effect))
@@ -116,6 +118,17 @@ class Performer:
         finally:
             work.close()
 
+    def _verify_soon(self, effect: effects.Verify) -> None:
+        """Check assignments one at a time, and only the newest of those that wait: a broker may send any number."""
+        self._unverified = effect
+        if self._verifying is None or self._verifying.done():
+            self._verifying = self._start(self._verify_all())
+
+    async def _verify_all(self) -> None:
+        while (effect := self._unverified) is not None:
+            self._unverified = None
+            await self._verify(effect)
+
     async def _verify(self, effect: effects.Verify) -> None:
         try:
             answer = await self._helper.call("verify", {"envelope": base64.b64encode(effect.envelope).decode()})
@@ -125,7 +138,7 @@ class Performer:
         except AgentError as error:  # no verdict: the child could not be asked
             LOG.warning("assignment: %s", error)
             await asyncio.sleep(RETRY_S)
-            self.perform(effect)
+            self._unverified = self._unverified or effect
             return
         self.decide(self._core.verified, effect.envelope, base64.b64decode(answer["payload"]))
 

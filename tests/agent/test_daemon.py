@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -252,6 +253,17 @@ def test_a_crash_while_observed_rolls_back(site: Site, fleet: Fleet, device: Dev
         client.infer("toy", {"x": [1.0, 0.0, 0.0, 0.0]})
     eventually(lambda: ("rolled-back", "crashed") in fleet.phases(), "rolled back")
     eventually(lambda: device.serves() and device.infer(0.0, 1.0, 0.0, 0.0)[1] == 2.0, "the first serves again")
+
+
+def test_a_taken_port_is_said_and_nothing_else_happens(device: Device, capfd: pytest.CaptureFixture[str]) -> None:
+    device.stop()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "skerry", "agent", "run", "--root", str(device.root)]
+        command += ["--api-port", str(taken.getsockname()[1])]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    (said,) = [line for line in ran.stderr.splitlines() if line.startswith("skerry: error: ")]
+    assert "cannot listen" in said and "--api-port" in said
 
 
 def test_one_agent_a_root(device: Device, capsys: pytest.CaptureFixture[str]) -> None:
