@@ -38,6 +38,7 @@ from skerry_targets import host
 
 LOG = logging.getLogger("skerry.agent")
 RESTART_S = 5.0
+TRIM_S = 3.0  # after the start: by then the link stands
 SOCKET = "run/api.sock"
 STATUS = "run/status.json"
 
@@ -104,6 +105,7 @@ class Agent:
             self.performer.decide(self.core.boot)
             await self._open_api()
             health.notify(os.environ.get("NOTIFY_SOCKET"), "READY=1")
+            asyncio.get_running_loop().call_later(TRIM_S, health.trim)
             await reconcile(self.services(), self.stop)
         finally:
             health.notify(os.environ.get("NOTIFY_SOCKET"), "STOPPING=1")
