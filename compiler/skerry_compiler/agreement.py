@@ -70,9 +70,9 @@ def _flat(outputs: Outputs, places: list[int]) -> np.ndarray:
 
 def _worst_cosine(one: np.ndarray, two: np.ndarray) -> float:
     """Return the smallest cosine of a row; 1 for two rows of zeros, 0 where one has a value that is no number."""
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     both_zero = (np.abs(one).max(axis=1) == 0) & (np.abs(two).max(axis=1) == 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
         cosine = np.where(both_zero, 1.0, np.sum(one * two, axis=1) / lengths)
     return float(np.min(np.clip(np.nan_to_num(cosine, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)))
 

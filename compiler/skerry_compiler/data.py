@@ -64,11 +64,12 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
-                raise DataError(
-                    f"{path.name} is one bare array", hint="save it with numpy.savez, named as the model's input"
-                )
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise DataError(
+                f"{path.name} is one bare array", hint="save it with numpy.savez, named as the model's input"
+            )
+        with file:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise DataError(f"cannot read {path.name}: {error.strerror or error}") from error
@@ -142,15 +143,12 @@ def synthetic(specs: Sequence[TensorSpec], count: int) -> Rows:
 
 
 def _tensor(array: np.ndarray, spec: TensorSpec, origin: str) -> np.ndarray:
+    given = list(array.shape)
     if array.ndim == len(spec.shape) and spec.shape[:1] == (1,):
         array = array[:, None]
     if array.shape[1:] != spec.shape:
-        wanted = ["rows", *(spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape)]
-        raise DataError(
-            f"{origin}: {spec.name!r:.80} is {list(array.shape)}, [{', '.join(map(str, wanted))}] expected".replace(
-                "[[", "["
-            )
-        )
+        wanted = ["rows", *map(str, spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape)]
+        raise DataError(f"{origin}: {spec.name!r:.80} is {given}, [{', '.join(wanted)}] expected")
     if not len(array):
         raise DataError(f"{origin}: {spec.name!r:.80} has no rows", hint="a few dozen rows of real data are enough")
     kind = np.dtype(NUMPY[spec.dtype])

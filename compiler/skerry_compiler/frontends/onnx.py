@@ -49,6 +49,7 @@ def parse(content: bytes, name: str) -> ModelProto:
         raise ModelError(f"{name} is not an ONNX model, or is cut short", hint="export it again") from error
     if not model.graph.node or not model.graph.output or not model.opset_import:
         raise ModelError(f"{name} is not an ONNX model: it has no graph", hint="export it again")
+    refuse_bytes(model)
     refuse_external(model)
     refuse_names(model)
     refuse_operators(model)
@@ -56,7 +57,7 @@ def parse(content: bytes, name: str) -> ModelProto:
     try:
         onnx.checker.check_model(model, full_check=False)
     except (onnx.checker.ValidationError, ValueError) as error:
-        words = str(error).split("\n\n==> Context", maxsplit=1)[0]
+        words = " ".join(str(error).split("==> Context", maxsplit=1)[0].split())
         if "topologically sorted" in words:
             words = f"the graph has a cycle, or a value that nothing makes: {words}"
         raise ModelError(f"{name} is not a sound model: {words[:300]}") from error
@@ -90,6 +91,23 @@ def _in_attributes(node: NodeProto) -> Iterator[TensorProto]:
         yield from attribute.tensors
         if attribute.type == AttributeProto.TENSOR:
             yield attribute.t
+
+
+def refuse_bytes(model: ModelProto) -> None:
+    """Refuse names that are no UTF-8: protobuf hands them out as bytes, which nothing after this expects.
+
+    Raises:
+        ModelError: names the first.
+    """
+    names: list[object] = [each.domain for each in model.opset_import]
+    for graph in graphs(model.graph):
+        names += [each.name for each in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
+        for node in graph.node:
+            names += [node.op_type, node.domain, node.name, *node.input, *node.output]
+            names += [attribute.name for attribute in node.attribute]
+    for name in names:
+        if not isinstance(name, str):
+            raise ModelError(f"the name {name!r:.80} is not text", hint="is the file damaged? export it again")
 
 
 def refuse_external(model: ModelProto) -> None:

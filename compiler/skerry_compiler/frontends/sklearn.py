@@ -119,6 +119,8 @@ def check_parity(estimator: Any, model: ModelProto, rows: np.ndarray) -> None:
         expected = np.asarray(estimator.predict(rows))
         scores = estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else None
     if hasattr(estimator, "classes_"):
+        if expected.dtype == np.bool_:
+            expected = expected.astype(np.int64)  # how skl2onnx numbers them
         same = float(np.mean(np.asarray(answers[0]).reshape(-1).astype(str) == expected.reshape(-1).astype(str)))
         if same < MIN_SAME_LABELS:
             raise ModelError(

@@ -35,6 +35,7 @@ class ConstantFold:
     def run(self, model: ModelProto) -> ModelProto:
         """See the class."""
         while _once(model):
+            del model.graph.value_info[:]  # what was inferred before may contradict what is known now
             model = inferred(model)
         return model
 

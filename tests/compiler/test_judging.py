@@ -1,0 +1,126 @@
+"""Agreement, gates, ranking, golden vectors and baselines: the parts of the verdict that are plain arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from skerry_compiler import agreement, data, golden, histograms, tournament
+from skerry_contracts.bundle import Signature
+from skerry_contracts.evidence import Agreement, Candidate, Measurement, Verdict
+from skerry_contracts.sketch import bin_of
+from skerry_contracts.tensor import DType, TensorSpec
+from skerry_targets.profile import Budget
+
+SIGNATURE = Signature(
+    (TensorSpec("image", DType.FP32, (1, 3)),),
+    (TensorSpec("label", DType.INT64, (1,)), TensorSpec("scores", DType.FP32, (1, 3))),
+    ("ant", "bee", "cat"),
+    "label",
+    "scores",
+)
+BASE = Measurement(1.0, 1.0, 60.0, 100.0, 1000)
+
+
+def outputs(*scores: list[float]) -> agreement.Outputs:
+    table = np.array(scores, np.float32)[:, None]
+    return np.argmax(table, axis=2).astype(np.int64), table
+
+
+def test_agreement_of_same_and_other_answers() -> None:
+    one = outputs([0.7, 0.2, 0.1], [0.1, 0.2, 0.7])
+    same = agreement.compare(SIGNATURE, one, one, np.array(["ant", "bee"]))
+    assert same == Agreement(1.0, 0.0, 1.0, 0.5)
+    two = outputs([0.7, 0.2, 0.1], [0.1, 0.8, 0.1])
+    other = agreement.compare(SIGNATURE, one, two, np.array(["ant", "bee"]))
+    assert other.top1 == 0.5 and other.accuracy == 1.0 and other.cosine < 0.5
+    assert other.max_abs == pytest.approx(0.6)
+
+
+@given(
+    arrays(np.float32, (3, 1, 3), elements=st.floats(width=32)),
+    arrays(np.float32, (3, 1, 3), elements=st.floats(width=32)),
+)
+def test_agreement_is_finite_whatever_the_values(one: np.ndarray, two: np.ndarray) -> None:
+    labels = np.zeros((3, 1), np.int64)
+    found = agreement.compare(SIGNATURE, (labels, one), (labels, two), None)
+    assert -1 <= found.cosine <= 1 and 0 <= found.max_abs < np.inf and 0 <= found.top1 <= 1
+    if np.isnan(two).any() and not np.isnan(one).any():
+        assert found.max_abs > 1e30
+
+
+def verdict(precision: str = "fp32", ns: float = 10.0, figures: Measurement = BASE, **changes: float) -> Verdict:
+    agrees = dataclasses.replace(Agreement(1.0, 0.0, 1.0, 0.9), **changes)
+    limits = tournament.Limits(Budget(10_000, 100_000_000), 20.0, 1.0, 0.9)
+    found, reason = tournament.gate(precision, ns, figures, agrees, limits)
+    assert reason or found is Verdict.RUNNER_UP
+    return found
+
+
+def test_gates() -> None:
+    assert verdict() is Verdict.RUNNER_UP
+    assert verdict(ns=21.0) is Verdict.SLOWER
+    assert verdict(cosine=0.999) is Verdict.INACCURATE
+    assert verdict(max_abs=0.01) is Verdict.INACCURATE
+    assert verdict(top1=0.99) is Verdict.INACCURATE
+    assert verdict(accuracy=0.88) is Verdict.INACCURATE
+    assert verdict("int8", cosine=0.995, max_abs=0.1, top1=0.98, accuracy=0.895) is Verdict.RUNNER_UP
+    assert verdict("int8", cosine=0.9, top1=1.0) is Verdict.RUNNER_UP
+    assert verdict("int8", cosine=0.9, top1=0.99) is Verdict.INACCURATE
+    assert verdict(figures=dataclasses.replace(BASE, size_bytes=10_001)) is Verdict.TOO_LARGE
+    assert verdict(figures=dataclasses.replace(BASE, rss_mb=101.0)) is Verdict.TOO_LARGE
+
+
+def test_ranking_by_objective_and_ties_by_size() -> None:
+    def entry(name: str, ns: float, rss_mb: float, size: int) -> tuple[float, Candidate]:
+        figures = dataclasses.replace(BASE, rss_mb=rss_mb, size_bytes=size)
+        return ns, Candidate(name, "e", "fp32", Verdict.RUNNER_UP, "", figures)
+
+    field = [entry("a", 100, 40, 500), entry("b", 102, 50, 100), entry("c", 200, 10, 900), entry("d", 300, 90, 50)]
+
+    def order(objective: str) -> str:
+        return "".join(candidate.id for _, candidate in tournament.rank(field, objective))
+
+    assert order("latency") == "bacd"
+    assert order("memory") == "cabd"
+    assert order("size") == "dbac"
+
+
+def test_golden_rows_are_clear_cut_and_small() -> None:
+    scores = [[0.5, 0.5, 0.0], [0.9, 0.05, 0.05], [0.0, 0.1, 0.9]] * 20
+    rows = data.Rows((np.arange(180, dtype=np.float32).reshape(60, 1, 3),))
+    found = golden.choose(SIGNATURE, rows, outputs(*scores), int8=False)
+    assert found.golden.count == golden.MAX_ROWS and found.golden.same_label
+    answers = data.outputs_of(found.outputs, SIGNATURE.outputs, found.golden.count)
+    assert float(np.max(np.sort(answers[1], axis=2)[..., -2])) < 0.2
+    assert found.golden.inputs.size_bytes == 16 * 12 and found.golden.atol > 0
+    tied = golden.choose(SIGNATURE, rows.head(2), outputs([0.5, 0.5, 0.0], [0.4, 0.4, 0.2]), int8=True)
+    assert tied.golden.count == 2 and tied.golden.atol > found.golden.atol
+
+
+@given(arrays(np.float32, (40, 1, 3), elements=st.floats(-100, 100, width=32)))
+def test_baselines_count_as_devices_do(values: np.ndarray) -> None:
+    found = histograms.baseline(SIGNATURE, data.Rows((values,)), None)
+    assert [each.source for each in found] == [f"input:image:{index}" for index in range(3)]
+    for index, each in enumerate(found):
+        counts = [0] * len(each.counts)
+        for value in values[:, 0, index]:
+            counts[bin_of(each.edges, float(value))] += 1
+        assert tuple(counts) == each.counts
+
+
+def test_baselines_of_large_inputs_and_of_answers() -> None:
+    spec = TensorSpec("sound", DType.FP32, (1, 1000))
+    signature = dataclasses.replace(SIGNATURE, inputs=(spec,))
+    rows = data.synthetic([spec], 30)
+    answers = outputs(*[[0.97, 0.02, 0.01], [0.3, 0.3, 0.4]] * 15)
+    found = {each.source: each for each in histograms.baseline(signature, rows, answers)}
+    assert set(found) == {"input:sound:mean", "input:sound:std", "confidence", "label"}
+    assert found["label"].counts == (15, 0, 15) and sum(found["confidence"].counts) == 30
+    nothing = histograms.baseline(SIGNATURE, data.Rows((np.full((5, 1, 3), np.nan, np.float32),)), None)
+    assert all(sum(each.counts) == 0 for each in nothing)
