@@ -33,6 +33,7 @@ from skerry_fleet.rollout_words import (
     Left,
     Order,
     Ordered,
+    Place,
     Reached,
     Reported,
     RolloutEvent,
@@ -267,6 +268,8 @@ class Rollouts:
             inside = [device for device in devices if device in live.state.members]
             if live.tenant != tenant or live.model != model or not inside:
                 continue
+            # Those that wait go first: a place that becomes free must not be offered to a device that is leaving too.
+            inside.sort(key=lambda device: live.state.members[device].place is not Place.WAITING)
             self._deactivate(session, live, inside)
             for device in inside:
                 self._apply(session, Actor(tenant, SYSTEM), now, live, Left(device))
