@@ -64,7 +64,7 @@ def enrol(
     device.hardware = encode(request.hardware).decode()
     session.add(device)
     if session.get(DeviceState, (tenant, name)) is None:
-        session.add(DeviceState(tenant=tenant, name=name))
+        session.add(DeviceState(tenant=tenant, name=name, last_seen_ms=int(now * 1000)))
     actor = Actor(tenant, f"claim:{claim.id}")
     after = {"certificate": f"{authority.serial_of(certificate_pem):x}", "profile": request.hardware.profile}
     audit.write(session, actor, now, "device.enrol", f"device/{name}", None, after)

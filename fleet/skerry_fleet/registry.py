@@ -146,7 +146,8 @@ class Registry:
         """Publish what a cut left between its row and the update repository; return how many were found."""
         with self._database.read() as session:
             rows = session.exec(select(Bundle).where(Bundle.state == BundleState.DRAFT.value)).all()
-            cut = [(row.tenant, row.id) for row in rows if self._repository.custom_of(target_path(row.model, row.id))]
+            listed = self._repository.custom_of
+            cut = [(row.tenant, row.id) for row in rows if listed(target_path(row.model, row.id)) is not None]
         for tenant, bundle in cut:
             self.publish(Actor(tenant, "system:start"), bundle)
         return len(cut)

@@ -250,10 +250,17 @@ def app(config: FleetConfig, clock: Clock) -> FastAPI:
     return create_app(config, clock, random.Random(1).randbytes, with_broker=False)
 
 
-@pytest.fixture
-def client(app: FastAPI, config: FleetConfig) -> Iterator[httpx.Client]:
-    """The application over HTTP, as the first admin."""
-    key = (config.root / "admin.key").read_text().strip()
+@contextlib.contextmanager
+def admin(app: FastAPI) -> Iterator[httpx.Client]:
+    """Serve an application; give a client with the first admin's key."""
+    key = (app.state.fleet.config.root / "admin.key").read_text().strip()
     headers = {"authorization": f"Bearer {key}"}
     with serving(app) as url, httpx.Client(base_url=url, headers=headers, trust_env=False) as found:
+        yield found
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[httpx.Client]:
+    """The application over HTTP, as the first admin."""
+    with admin(app) as found:
         yield found

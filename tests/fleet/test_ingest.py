@@ -163,7 +163,7 @@ def test_dead_letters_are_bounded(ready: Bench) -> None:
 
 def test_presence_sessions_and_late_wills(ready: Bench) -> None:
     def online() -> bool:
-        return next(row.online for row in rows(ready, DeviceState) if row.name == "d0")
+        return next(bool(row.online) for row in rows(ready, DeviceState) if row.name == "d0")
 
     for presence, expected in (
         (Presence(BOOT, 1, True), True),

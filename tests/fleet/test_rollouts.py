@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
@@ -13,6 +14,7 @@ from skerry_contracts.device import Phase, Reason
 from skerry_fleet import audit, rollout_rows
 from skerry_fleet.errors import ConflictError, MissingError
 from skerry_fleet.fleet import open_fleet
+from skerry_fleet.paging import Page
 from skerry_fleet.records import Alert, Audit
 from skerry_fleet.regression import Limits
 from skerry_fleet.rollout_rows import RolloutRequest
@@ -83,7 +85,7 @@ def test_a_first_rollout_reaches_every_device(ready: Bench) -> None:
     assert shown["counts"]["confirmed"] == 6 and shown["exposure"] == 0
     assert assigned(ready) == dict.fromkeys(DEVICES, bundle)
     with ready.fleet.database.read() as session:
-        page = rollout_rows.list_devices(session, "default", rollout, rollout_rows.Page(), "confirmed")
+        page = rollout_rows.list_devices(session, "default", rollout, Page(), "confirmed")
     assert [each["phase"] for each in page["items"]] == ["committed"] * 6
 
 
@@ -129,13 +131,15 @@ def test_a_restart_in_mid_rollout_goes_on_from_the_rows(ready: Bench) -> None:
     assert show(ready, rollout)["stage"] == 1 and len(assigned(ready)) == 3
 
 
-def test_progress_that_was_committed_but_not_looked_at_counts_after_a_restart(ready: Bench) -> None:
+def test_progress_that_was_committed_but_not_looked_at_counts_after_a_restart(
+    ready: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = ready.publish()
     rollout = start(ready, bundle)
     (canary,) = assigned(ready)
-    observe, ready.fleet.rollouts.observe = ready.fleet.rollouts.observe, lambda *a: None  # type: ignore[method-assign]
+    monkeypatch.setattr(ready.fleet.rollouts, "observe", lambda *a: None)
     ready.progress(canary, Phase.COMMITTED)
-    assert observe and show(ready, rollout)["counts"]["confirmed"] == 0
+    assert show(ready, rollout)["counts"]["confirmed"] == 0
     config = ready.fleet.config
     ready.fleet.close()
     ready.fleet = open_fleet(config, ready.clock, random.Random(2).randbytes)
@@ -228,8 +232,9 @@ def test_what_cannot_start_says_why_and_changes_nothing(ready: Bench) -> None:
         ({"bundle": bundle, "group": "nowhere"}, MissingError, "no group"),
         ({"bundle": bundle, "model": "other"}, ConflictError, "is of model digits"),
     ):
+        changed: dict[str, Any] = wrong
         with pytest.raises(error, match=text), ready.fleet.rollouts.open() as session:
-            request = RolloutRequest(**{"model": "digits", **wrong})
+            request = dataclasses.replace(RolloutRequest("digits", bundle), **changed)
             ready.fleet.rollouts.create(session, ACTOR, ready.clock(), request)
     install_all(ready, start(ready, bundle))
     old = ready.publish("0", 6)
