@@ -15,6 +15,7 @@ from skerry_compiler import data, emulate, foreign, golden, histograms, pack, sa
 from skerry_compiler.engines.candidate import Built, Draft, Failure, megabytes
 from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine
+from skerry_compiler.engines.network import library
 from skerry_compiler.errors import CompileError, LimitError
 from skerry_compiler.request import Request
 from skerry_contracts import codec
@@ -207,7 +208,11 @@ def finish(draft: Draft, machine: Machine) -> Built:
     """
     blobs, memory = dict(draft.files), draft.memory_bytes
     if draft.c_text is not None:
-        blobs["library"] = build.shared_library(draft.c_text, machine)
+        weights = blobs.pop("weights", None)  # part of the library, not a file of its own
+        if weights is None:
+            blobs["library"] = build.shared_library(draft.c_text, machine)
+        else:
+            blobs["library"] = library.shared_library(draft.c_text, weights, machine)
         memory = max(memory, megabytes(len(blobs["library"])))
     records = {role: golden.blob(content) for role, content in blobs.items()}
     variant = Variant(draft.id, draft.engine, draft.precision, records, draft.requires, memory, draft.options)

@@ -20,6 +20,7 @@ from skerry_compiler import data, graph, roles, sandbox
 from skerry_compiler.engines import onnxruntime
 from skerry_compiler.engines.candidate import Draft, Failure
 from skerry_compiler.engines.native import engine as native
+from skerry_compiler.engines.network import engine as network
 from skerry_compiler.errors import ModelError
 from skerry_compiler.frontends import onnx as onnx_frontend
 from skerry_compiler.frontends import sklearn as sklearn_frontend
@@ -107,6 +108,7 @@ def drafts(
     made: list[Draft | Failure] = []
     if "native" in profile.engines:
         made += native.candidates(model, profile)
+        made += network.candidates(model, profile, feeds)
     if "onnxruntime" in profile.engines:
         made += onnxruntime.candidates(model, profile, feeds)
     return made

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine as Processor
-from skerry_compiler.engines.network.emit import Source
 
 # The weights go in as bytes: as C text a megabyte of them would take the compiler seconds.
 ASSEMBLY = """\
@@ -22,7 +21,7 @@ skerry_weights:
 """
 
 
-def shared_library(source: Source, processor: Processor, flags: Sequence[str] = ()) -> bytes:
+def shared_library(text: str, weights: bytes, processor: Processor, flags: Sequence[str] = ()) -> bytes:
     """Return the shared library of a generated network: the same bytes wherever it is made.
 
     Raises:
@@ -31,8 +30,8 @@ def shared_library(source: Source, processor: Processor, flags: Sequence[str] = 
     """
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         where = Path(folder)
-        (where / "model.c").write_text(source.c)
-        (where / "weights.bin").write_bytes(source.weights)
+        (where / "model.c").write_text(text)
+        (where / "weights.bin").write_bytes(weights)
         (where / "weights.S").write_text(ASSEMBLY)
         arguments = [*build.compile_flags(processor), *build.LINK_FLAGS, *flags, "-Wno-unused-command-line-argument"]
         build.run([*arguments, "-o", "model.so", "model.c", "weights.S"], where)

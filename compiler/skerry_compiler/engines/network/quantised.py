@@ -1,6 +1,7 @@
 """Integer arithmetic of byte convolutions: weights, starting sums, and the way back from 32 bits.
 
-The fast way back uses that 1.5 * 2^23 + k has k in its low bits. A sum that starts at the bit pattern of that number
+The fast way back uses that 1.5 * 2^23 + k has k in its low bits.
+A sum that starts at the bit pattern of that number
 is the float 1.5 * 2^23 + sum without any conversion; one multiply-add by the requantising factor then ends at 1.5 *
 2^23 + byte, rounded to even. It is exact as long as sums stay below 2^22 and bytes before saturation below 2^15; both
 bounds are checked here, from the weights, for every channel.
@@ -25,8 +26,8 @@ SUM_LIMIT = (1 << 22) - 2
 class Requantised:
     """Weights s8[kh, kw, ci, co]; for each output channel the start of the sum, and factor and term of the output.
 
-    `magic`: sums start at the magic number, so that their bits are a float. `fast`: the output is one multiply-add whose
-    low bits are the byte; otherwise output = real(sum) * factor + term.
+    `magic`: sums start at the magic number: their bits are a float. `fast`: the output is one multiply-add whose low
+    bits are the byte; otherwise output = real(sum) * factor + term.
     """
 
     weight: NDArray[np.int8]
