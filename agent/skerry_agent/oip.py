@@ -35,13 +35,20 @@ class InferRequest:
 
 
 def model_metadata(manifest: Manifest, engine: str) -> dict[str, Any]:
-    """Return the model metadata response."""
+    """Return the model metadata response; `parameters` (our extension) says what the outputs mean."""
+    signature = manifest.signature
+    meaning = {
+        "labels": list(signature.labels),
+        "label_output": signature.label_output,
+        "score_output": signature.score_output,
+    }
     return {
         "name": manifest.model,
         "versions": [manifest.version],
         "platform": f"skerry_{engine}",
-        "inputs": [_metadata(spec) for spec in manifest.signature.inputs],
-        "outputs": [_metadata(spec) for spec in manifest.signature.outputs],
+        "inputs": [_metadata(spec) for spec in signature.inputs],
+        "outputs": [_metadata(spec) for spec in signature.outputs],
+        "parameters": {name: value for name, value in meaning.items() if value},
     }
 
 

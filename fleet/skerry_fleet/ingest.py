@@ -91,6 +91,7 @@ class Committed:
     written: Written
     channels: dict[str, int]
     dead: int
+    size_bytes: int
 
 
 class IngestCore:
@@ -142,7 +143,8 @@ class IngestCore:
         channels: dict[str, int] = {}
         for message in batch.messages:
             channels[message.channel] = channels.get(message.channel, 0) + 1
-        return Committed(tuple(_acks(owed, written.unknown)), written, channels, len(batch.dead))
+        size_bytes = sum(len(message.payload) for message in batch.messages)
+        return Committed(tuple(_acks(owed, written.unknown)), written, channels, len(batch.dead), size_bytes)
 
     def _owe_dead(self, topic: str, payload: bytes) -> None:
         """Acknowledge a refused message as well, where it can be told which one it is."""

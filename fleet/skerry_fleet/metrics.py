@@ -25,6 +25,7 @@ class Metrics:
         self._recent: deque[tuple[int, int]] = deque(maxlen=WINDOW_S + 1)
         self.registry = CollectorRegistry()
         self.messages = Counter("skerry_ingest_messages", "Messages committed", ["channel"], registry=self.registry)
+        self.bytes = Counter("skerry_ingest_bytes", "Bytes of payload committed", registry=self.registry)
         self.dead = Counter("skerry_ingest_dead_letters", "Messages refused", registry=self.registry)
         self.acked = Counter("skerry_ingest_acknowledgements", "Ack messages published", registry=self.registry)
         self.failed = Counter("skerry_ingest_failures", "Batches that could not be committed", registry=self.registry)
@@ -36,6 +37,7 @@ class Metrics:
         """Count one batch."""
         for channel, count in committed.channels.items():
             self.messages.labels(channel).inc(count)
+        self.bytes.inc(committed.size_bytes)
         self.dead.inc(committed.dead)
         second = int(self._clock())
         count = sum(committed.channels.values()) + committed.dead
