@@ -1,8 +1,6 @@
 """Who may call what: one dependency guards every route, and a test walks the routes to see that it does.
 
-A key comes as `Authorization: Bearer ...`; browsers may keep it in the cookie `skerry_key`. A cookie travels by
-itself, so a request that changes something must then also carry the header `x-skerry-request`, which no other site's
-form can send.
+A key comes as `Authorization: Bearer ...` and in no other way: no cookie, so no other site's page can use it unasked.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from skerry_fleet.apikeys import Caller, Role
 from skerry_fleet.errors import AuthError, ForbiddenError
 from skerry_fleet.fleet import Fleet
 
-COOKIE = "skerry_key"
 PUBLIC = frozenset({"/healthz", "/readyz", "/device/v1/trust", "/device/v1/enrol"})
 """Routes without a key. A test knows this list: adding to it is a decision."""
 
@@ -40,13 +37,9 @@ class Guard:
             AuthError: no key, or an unknown one.
             ForbiddenError: its role is too low.
         """
-        text, from_cookie = bearer(request), False
-        if text is None:
-            text, from_cookie = request.cookies.get(COOKIE), True
+        text = bearer(request)
         if text is None:
             raise AuthError("an API key is needed", hint="send Authorization: Bearer sk1_...")
-        if from_cookie and request.method not in ("GET", "HEAD") and "x-skerry-request" not in request.headers:
-            raise AuthError("a request by cookie needs the header x-skerry-request")
         with fleet_of(request).database.read() as session:
             caller = apikeys.authenticate(session, text)
         if not caller.role.covers(self.role):

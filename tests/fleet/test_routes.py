@@ -12,7 +12,6 @@ import pytest
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from starlette.routing import Route
 from tests.fleet.conftest import Clock, admin, enrolment_body, make_bundle, new_key
 
 from skerry_contracts import codec
@@ -21,7 +20,6 @@ from skerry_fleet.app import create_app
 from skerry_fleet.auth import PUBLIC, DeviceGuard, Guard
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.fleet import Fleet
-from skerry_fleet.routes import access, device, devices, models, rollouts, system
 
 ROLE_OF_WRITES = {"POST": Role.OPERATOR, "PUT": Role.OPERATOR, "PATCH": Role.OPERATOR, "DELETE": Role.OPERATOR}
 
@@ -35,12 +33,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def every_route(app: FastAPI) -> list[APIRoute]:
-    found = [each for room in (system, device, devices, access, models, rollouts) for each in room.router.routes]
-    routes = [each for each in found if isinstance(each, APIRoute)]
-    assert len(routes) == len(found) and not any(
-        isinstance(each, Route) and not isinstance(each, APIRoute) for each in app.routes
-    )
-    return routes
+    """Return every route of the application but the dashboard's, which has its own guard and its own test."""
+    found: list[APIRoute] = []
+    rooms: list[Any] = list(app.routes)
+    while rooms:
+        each = rooms.pop()
+        if hasattr(each, "original_router"):  # how FastAPI keeps a router that was included
+            rooms += each.original_router.routes
+        elif each.path != "/" and not each.path.startswith("/ui"):
+            assert isinstance(each, APIRoute), f"{each.path} is no route that can be guarded"
+            found.append(each)
+    assert len(found) > 40
+    return sorted(found, key=lambda route: route.path)
 
 
 def guards(dependant: Dependant) -> list[Guard | DeviceGuard]:
@@ -304,11 +308,6 @@ def test_keys_work_until_they_are_revoked(client: httpx.Client) -> None:
     made = client.post("/api/v1/keys", json={"name": "robot", "role": "operator"}).json()
     headers = {"authorization": f"Bearer {made['key']}"}
     assert client.get("/api/v1/whoami", headers=headers).json()["role"] == "operator"
-    cookie = {"cookie": f"skerry_key={made['key']}", "authorization": ""}
-    assert client.get("/api/v1/whoami", headers=cookie).status_code == 200
-    assert client.post("/api/v1/groups", json={"name": "a"}, headers=cookie).status_code == 401
-    sent = {**cookie, "x-skerry-request": "1"}
-    assert client.post("/api/v1/groups", json={"name": "a"}, headers=sent).status_code == 201
     assert client.delete(f"/api/v1/keys/{made['id']}").status_code == 200
     assert client.get("/api/v1/whoami", headers=headers).status_code == 401
     first = next(each for each in client.get("/api/v1/keys").json()["items"] if each["role"] == "admin")
