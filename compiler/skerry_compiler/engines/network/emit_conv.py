@@ -119,7 +119,7 @@ def _group(code: Code, nest: Nest, tables: Tables, machine: Machine, group: int,
             code.line(f"const {'int8_t' if packed else 'float'} *w = {pointer} + block * {per_block};")
             pixels = [(r, q) for r in range(b.rows) for q in range(columns)]
             sums.begin(code, pixels)
-            _taps(code, nest, pixels)
+            _taps(code, nest, pixels, machine)
             sums.finish(code, pixels)
             code.close()
     code.close()
@@ -127,11 +127,12 @@ def _group(code: Code, nest: Nest, tables: Tables, machine: Machine, group: int,
     code.close() if op.groups > 1 else None
 
 
-def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]]) -> None:
+def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machine) -> None:
     """Write the loops over taps and steps: the multiply-adds."""
     op, n, x, nr = nest.op, nest.n, nest.op.x, nest.block.vectors
     code.loop("tap", len(nest.taps))
     kw = op.weight.shape[1]
+    flip = " ^ (int32_t)0x80808080" if machine.signed_dot else ""
     if len(nest.taps) == op.weight.shape[0]:
         offset = f"tap * {op.dilation[0] * x.row}"
     else:
@@ -151,7 +152,7 @@ def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]]) -> None:
             for j in range(nr):
                 a = f"a{m}_{j}_{q}"
                 if x.quant:
-                    code.line(f"{a} = dot{n}({a}, word{n}(r + {where}), w{j}_{q});")
+                    code.line(f"{a} = dot{n}({a}, word{n}(r + {where}){flip}, w{j}_{q});")
                 else:
                     code.line(f"{a} += w{j}_{q} * r[{where}];")
     code.close()
