@@ -119,7 +119,7 @@ def test_metadata_and_health(live: Live) -> None:
         "platform": "skerry_native",
         "inputs": [{"name": "x", **tensors}],
         "outputs": [{"name": "y", **tensors}],
-        "parameters": {},
+        "parameters": {"labels": ["a", "b", "c", "d"], "score_output": "y"},
     }
     assert live.http("GET", "/v2/models/toy") == (200, described)
     assert live.http("GET", "/v2/models/toy/versions/1") == (200, described)
