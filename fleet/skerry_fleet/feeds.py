@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import msgspec
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, delete, select
 
 from skerry_contracts.codec import canonical_json
 from skerry_fleet import alerts, audit
@@ -17,8 +17,11 @@ from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import MissingError
 from skerry_fleet.paging import Page, listing
-from skerry_fleet.records import DeadLetter, Drift, SampleRow, SketchRow
+from skerry_fleet.records import DeadLetter, Drift, DriftHistory, SampleRow, SketchRow
 from skerry_fleet.tables import Model
+
+HISTORY = 500
+"""Scores kept of each monitor."""
 
 FEEDS: dict[str, type[SampleRow] | type[SketchRow]] = {"samples": SampleRow, "sketches": SketchRow}
 
@@ -58,9 +61,12 @@ def put_drift(
     row = session.get(Drift, (actor.tenant, model, monitor))
     before = None if row is None else row.drifting
     row = row or Drift(tenant=actor.tenant, model=model, monitor=monitor, drifting=False, record="{}", updated_ms=0)
-    row.drifting, row.updated_ms, row.record = drifting, int(now * 1000), canonical_json(record).decode()
+    said, row.record = row.record, canonical_json(record).decode()
+    row.drifting, row.updated_ms = drifting, int(now * 1000)
     row.score, row.threshold = _number(record, "score"), _number(record, "threshold")
     session.add(row)
+    if row.record != said:  # a verdict that is put twice is one point of the line
+        _remember(session, row)
     subject = f"{model}/{monitor}"
     if before is not drifting:
         was = None if before is None else {"drifting": before}
@@ -103,6 +109,25 @@ def dead_letters(session: Session, tenant: str, page: Page) -> dict[str, Any]:
         return {**row.model_dump(exclude={"tenant", "payload"}), "payload": row.payload.decode("utf-8", "replace")}
 
     return listing(rows, page, view, lambda row: row.id)
+
+
+def _remember(session: Session, row: Drift) -> None:
+    """Keep a score for the line on the dashboard; the oldest make room."""
+    of_monitor = (
+        col(DriftHistory.tenant) == row.tenant,
+        col(DriftHistory.model) == row.model,
+        col(DriftHistory.monitor) == row.monitor,
+    )
+    session.add(
+        DriftHistory(
+            **row.model_dump(include={"tenant", "model", "monitor", "drifting", "score"}), received_ms=row.updated_ms
+        )
+    )
+    oldest = session.exec(
+        select(DriftHistory.id).where(*of_monitor).order_by(col(DriftHistory.id).desc()).offset(HISTORY).limit(1)
+    ).first()
+    if oldest is not None:
+        session.exec(delete(DriftHistory).where(*of_monitor, col(DriftHistory.id) <= oldest))
 
 
 def _number(record: dict[str, Any], name: str) -> float | None:

@@ -169,6 +169,21 @@ class Drift(SQLModel, table=True):
     updated_ms: int = big()
 
 
+class DriftHistory(SQLModel, table=True):
+    """The scores a monitor gave, one row each: the line on the dashboard. Bounded: the oldest make room."""
+
+    __tablename__ = "drift_history"
+    __table_args__ = (Index("drift_history_line", "tenant", "model", "monitor", "id"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, sa_column=_row_id())
+    tenant: str
+    model: str
+    monitor: str
+    drifting: bool
+    score: float | None = None
+    received_ms: int = big()
+
+
 class Audit(SQLModel, table=True):
     """One change of state. `hash` covers the record and the hash before it, so none can be altered or taken out
     unseen.

@@ -194,18 +194,19 @@ def _on_tick(state: State, event: Tick, now: float, effects: list[Effect]) -> No
             stages.fail(state, member, "silent", now, effects)
 
 
-_ALLOWED: dict[Order, tuple[Status, ...]] = {
+ALLOWED: dict[Order, tuple[Status, ...]] = {
     Order.APPROVE: (Status.AWAITING_APPROVAL,),
     Order.PAUSE: (Status.RUNNING,),
     Order.RESUME: (Status.PAUSED,),
     Order.ABORT: (Status.AWAITING_APPROVAL, Status.RUNNING, Status.PAUSED, Status.COMPLETE),
     Order.ROLL_BACK: (Status.RUNNING, Status.PAUSED, Status.COMPLETE, Status.ABORTED),
 }
+"""The statuses in which each order is taken."""
 
 
 def _on_ordered(state: State, event: Ordered, now: float, effects: list[Effect]) -> None:
-    if state.status not in _ALLOWED[event.order]:
-        allowed = ", ".join(_ALLOWED[event.order])
+    if state.status not in ALLOWED[event.order]:
+        allowed = ", ".join(ALLOWED[event.order])
         raise ConflictError(f"rollout {state.rollout} is {state.status}; {event.order} needs {allowed}")
     if event.order is Order.PAUSE:
         stages.shift(state, Status.PAUSED, event.reason, effects)
