@@ -13,6 +13,7 @@ from skerry_fleet import frontdoor
 from skerry_fleet.broker.errors import BrokerError
 from skerry_fleet.broker.launch import BrokerProcess, BrokerSettings
 from skerry_fleet.config import Clock, FleetConfig, RandomBytes
+from skerry_fleet.dashboard import routes as dashboard
 from skerry_fleet.database import Event
 from skerry_fleet.errors import UnavailableError
 from skerry_fleet.events import Hub
@@ -55,6 +56,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     frontdoor.install(app, config.max_body_bytes)
     for room in (system, device, devices, access, models, rollouts):
         app.include_router(room.router)
+    dashboard.install(app, fleet)
     return app
 
 

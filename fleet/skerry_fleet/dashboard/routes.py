@@ -1,0 +1,228 @@
+"""The pages of the dashboard, at `/ui/`: read the request, ask a view in one session, render."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import PurePath
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
+
+from skerry_fleet import alerts, rollout_machine, rollout_rows
+from skerry_fleet.dashboard import actions, device_view, drift_view, views
+from skerry_fleet.dashboard.actions import Anyone
+from skerry_fleet.dashboard.pages import KINDS, STATIC, PageRoute, link, render
+from skerry_fleet.dashboard.session import open_sessions
+from skerry_fleet.errors import InputError, MissingError
+from skerry_fleet.fleet import Fleet
+from skerry_fleet.paging import Page, page
+from skerry_fleet.rollout_words import Status
+from skerry_fleet.routes.common import FleetPart
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+ROWS = "50"
+FEW = "20"
+BURST_S = 0.25
+"""Less than the hub's pause between two bursts."""
+
+
+def install(app: FastAPI, fleet: Fleet) -> None:
+    """Put the dashboard on an application."""
+    app.state.sessions = open_sessions(fleet.config.root, fleet.random)
+    app.include_router(actions.router)
+    app.include_router(router)
+
+
+def _rows(after: str = Query("")) -> Page:
+    return page(after, ROWS)
+
+
+def _few(after: str = Query("")) -> Page:
+    return page(after, FEW)
+
+
+Rows = Annotated[Page, Depends(_rows)]
+Few = Annotated[Page, Depends(_few)]
+
+
+@router.get("/")
+@router.get("/ui")
+def to_overview() -> Response:
+    """The way in."""
+    return RedirectResponse("/ui/", 307)
+
+
+@router.get("/ui/static/{name}")
+def static(name: str) -> Response:
+    """Styles, script and icon; their address changes with their content, so they are kept for ever."""
+    content = STATIC.get(name)
+    if content is None:
+        raise MissingError("no such file")
+    kind = KINDS[PurePath(name).suffix]
+    return Response(content, headers={"cache-control": "public, max-age=31536000, immutable"}, media_type=kind)
+
+
+@router.get("/ui/events")
+async def events(request: Request, fleet: FleetPart, visitor: Anyone) -> StreamingResponse:
+    """Server-sent events `changed`: the kind of thing that changed, many changes told once."""
+    hub = request.app.state.hub
+    stream = kinds_of(hub.stream(visitor.caller.tenant, fleet.config.stream_idle_s))
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+async def kinds_of(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Turn a stream of events into one that names each kind once in every burst.
+
+    The hub tells bursts at least half a second apart; a page that hears a kind asks for itself again. So the bytes a
+    viewer costs do not depend on how many devices changed.
+    """
+    clock = asyncio.get_running_loop().time
+    told: dict[bytes, float] = {}
+    async for message in stream:
+        if not message.startswith(b"event: "):
+            yield message
+            continue
+        kind = message[7 : message.index(b"\n")]
+        if clock() - told.get(kind, -BURST_S) >= BURST_S:
+            told[kind] = clock()
+            yield b"event: changed\ndata: %b\n\n" % kind
+
+
+@router.get("/ui/")
+def overview(request: Request, fleet: FleetPart, visitor: Anyone) -> Response:
+    """The fleet at a glance."""
+    with fleet.database.read() as session:
+        found = views.overview(session, fleet, visitor.caller.tenant)
+    connected = bool(request.app.state.connected()) if request.app.state.broker is not None else None
+    return render(request, visitor, "overview.html", {"fleet": found, "places": views.PLACES, "connected": connected})
+
+
+@router.get("/ui/devices")
+def devices(
+    request: Request, fleet: FleetPart, visitor: Anyone, rows: Rows, group: str = "", q: str = "", online: str = ""
+) -> Response:
+    """Devices by name."""
+    wanted = {"": None, "true": True, "false": False}
+    if online not in wanted:
+        raise InputError("online is true or false")
+    filters = {"q": q.strip(), "group": group, "online": online}
+    with fleet.database.read() as session:
+        found = views.device_list(
+            session, visitor.caller.tenant, rows, group=group, q=filters["q"], online=wanted[online]
+        )
+    following = link("/ui/devices", **filters, after=found["next"]) if found["next"] else None
+    first = link("/ui/devices", **filters) if rows.after else None
+    values = {"found": found, "filters": filters, "following": following, "first": first}
+    return render(request, visitor, "devices.html", values)
+
+
+@router.get("/ui/devices/{name}")
+def device(request: Request, fleet: FleetPart, visitor: Anyone, name: str, few: Few) -> Response:
+    """One device: its health, its history, and why it runs what it runs."""
+    with fleet.database.read() as session:
+        found = device_view.device(session, visitor.caller.tenant, name, few)
+    older = found["history"]["next"]
+    values = {"device": found, "older": link(f"/ui/devices/{name}", after=older), "few": few}
+    return render(request, visitor, "device.html", values)
+
+
+@router.get("/ui/models")
+def models(request: Request, fleet: FleetPart, visitor: Anyone, rows: Rows) -> Response:
+    """Models by name."""
+    with fleet.database.read() as session:
+        found = views.models(session, visitor.caller.tenant, rows)
+    following = link("/ui/models", after=found["next"])
+    return render(request, visitor, "models.html", {"found": found, "following": following})
+
+
+@router.get("/ui/models/{name}")
+def model(request: Request, fleet: FleetPart, visitor: Anyone, name: str, rows: Rows) -> Response:
+    """One model and its bundles."""
+    with fleet.database.read() as session:
+        found = views.model(session, visitor.caller.tenant, name, rows)
+    following = link(f"/ui/models/{name}", after=found["next"])
+    return render(request, visitor, "model.html", {"model": found, "following": following})
+
+
+@router.get("/ui/bundles/{bundle}")
+def bundle(request: Request, fleet: FleetPart, visitor: Anyone, bundle: str) -> Response:
+    """One bundle: what it promises, and the evidence for it."""
+    with fleet.database.read() as session:
+        found = views.bundle(session, visitor.caller.tenant, bundle)
+    return render(request, visitor, "bundle.html", {"bundle": found})
+
+
+@router.get("/ui/rollouts")
+def rollouts(request: Request, fleet: FleetPart, visitor: Anyone, few: Few, status: str = "") -> Response:
+    """Rollouts, newest first."""
+    if status not in ("", "active", *Status):
+        raise InputError(f"status {status!r:.40} is none of active, {', '.join(Status)}")
+    with fleet.database.read() as session:
+        found = rollout_rows.list_rollouts(session, visitor.caller.tenant, few, status=status)
+    following = link("/ui/rollouts", status=status, after=found["next"])
+    values = {"found": found, "status": status, "following": following, "places": views.PLACES}
+    return render(request, visitor, "rollouts.html", values)
+
+
+@router.get("/ui/rollouts/{name}")
+def rollout(request: Request, fleet: FleetPart, visitor: Anyone, name: str, few: Few, place: str = "") -> Response:
+    """One rollout: where it stands, its exposure, its failures, and what can be ordered."""
+    with fleet.database.read() as session:
+        found = views.rollout(session, visitor.caller.tenant, name, place, few)
+    orders = [order.value for order, when in rollout_machine.ALLOWED.items() if Status(found["status"]) in when]
+    following = link(f"/ui/rollouts/{name}", place=place, after=found["members"]["next"])
+    values = {"rollout": found, "orders": orders, "place": place, "places": views.PLACES, "following": following}
+    return render(request, visitor, "rollout.html", values)
+
+
+@router.get("/ui/drift")
+def drift(request: Request, fleet: FleetPart, visitor: Anyone) -> Response:
+    """What every monitor says."""
+    with fleet.database.read() as session:
+        found = drift_view.index(session, visitor.caller.tenant)
+    return render(request, visitor, "drift.html", {"verdicts": found})
+
+
+@router.get("/ui/drift/{name}")
+def drift_of(request: Request, fleet: FleetPart, visitor: Anyone, name: str) -> Response:
+    """One model's monitors, and what its devices saw. Samples are for operators, as in the API."""
+    tenant = visitor.caller.tenant
+    with fleet.database.read() as session:
+        found = drift_view.model(session, tenant, name)
+        seen = drift_view.samples(session, tenant, name) if visitor.operates else []
+    return render(request, visitor, "drift-model.html", {"model": found, "samples": seen})
+
+
+@router.get("/ui/alerts")
+def alert_list(request: Request, fleet: FleetPart, visitor: Anyone, rows: Rows, state: str = "") -> Response:
+    """Alerts, newest first."""
+    with fleet.database.read() as session:
+        found = alerts.list_alerts(session, visitor.caller.tenant, rows, state)
+        count = alerts.count_open(session, visitor.caller.tenant)
+    following = link("/ui/alerts", state=state, after=found["next"])
+    values = {"found": found, "state": state, "following": following, "open": count}
+    return render(request, visitor, "alerts.html", values)
+
+
+@router.get("/ui/audit")
+def audit_list(
+    request: Request, fleet: FleetPart, visitor: Anyone, rows: Rows, object: str = "", verify: str = ""
+) -> Response:
+    """The audit chain, newest first, and whether it holds."""
+    tenant = visitor.caller.tenant
+    with fleet.database.read() as session:
+        found = views.audit_page(session, tenant, rows, object.strip())
+        held = views.chain(session, tenant, found["records"], verify == "1")
+    following = link("/ui/audit", object=object, after=found["next"])
+    chain = None if held is None else dataclasses.asdict(held)
+    values = {"found": found, "object": object, "following": following, "chain": chain}
+    return render(request, visitor, "audit.html", values)
+
+
+@router.get("/ui/{rest:path}")
+def nowhere(visitor: Anyone, rest: str) -> Response:
+    """Any other address."""
+    raise MissingError("there is no such page", hint="the menu shows what there is")
