@@ -118,14 +118,14 @@ def random(*shape: int, seed: int = 0) -> Array:
 
 def grid(*shape: int, seed: int = 0) -> Array:
     """Return numbers that bytes hold exactly, so that a comparison sees the arithmetic and not the input's rounding."""
-    x = np.random.default_rng(seed).integers(-128, 128, shape).astype(np.float32) / 64
+    x: Array = np.random.default_rng(seed).integers(-128, 128, shape).astype(np.float32) / np.float32(64)
     x.flat[0], x.flat[-1] = -2.0, 127 / 64
     return x
 
 
 def levels(*shape: int, seed: int = 0) -> Array:
     """Return weights whose last-but-first axes fill the byte range exactly for each output (axis 0)."""
-    w = np.random.default_rng(seed).integers(-127, 128, shape).astype(np.float32) / 127
+    w: Array = np.random.default_rng(seed).integers(-127, 128, shape).astype(np.float32) / np.float32(127)
     w.reshape(shape[0], -1)[:, 0] = 1.0
     return w
 

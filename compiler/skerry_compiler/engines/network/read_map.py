@@ -71,6 +71,10 @@ def align(
     hwc = (chief.tensor.h, chief.tensor.w, chief.tensor.c)
     if math.prod(hwc) != math.prod(shape) or not all(fits(hwc, memory, m) for m in masks):
         found = groups(memory, masks)
+        if found is None:  # constants may be spread out in advance
+            values = [v if isinstance(v, Value) else np.broadcast_to(v, shape) for v in values]
+            masks = [tuple(padded(v.shape, rank)[a] == shape[a] for a in order) for v in values]
+            found = groups(memory, masks)
         if found is None:
             raise node.fail(f"broadcasting {[v.shape for v in values]}")
         hwc = found

@@ -20,7 +20,7 @@ HEAD = """\
 #define INLINE static inline __attribute__((always_inline, unused))
 #define copy_bytes __builtin_memcpy
 #define fill_bytes __builtin_memset
-/* The compiler may call these two; there is no C library to have them from. */
+/* The compiler may call these; there is no C library to have them from. */
 typedef uint8_t chunk __attribute__((vector_size(32), aligned(1), may_alias));
 #define HIDDEN __attribute__((visibility("hidden"), used, noinline))
 HIDDEN void *memcpy(void *restrict to, const void *restrict from, __SIZE_TYPE__ n) {
@@ -28,6 +28,13 @@ HIDDEN void *memcpy(void *restrict to, const void *restrict from, __SIZE_TYPE__ 
   const uint8_t *f = from;
   for (; n >= 32; n -= 32, t += 32, f += 32) *(chunk *)t = *(const chunk *)f;
   for (; n; n--) *t++ = *f++;
+  return to;
+}
+HIDDEN void *memmove(void *to, const void *from, __SIZE_TYPE__ n) {
+  uint8_t *t = to;
+  const uint8_t *f = from;
+  if (t <= f) for (__SIZE_TYPE__ i = 0; i < n; i++) t[i] = f[i];
+  else for (; n; n--) t[n - 1] = f[n - 1];
   return to;
 }
 HIDDEN void *memset(void *to, int value, __SIZE_TYPE__ n) {
