@@ -8,23 +8,41 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+BISECTIONS = 12
 
 
-def estimate_noise(reference: Array, samples: Array) -> float:
+def estimate_noise(reference: Array, samples: Array, clip: tuple[float, ...] = ()) -> float:
     """Return the standard deviation of white noise that `samples` f32[n, d] have beyond `reference` f32[r, d] (0:
     none).
 
     White noise lifts the variance in every direction alike, most visibly where the reference has almost none. The
-    estimate is the median lift over the reference's lowest-variance half of principal directions; new classes live
-    mostly in the others. Clipped noise is underestimated a little, which is the safe side.
+    lift is the median over the reference's lowest-variance half of principal directions; new classes live mostly in
+    the others. Where inputs are clipped, noise shows less than it is: then that noise is sought by bisection which
+    lifts the reference, clipped in the same way, as much as the samples are lifted.
     """
-    reference, samples = reference.reshape(len(reference), -1), samples.reshape(len(samples), -1)
+    reference = reference.reshape(len(reference), -1).astype(np.float64)
+    samples = samples.reshape(len(samples), -1).astype(np.float64)
     if len(reference) < 3 or len(samples) < 3:
         return 0.0
-    values, vectors = np.linalg.eigh(np.cov(reference.astype(np.float64), rowvar=False))
+    values, vectors = np.linalg.eigh(np.cov(reference, rowvar=False))
     low = vectors[:, : max(1, vectors.shape[1] // 2)]
-    lift = np.var(samples.astype(np.float64) @ low, axis=0, ddof=1) - np.maximum(values[: low.shape[1]], 0.0)
-    return float(np.sqrt(max(0.0, np.median(lift))))
+    floor = np.maximum(values[: low.shape[1]], 0.0)
+
+    def lift(x: Array) -> float:
+        return float(np.median(np.var(x @ low, axis=0, ddof=1) - floor))
+
+    wanted = lift(samples)
+    if wanted <= 0 or not clip:
+        return float(np.sqrt(max(0.0, wanted)))
+    white = np.random.default_rng(0).normal(size=reference.shape)
+    least, most = 0.0, 8.0 * float(np.sqrt(wanted))
+    for _ in range(BISECTIONS):
+        middle = (least + most) / 2
+        if lift(np.clip(reference + middle * white, clip[0], clip[1])) < wanted:
+            least = middle
+        else:
+            most = middle
+    return (least + most) / 2
 
 
 def shift_images(x: Array, moves: npt.NDArray[np.int64], height: int, width: int) -> Array:

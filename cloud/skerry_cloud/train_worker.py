@@ -55,7 +55,8 @@ def prepare(dataset: datasets.Dataset, config: TrainConfig) -> tuple[Array, Arra
     first, fresh = dataset.origin == 0, dataset.origin != 0
     noise = config.augment_noise
     if noise is None:
-        noise = augment.estimate_noise(dataset.x[first], dataset.reference) if fresh.any() and first.any() else 0.0
+        known = fresh.any() and first.any()
+        noise = augment.estimate_noise(dataset.x[first], dataset.reference, config.clip) if known else 0.0
     shared: dict[str, Any] = {
         "generator": np.random.default_rng(config.seed),
         "shift_pixels": config.shift_pixels,

@@ -8,7 +8,7 @@ from typing import Any
 from skerry_cloud.errors import ConfigError
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "mlp": {"hidden_layer_sizes": [128], "alpha": 0.01, "batch_size": 128, "max_iter": 30},
+    "mlp": {"hidden_layer_sizes": [256], "alpha": 0.01, "batch_size": 128, "max_iter": 30},
     "forest": {"n_estimators": 100, "min_samples_leaf": 1, "n_jobs": 1},
     "logistic": {"C": 1.0, "max_iter": 200},
 }

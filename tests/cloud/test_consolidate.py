@@ -50,10 +50,15 @@ def test_any_votes_give_a_label_somebody_said(votes: list[tuple[str, str, str]])
     result = dawid_skene(votes)
     assert set(result.labels) == {item for item, _, _ in votes}
     for item, label in result.labels.items():
-        assert any(label == said for _, _, said in votes)
+        assert any(label == said for name, _, said in votes if name == item)
         assert 0.0 < result.confidence[item] <= 1.0
     shuffled = dawid_skene(votes[::-1])
     assert shuffled.labels == result.labels
+
+
+def test_a_lone_workers_rare_labels_are_no_slips() -> None:
+    votes = [(f"i{i}", "ann", "a" if i else "b") for i in range(50)]
+    assert dawid_skene(votes).labels == {f"i{i}": "a" if i else "b" for i in range(50)}
 
 
 def test_unanimous_votes_are_sure() -> None:

@@ -56,10 +56,12 @@ def test_bad_data_is_refused_with_the_reason(tmp_path: Path, arrays: dict[str, n
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.05, 0.1, 0.2])
-def test_the_noise_of_samples_is_estimated_even_with_new_classes(sigma: float) -> None:
+def test_the_noise_of_samples_is_estimated_even_with_new_classes_and_clipping(sigma: float) -> None:
     split, generator = digits(), np.random.default_rng(0)
     samples = split.stream_x[:200] + generator.normal(0, sigma, (200, 64)).astype(np.float32)
     assert augment.estimate_noise(split.train_x, samples) == pytest.approx(sigma, abs=0.03)
+    clipped = np.clip(samples, 0.0, 1.0)
+    assert augment.estimate_noise(split.train_x, clipped, (0.0, 1.0)) == pytest.approx(sigma, abs=0.03 if sigma else 0.06)
 
 
 @given(st.integers(-2, 2), st.integers(-2, 2))

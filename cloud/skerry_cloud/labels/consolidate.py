@@ -52,6 +52,9 @@ def dawid_skene(votes: Sequence[tuple[str, str, str]], iterations: int = 100) ->
     item, worker, said = cells[:, 0], cells[:, 1], cells[:, 2]
     posterior = np.zeros((len(items), len(labels)))
     np.add.at(posterior, (item, said), 1.0)
+    # Only what somebody said of an item can be its label: else the rare labels of a lone worker would all be taken
+    # for slips, since nobody confirms them.
+    said_of = posterior > 0
     posterior /= posterior.sum(axis=1, keepdims=True)
     confusion = np.zeros((len(workers), len(labels), len(labels)))
     for _ in range(iterations):
@@ -59,7 +62,7 @@ def dawid_skene(votes: Sequence[tuple[str, str, str]], iterations: int = 100) ->
         prior = (posterior.sum(axis=0) + PRIOR) / (len(items) + PRIOR * len(labels))
         log = np.tile(np.log(prior), (len(items), 1))
         np.add.at(log, item, np.log(confusion[worker, :, said]))
-        fresh = np.exp(log - log.max(axis=1, keepdims=True))
+        fresh = np.where(said_of, np.exp(log - log.max(axis=1, keepdims=True, where=said_of, initial=-np.inf)), 0.0)
         fresh /= fresh.sum(axis=1, keepdims=True)
         moved = float(np.abs(fresh - posterior).max())
         posterior = fresh

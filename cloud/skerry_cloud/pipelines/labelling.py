@@ -42,7 +42,7 @@ def select(services: Services, project: ProjectConfig, pipeline: str, plan: Json
     standing = services.database.row("SELECT count(*) AS n FROM label_item WHERE job = ? AND batch = ?", (job, number))
     if standing and int(standing["n"]):
         return {"job": job, "batch": number, "items": int(standing["n"])}
-    pool = _wait_for_pool(services, project, plan)
+    pool = _pool(services, project, plan, patient=number > 0)
     if number == 0:
         random_rows = np.flatnonzero([each is Kept.RANDOM for each in pool.kept])
         order = np.random.default_rng(project.train.seed).permutation(random_rows)
@@ -72,15 +72,20 @@ def label(services: Services, project: ProjectConfig, pipeline: str) -> Json:
         services.rest(0.1 if workers is not None else 1.0)
 
 
-def _wait_for_pool(services: Services, project: ProjectConfig, plan: Json) -> SampleBatch:
-    """Return the distinct samples since the alarm's window began, the newest first to stay; waits a while for enough
-    of them.
+def _pool(services: Services, project: ProjectConfig, plan: Json, *, patient: bool) -> SampleBatch:
+    """Return the distinct samples since the alarm's window began, of more than `POOL_ROWS` the newest.
+
+    Waits a while for enough of them: for the audit its own number of random ones, later (`patient`) twice the budget.
     """
     query = SampleQuery(project.model, (plan["bundle"],), since_s=plan["since_s"], limit=POOL_ROWS, newest=True)
-    until_s = services.now() + project.labels.pool_wait_s
+    settings = project.labels
+    until_s = services.now() + settings.pool_wait_s
     while True:
         pool = services.lake.samples(query).distinct()
-        if len(pool) >= 2 * project.labels.budget or services.now() >= until_s:
+        have, need = len(pool), 2 * settings.budget
+        if not patient:
+            have, need = sum(each is Kept.RANDOM for each in pool.kept), settings.audit
+        if have >= need or services.now() >= until_s:
             break
         services.rest(0.5)
     if len(pool) == 0:
