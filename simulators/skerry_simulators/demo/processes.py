@@ -62,6 +62,10 @@ class Children:
         """Return a child's process id."""
         return self._running[name].pid
 
+    def forget(self, name: str) -> None:
+        """Reap a child that was ended on purpose."""
+        self._running.pop(name).wait()
+
     def check(self) -> None:
         """Raise where a child has ended by itself."""
         for name, child in self._running.items():

@@ -127,6 +127,15 @@ def start_fleet(street: Street) -> None:
     street.fleet_url = f"http://127.0.0.1:{port}"
     street.children.start("fleet", skerry("fleet", "serve", "--root", str(street.root / "fleet"), "--port", str(port)))
 
+    wait_for_fleet(street)
+    street.fleet("group", "create", GROUP)
+    found = re.search(r"^broker +(.*)$", (street.children.logs / "fleet.log").read_text(), re.MULTILINE)
+    street.broker = found[1] if found else ""
+
+
+def wait_for_fleet(street: Street) -> None:
+    """Wait until the fleet answers and its broker is connected."""
+
     def ready() -> bool | None:
         try:
             return httpx.get(f"{street.fleet_url}/readyz", trust_env=False, timeout=2.0).status_code == 200 or None
@@ -134,9 +143,6 @@ def start_fleet(street: Street) -> None:
             return None
 
     wait_for("answer from the fleet", ready, street.children, PATIENCE_S)
-    street.fleet("group", "create", GROUP)
-    found = re.search(r"^broker +(.*)$", (street.children.logs / "fleet.log").read_text(), re.MULTILINE)
-    street.broker = found[1] if found else ""
 
 
 def start_cloud(street: Street) -> None:
