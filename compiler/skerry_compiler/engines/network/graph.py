@@ -27,10 +27,8 @@ class Quant:
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Tensor:
-    """An activation of h x w pixels of c channels; float32, or one byte each where `quant` is given.
-
-    `halo` is (top, left, bottom, right) in pixels. `offset` is the first byte in the arena. `alias` names the tensor
-    whose memory this one shares.
+    """An activation of h x w pixels of c channels: float32, or bytes where `quant` is given. `halo` is (top, left,
+    bottom, right) in pixels, `offset` the first byte in the arena, `alias` the tensor whose memory this one shares.
     """
 
     name: str
