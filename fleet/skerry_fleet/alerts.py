@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -75,6 +76,20 @@ def resolve(session: Session, tenant: str, now: float, kind: Kind, subject: str)
     session.add(row)
     _changed(session, Actor(tenant, "system:alerts"), now, row, before)
     return True
+
+
+def resolve_all(session: Session, tenant: str, now: float, kind: Kind, subjects: Iterable[str]) -> None:
+    """Close the alerts of these subjects, where there are any."""
+    wanted = set(subjects)
+    if not wanted:
+        return
+    # All unresolved alerts of a kind are few; all subjects may be many.
+    query = select(Alert.subject).where(
+        Alert.tenant == tenant, Alert.kind == kind.value, Alert.state != AlertState.RESOLVED.value
+    )
+    for subject in session.exec(query).all():
+        if subject in wanted:
+            resolve(session, tenant, now, kind, subject)
 
 
 def acknowledge(session: Session, actor: Actor, now: float, alert: int, who: str) -> dict[str, Any]:

@@ -38,9 +38,12 @@ def write(
     after: dict[str, Any] | None,
 ) -> Audit:
     """Add one record to the tenant's chain and return it. `subject` is `<kind>/<name>`."""
-    head = session.get(AuditHead, actor.tenant, with_for_update=True)
+    # Read and locked once a transaction: nobody else can move it until the commit.
+    heads: dict[str, AuditHead] = session.info.setdefault("audit_heads", {})
+    head = heads.get(actor.tenant) or session.get(AuditHead, actor.tenant, with_for_update=True)
     if head is None:
         head = AuditHead(tenant=actor.tenant, seq=0, hash=GENESIS)
+    heads[actor.tenant] = head
     row = Audit(
         tenant=actor.tenant,
         seq=head.seq + 1,

@@ -8,8 +8,8 @@ again after every reconnection, because a broker may forget.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from sqlmodel import Session, col, select
 
@@ -19,68 +19,97 @@ from skerry_fleet import audit
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import MissingError
-from skerry_fleet.tables import Bundle, Desired, Device, DeviceStatus, Rollout, SignedAssignment
+from skerry_fleet.tables import Bundle, Desired, Device, DeviceModel, DeviceStatus, Rollout, SignedAssignment
+
+T = TypeVar("T", Device, DeviceModel, Desired, SignedAssignment)
+CHUNK = 500
+"""Names in one statement at most."""
 
 Sign = Callable[[Assignment], bytes]
 """Signs an assignment and returns the envelope's bytes (trust/director.py)."""
 
 
-def want(
-    session: Session, tenant: str, device: str, model: str, bundle: str | None, rollout: str, *, back: bool = False
-) -> None:
+def want(row: Desired, bundle: str | None, rollout: str, *, back: bool = False) -> None:
     """Say what a device is to run of a model (None: nothing). `back`: to what it ran before, though that is older."""
-    row = session.get(Desired, (tenant, device, model)) or Desired(tenant=tenant, device=device, model=model)
     row.bundle, row.rollout, row.allow_downgrade = bundle, rollout, back
     if back:
         row.confirmed = bundle
-    session.add(row)
 
 
-def confirm(session: Session, tenant: str, device: str, model: str, bundle: str) -> None:
+def desired(session: Session, tenant: str, model: str, devices: Iterable[str]) -> dict[str, Desired]:
+    """Return what each device is to run of a model, with new rows for those that have none yet."""
+    names = list(devices)
+    rows = _rows(session, Desired, col(Desired.device), tenant, names)
+    found = {row.device: row for row in rows if row.model == model}
+    return {name: found.get(name) or Desired(tenant=tenant, device=name, model=model) for name in names}
+
+
+def health(session: Session, tenant: str, model: str, devices: Iterable[str]) -> dict[str, DeviceModel]:
+    """Return what devices last said of a model, where they did."""
+    rows = _rows(session, DeviceModel, col(DeviceModel.name), tenant, devices)
+    return {row.name: row for row in rows if row.model == model}
+
+
+def confirm(row: Desired, bundle: str) -> None:
     """Note that a bundle proved itself on a device: rollbacks lead here from now on."""
-    row = session.get(Desired, (tenant, device, model)) or Desired(tenant=tenant, device=device, model=model)
     row.confirmed, row.allow_downgrade = bundle, False
-    session.add(row)
-
-
-def confirmed(session: Session, tenant: str, device: str, model: str) -> str | None:
-    """Return the newest bundle of a model that proved itself on a device."""
-    row = session.get(Desired, (tenant, device, model))
-    return None if row is None else row.confirmed
 
 
 def issue(
-    session: Session, sign: Sign, actor: Actor, now: float, days: float, device: str, *, above: int = 0, why: str = ""
-) -> int:
-    """Sign a new assignment of everything the device is to run; return its sequence, which is greater than `above`.
+    session: Session, sign: Sign, actor: Actor, now: float, days: float, devices: Mapping[str, str], *, above: int = 0
+) -> dict[str, int]:
+    """Sign new assignments of everything these devices are to run; `devices` says why, for the audit. Return the new
+    sequences, each greater than the device's last one and than `above`.
 
     Raises:
         MissingError: no such device.
     """
-    row = session.get(Device, (actor.tenant, device))
-    if row is None or row.status != DeviceStatus.ACTIVE:
-        raise MissingError(f"no device {device!r:.80}")
-    wanted = session.exec(
-        select(Desired)
-        .where(Desired.tenant == actor.tenant, Desired.device == device, col(Desired.bundle).is_not(None))
-        .order_by(col(Desired.model))
-    ).all()
-    row.sequence = max(row.sequence, above) + 1
+    session.flush()
+    known = {row.name: row for row in _rows(session, Device, col(Device.name), actor.tenant, devices)}
+    kept = {
+        row.device: row for row in _rows(session, SignedAssignment, col(SignedAssignment.device), actor.tenant, devices)
+    }
+    wanted: dict[str, list[Desired]] = {device: [] for device in devices}
+    for each in _rows(session, Desired, col(Desired.device), actor.tenant, devices):
+        if each.bundle is not None:
+            wanted[each.device].append(each)
+    options = _Options(session)
+    sequences = {}
+    for device, why in devices.items():
+        row = known.get(device)
+        if row is None or row.status != DeviceStatus.ACTIVE:
+            raise MissingError(f"no device {device!r:.80}")
+        row.sequence = max(row.sequence, above) + 1
+        models = tuple(options.assigned(each) for each in sorted(wanted[device], key=lambda each: each.model))
+        sequences[device] = _sign(session, sign, actor, now, days, row, models, kept.get(device), why)
+    return sequences
+
+
+def _sign(
+    session: Session,
+    sign: Sign,
+    actor: Actor,
+    now: float,
+    days: float,
+    device: Device,
+    models: tuple[AssignedModel, ...],
+    kept: SignedAssignment | None,
+    why: str,
+) -> int:
+    """Sign one assignment and put it into the outbox; return its sequence."""
     expires_s = int(now + days * 86_400)
-    models = tuple(_assigned(session, each) for each in wanted)
-    envelope = sign(Assignment(actor.tenant, device, row.sequence, int(now), expires_s, models))
-    kept = session.get(SignedAssignment, (actor.tenant, device))
+    envelope = sign(Assignment(actor.tenant, device.name, device.sequence, int(now), expires_s, models))
     before = None if kept is None else {"sequence": kept.sequence}
-    kept = kept or SignedAssignment(
-        tenant=actor.tenant, device=device, sequence=0, issued_ms=0, expires_ms=0, envelope=""
+    row = kept or SignedAssignment(
+        tenant=actor.tenant, device=device.name, sequence=0, issued_ms=0, expires_ms=0, envelope=""
     )
-    kept.sequence, kept.issued_ms, kept.expires_ms = row.sequence, int(now * 1000), expires_s * 1000
-    kept.envelope, kept.published = envelope.decode(), False
+    row.sequence, row.issued_ms, row.expires_ms = device.sequence, int(now * 1000), expires_s * 1000
+    row.envelope, row.published = envelope.decode(), False
+    session.add(device)
     session.add(row)
-    session.add(kept)
     after = {"sequence": row.sequence, "models": {each.model: each.bundle for each in models}, "why": why}
-    audit.write(session, actor, now, "assignment.issue", f"device/{device}", before, after)
-    announce(session, actor.tenant, "assignment", device=device, sequence=row.sequence)
+    audit.write(session, actor, now, "assignment.issue", f"device/{device.name}", before, after)
+    announce(session, actor.tenant, "assignment", device=device.name, sequence=row.sequence)
     return row.sequence
 
 
@@ -94,27 +123,54 @@ def renew(session: Session, sign: Sign, now: float, days: float, most: int = 200
         .limit(most)
     ).all()
     for row in rows:
-        issue(session, sign, Actor(row.tenant, "system:director"), now, days, row.device, why="renewed")
+        issue(session, sign, Actor(row.tenant, "system:director"), now, days, {row.device: "renewed"})
     return len(rows)
 
 
-def _assigned(session: Session, wanted: Desired) -> AssignedModel:
-    bundle = session.get(Bundle, (wanted.tenant, wanted.bundle))
-    if bundle is None or wanted.bundle is None:
-        raise MissingError(f"no bundle {wanted.bundle}")
-    rollout = session.get(Rollout, (wanted.tenant, wanted.rollout))
-    options: dict[str, Any] = json.loads(rollout.options) if rollout is not None else {}
-    window, sampling = options.get("window"), options.get("sampling")
-    return AssignedModel(
-        model=wanted.model,
-        version=bundle.version,
-        release=bundle.release,
-        bundle=bundle.id,
-        target_path=target_path(wanted.model, bundle.id),
-        size_bytes=len(bundle.manifest.encode()),
-        rollout=wanted.rollout,
-        allow_downgrade=wanted.allow_downgrade or bool(options.get("allow_downgrade")),
-        # A way back waits for no maintenance window.
-        window=codec.from_plain(Window, window) if window is not None and not wanted.allow_downgrade else None,
-        sampling=codec.from_plain(SamplingPolicy, sampling) if sampling is not None else SamplingPolicy(),
-    )
+class _Options:
+    """Turns wishes into what assignments say; bundles and rollouts are read once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._bundles: dict[tuple[str, str | None], Bundle | None] = {}
+        self._rollouts: dict[tuple[str, str], Rollout | None] = {}
+
+    def assigned(self, wanted: Desired) -> AssignedModel:
+        """Return what an assignment says of one model.
+
+        Raises:
+            MissingError: the bundle is not in the registry.
+        """
+        key, rollout = (wanted.tenant, wanted.bundle), (wanted.tenant, wanted.rollout)
+        if key not in self._bundles:
+            self._bundles[key] = self._session.get(Bundle, key)
+        if rollout not in self._rollouts:
+            self._rollouts[rollout] = self._session.get(Rollout, rollout)
+        bundle, row = self._bundles[key], self._rollouts[rollout]
+        if bundle is None:
+            raise MissingError(f"no bundle {wanted.bundle}")
+        options: dict[str, Any] = json.loads(row.options) if row is not None else {}
+        window, sampling = options.get("window"), options.get("sampling")
+        return AssignedModel(
+            model=wanted.model,
+            version=bundle.version,
+            release=bundle.release,
+            bundle=bundle.id,
+            target_path=target_path(wanted.model, bundle.id),
+            size_bytes=len(bundle.manifest.encode()),
+            rollout=wanted.rollout,
+            allow_downgrade=wanted.allow_downgrade or bool(options.get("allow_downgrade")),
+            # A way back waits for no maintenance window.
+            window=codec.from_plain(Window, window) if window is not None and not wanted.allow_downgrade else None,
+            sampling=codec.from_plain(SamplingPolicy, sampling) if sampling is not None else SamplingPolicy(),
+        )
+
+
+def _rows(session: Session, table: type[T], column: Any, tenant: str, names: Iterable[str]) -> list[T]:
+    """Return the rows of these devices, few statements for many."""
+    listed = sorted(names)
+    found: list[T] = []
+    for at in range(0, len(listed), CHUNK):
+        query = select(table).where(table.tenant == tenant, column.in_(listed[at : at + CHUNK]))
+        found += session.exec(query).all()
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ from skerry_fleet.trust.director import verify_receipt
 from skerry_fleet.trust.errors import TrustError
 from skerry_fleet.trust.office import TrustOffice, open_office
 
+log = logging.getLogger(__name__)
 RENEW_EVERY_S = 60.0
 MAINTAIN_EVERY_S = 3600.0
 
@@ -74,9 +76,17 @@ class Fleet:
                 director.renew(session, self.office.director.sign_assignment, now, self.config.assignment_days)
                 self.renewed = now
         if now - self.maintained >= MAINTAIN_EVERY_S:
-            self.office.repository.refresh_timestamp(now)
-            self.office.repository.maintain(now)
             self.maintained = now
+            self._maintain(now)
+
+    def _maintain(self, now: float) -> None:
+        """Keep the update repository fresh; what needs a person is said, and nothing else waits for it."""
+        try:
+            self.office.repository.refresh_timestamp(now)
+            for line in self.office.repository.maintain(now):
+                log.warning("update repository: %s", line)
+        except (TrustError, OSError) as error:
+            log.error("the update repository cannot be kept fresh: %s", error)
 
     def revoked(self) -> list[int]:
         """Return the serial numbers that the broker must refuse."""

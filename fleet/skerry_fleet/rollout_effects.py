@@ -8,12 +8,11 @@ from sqlmodel import Session
 
 from skerry_contracts import codec
 from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Phase, Reason
-from skerry_fleet import alerts, audit, director, rollout_machine
+from skerry_fleet import alerts, audit, director, rollout_machine, rollout_rows
 from skerry_fleet.alerts import Kind
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.director import Sign
-from skerry_fleet.errors import MissingError
 from skerry_fleet.records import ProgressRow
 from skerry_fleet.regression import Tally, judge
 from skerry_fleet.rollout_rows import Live
@@ -30,7 +29,7 @@ from skerry_fleet.rollout_words import (
     Revert,
     Status,
 )
-from skerry_fleet.tables import Device, DeviceModel, RolloutDevice
+from skerry_fleet.tables import Desired, Device, DeviceModel, RolloutDevice
 
 _FINAL = (Phase.COMMITTED, Phase.ROLLED_BACK, Phase.FAILED)
 
@@ -52,21 +51,35 @@ class Executor:
         before: tuple[Status, int],
         effects: Sequence[Effect],
     ) -> None:
-        """Do what an event led to, in order. Moves are the actor's; orders to devices are the system's."""
+        """Do what events led to, in order. Moves are the actor's; orders to devices are the system's."""
+        touched = [effect.device for effect in effects if isinstance(effect, (Offer, Revert, Confirmed))]
+        rows = rollout_rows.device_rows(session, live, touched)
+        wishes = director.desired(session, live.tenant, live.model, touched)
+        offered = [effect.device for effect in effects if isinstance(effect, Offer)]
+        health = director.health(session, live.tenant, live.model, offered)
+        orders: dict[str, str] = {}
+        confirmed = []
         for effect in effects:
-            if isinstance(effect, Offer):
-                self._offer(session, now, live, effect.device)
-            elif isinstance(effect, Revert):
-                self._revert(session, now, live, effect.device)
+            if isinstance(effect, (Offer, Revert)):
+                self._order(live, effect, rows[effect.device], wishes[effect.device], health.get(effect.device))
+                orders[effect.device] = f"{type(effect).__name__.lower()} {live.state.rollout}"
             elif isinstance(effect, Confirmed):
-                director.confirm(session, live.tenant, effect.device, live.model, live.state.bundle)
+                director.confirm(wishes[effect.device], live.state.bundle)
                 live.tallies.pop(effect.device, None)
-                alerts.resolve(session, live.tenant, now, Kind.UPDATE_FAILED, effect.device)
+                confirmed.append(effect.device)
             elif isinstance(effect, Failed):
                 text = f"{effect.device} failed in rollout {live.state.rollout}: {effect.reason}"
                 alerts.raise_alert(session, live.tenant, now, Kind.UPDATE_FAILED, effect.device, text)
             else:
                 before = self._moved(session, actor, now, live, before, effect)
+        for device in touched:
+            session.add(rows[device])
+            session.add(wishes[device])
+        alerts.resolve_all(session, live.tenant, now, Kind.UPDATE_FAILED, confirmed)
+        if orders:
+            for device, sequence in self._issue(session, now, live.tenant, orders).items():
+                # Feeding back the number moves nothing: it only tells old words from new ones.
+                rollout_machine.step(live.state, Issued(device, sequence), now)
 
     def announce(self, session: Session, live: Live) -> None:
         """Tell event streams where the rollout stands, when the transaction commits."""
@@ -99,7 +112,7 @@ class Executor:
             return
         self._sequences[tenant, device] = row.sequence
         if adopted > row.sequence:
-            self._issue(session, now, tenant, device, "the device is ahead", above=adopted)
+            self._issue(session, now, tenant, {device: "the device is ahead"}, above=adopted)
 
     def refused(self, session: Session, now: float, row: ProgressRow) -> None:
         """Take in that a device could not use an assignment at all, so that it names no rollout."""
@@ -109,49 +122,34 @@ class Executor:
         text = f"{row.device} refused its assignment: {row.reason} {row.detail}"
         alerts.raise_alert(session, row.tenant, now, Kind.UPDATE_FAILED, row.device, text)
         if row.reason == Reason.EXPIRED:
-            self._issue(session, now, row.tenant, row.device, "the device found it expired")
+            self._issue(session, now, row.tenant, {row.device: "the device found it expired"})
 
-    def note(self, session: Session, live: Live, row: ProgressRow) -> None:
+    def note(self, session: Session, row: RolloutDevice, told: ProgressRow) -> None:
         """Keep a device's last word beside its place, for people."""
-        kept = session.get(RolloutDevice, (*live.key, row.device))
-        if kept is None:
+        row.phase, row.detail = told.phase, told.detail[:500]
+        if told.phase in _FINAL and told.reason != Reason.OK:
+            row.reason = told.reason
+        session.add(row)
+
+    def _order(
+        self, live: Live, effect: Offer | Revert, row: RolloutDevice, wish: Desired, health: DeviceModel | None
+    ) -> None:
+        """Change what a device is to run, forward or back."""
+        if isinstance(effect, Revert):
+            live.tallies.pop(effect.device, None)
+            director.want(wish, row.previous, live.state.rollout, back=True)
             return
-        kept.phase, kept.detail = row.phase, row.detail[:500]
-        if row.phase in _FINAL and row.reason != Reason.OK:
-            kept.reason = row.reason
-        session.add(kept)
+        if live.state.members[effect.device].attempts == 0:
+            live.baselines[effect.device] = baseline = None if health is None else _health(health)
+            row.previous = wish.confirmed
+            row.baseline = "" if baseline is None else codec.encode(baseline).decode()
+        director.want(wish, live.state.bundle, live.state.rollout)
 
-    def _offer(self, session: Session, now: float, live: Live, device: str) -> None:
-        kept = session.get(RolloutDevice, (*live.key, device)) or RolloutDevice(
-            tenant=live.tenant, rollout=live.state.rollout, device=device, model=live.model, place=""
-        )
-        if live.state.members[device].attempts == 0:
-            kept.previous = director.confirmed(session, live.tenant, device, live.model)
-            health = session.get(DeviceModel, (live.tenant, device, live.model))
-            baseline = None if health is None else _health(health)
-            live.baselines[device] = baseline
-            kept.baseline = "" if baseline is None else codec.encode(baseline).decode()
-        session.add(kept)
-        director.want(session, live.tenant, device, live.model, live.state.bundle, live.state.rollout)
-        self._issued(session, now, live, device, "offer")
-
-    def _revert(self, session: Session, now: float, live: Live, device: str) -> None:
-        kept = session.get(RolloutDevice, (*live.key, device))
-        if kept is None:
-            raise MissingError(f"no row for {device} in rollout {live.state.rollout}")
-        live.tallies.pop(device, None)
-        director.want(session, live.tenant, device, live.model, kept.previous, live.state.rollout, back=True)
-        self._issued(session, now, live, device, "revert")
-
-    def _issued(self, session: Session, now: float, live: Live, device: str, why: str) -> None:
-        session.flush()
-        sequence = self._issue(session, now, live.tenant, device, f"{why} {live.state.rollout}")
-        # Feeding back the number moves nothing: it only tells old words from new ones.
-        rollout_machine.step(live.state, Issued(device, sequence), now)
-
-    def _issue(self, session: Session, now: float, tenant: str, device: str, why: str, above: int = 0) -> int:
+    def _issue(
+        self, session: Session, now: float, tenant: str, devices: dict[str, str], above: int = 0
+    ) -> dict[str, int]:
         actor = Actor(tenant, "system:director")
-        return director.issue(session, self._sign, actor, now, self._days, device, above=above, why=why)
+        return director.issue(session, self._sign, actor, now, self._days, devices, above=above)
 
     def _moved(
         self, session: Session, actor: Actor, now: float, live: Live, before: tuple[Status, int], effect: Moved

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import func
@@ -15,10 +16,24 @@ from skerry_contracts import codec
 from skerry_contracts.assignment import SamplingPolicy, Window
 from skerry_contracts.device import ModelHealth
 from skerry_fleet import rollout_machine as machine
+from skerry_fleet.director import CHUNK
 from skerry_fleet.errors import MissingError
 from skerry_fleet.paging import Page, listing
 from skerry_fleet.regression import Limits, Tally
-from skerry_fleet.rollout_words import BLOCKING, OVER, Member, Place, Plan, State, Status, Wave, rank
+from skerry_fleet.rollout_words import (
+    BLOCKING,
+    OVER,
+    Effect,
+    Left,
+    Member,
+    Place,
+    Plan,
+    RolloutEvent,
+    State,
+    Status,
+    Wave,
+    rank,
+)
 from skerry_fleet.tables import DeviceState, Rollout, RolloutDevice
 
 
@@ -79,6 +94,21 @@ class Live:
         return self.tenant, self.state.rollout
 
 
+class Pending:
+    """Effects of several events, kept until they are carried out together."""
+
+    def __init__(self) -> None:
+        self.pending: dict[tuple[str, str], tuple[Live, tuple[Status, int], list[Effect], bool]] = {}
+
+    def take(self, live: Live, event: RolloutEvent, now: float) -> None:
+        """Let the machine take in one event."""
+        before = (live.state.status, live.state.stage)
+        _, effects = machine.step(live.state, event, now)
+        _, before, earlier, left = self.pending.get(live.key, (live, before, [], False))
+        earlier.extend(effects)
+        self.pending[live.key] = (live, before, earlier, left or isinstance(event, Left))
+
+
 def load(session: Session) -> list[Live]:
     """Return every rollout that something can still happen to, as its rows say."""
     return [_load(session, row) for row in session.exec(select(Rollout).where(col(Rollout.active).is_(True))).all()]
@@ -108,15 +138,33 @@ def _load(session: Session, row: Rollout) -> Live:
     return live
 
 
+def device_rows(session: Session, live: Live, devices: Iterable[str]) -> dict[str, RolloutDevice]:
+    """Return the rows of these devices in a rollout, with new ones for those that have none yet."""
+    names = list(devices)
+    found = {
+        row.device: row for row in session.new if isinstance(row, RolloutDevice) and row.rollout == live.state.rollout
+    }
+    missing = [name for name in names if name not in found]
+    for at in range(0, len(missing), CHUNK):
+        query = select(RolloutDevice).where(
+            RolloutDevice.tenant == live.tenant,
+            RolloutDevice.rollout == live.state.rollout,
+            col(RolloutDevice.device).in_(missing[at : at + CHUNK]),
+        )
+        found.update({row.device: row for row in session.exec(query)})
+    for name in set(missing) - found.keys():
+        found[name] = RolloutDevice(
+            tenant=live.tenant, rollout=live.state.rollout, device=name, model=live.model, place=""
+        )
+    return {name: found[name] for name in names}
+
+
 def save(session: Session, live: Live, now: float) -> None:
     """Write what the last events changed."""
     state = live.state
-    for device in sorted(state.changed):
-        member = state.members.get(device)
-        if member is None:
-            continue
-        row = session.get(RolloutDevice, (*live.key, device))
-        row = row or RolloutDevice(tenant=live.tenant, rollout=state.rollout, device=device, model=live.model, place="")
+    rows = device_rows(session, live, sorted(state.changed & state.members.keys()))
+    for device, row in rows.items():
+        member = state.members[device]
         row.place, row.attempts, row.floor = member.place.value, member.attempts, member.floor
         row.since_ms = int(member.since * 1000)
         row.due_ms = None if member.due is None else int(member.due * 1000)

@@ -25,7 +25,7 @@ from skerry_fleet.errors import ConflictError
 from skerry_fleet.ingest import Incoming
 from skerry_fleet.records import Cursor, ProgressRow
 from skerry_fleet.rollout_effects import Executor
-from skerry_fleet.rollout_rows import Live, RolloutRequest
+from skerry_fleet.rollout_rows import Live, Pending, RolloutRequest
 from skerry_fleet.rollout_words import (
     BLOCKING,
     OVER,
@@ -146,12 +146,15 @@ class Rollouts:
             for live in self._of(tenant, device):
                 self._apply(session, Actor(tenant, SYSTEM), now, live, Reached(device, online))
         self._read_progress(session, now)
+        heard = Pending()
+        beats = list(beats)
         for beat in beats:
             heartbeat: Heartbeat = beat.record
             for live in self._of(beat.tenant, beat.device):
-                event = self._executor.heard(live, beat.device, heartbeat)
-                self._apply(session, Actor(beat.tenant, SYSTEM), now, live, event)
-            self._executor.catch_up(session, now, beat.tenant, beat.device, heartbeat.sequence)
+                heard.take(live, self._executor.heard(live, beat.device, heartbeat), now)
+        self._settle(session, now, heard)
+        for beat in beats:
+            self._executor.catch_up(session, now, beat.tenant, beat.device, beat.record.sequence)
 
     def unreachable(self, session: Session, now: float, devices: Iterable[tuple[str, str]]) -> None:
         """Take in that devices have fallen silent."""
@@ -209,16 +212,23 @@ class Rollouts:
         return [live for live in self._ordered() if live.tenant == tenant and device in live.state.members]
 
     def _apply(self, session: Session, actor: Actor, now: float, live: Live, event: RolloutEvent) -> None:
-        before = (live.state.status, live.state.stage)
-        _, effects = rollout_machine.step(live.state, event, now)
-        if effects:
-            self._executor.carry_out(session, actor, now, live, before, effects)
-        if effects or live.state.changed or isinstance(event, Left):
-            rollout_rows.save(session, live, now)
-            self._executor.announce(session, live)
-        if not live.state.members or live.state.status in OVER:
-            self._deactivate(session, live, None)
-            self._states.pop(live.key, None)
+        heard = Pending()
+        heard.take(live, event, now)
+        self._settle(session, now, heard, actor)
+
+    def _settle(self, session: Session, now: float, heard: Pending, actor: Actor | None = None) -> None:
+        """Carry out what events led to, and save."""
+        for live, before, effects, left in heard.pending.values():
+            who = actor or Actor(live.tenant, SYSTEM)
+            with session.no_autoflush:  # what is asked for here is flushed where it must be
+                if effects:
+                    self._executor.carry_out(session, who, now, live, before, effects)
+                if effects or live.state.changed or left:
+                    rollout_rows.save(session, live, now)
+                    self._executor.announce(session, live)
+            if not live.state.members or live.state.status in OVER:
+                self._deactivate(session, live, None)
+                self._states.pop(live.key, None)
 
     def _read_progress(self, session: Session, now: float) -> None:
         cursor = session.get(Cursor, INBOX) or Cursor(name=INBOX)
@@ -229,24 +239,31 @@ class Rollouts:
                 .order_by(col(ProgressRow.id))
                 .limit(INBOX_PAGE)
             ).all()
-            for row in rows:
-                self._progress(session, now, row)
-                cursor.position = row.id or 0
+            self._progress(session, now, rows)
             if rows:
+                cursor.position = rows[-1].id or 0
                 session.add(cursor)
             if len(rows) < INBOX_PAGE:
                 return
 
-    def _progress(self, session: Session, now: float, row: ProgressRow) -> None:
-        if not row.rollout:
-            self._executor.refused(session, now, row)
-            return
-        live = self._states.get((row.tenant, row.rollout))
-        if live is None or row.device not in live.state.members or row.model != live.model:
-            return
-        self._executor.note(session, live, row)
-        event = Reported(row.device, row.bundle, row.sequence, Phase(row.phase), Reason(row.reason))
-        self._apply(session, Actor(row.tenant, SYSTEM), now, live, event)
+    def _progress(self, session: Session, now: float, told: Sequence[ProgressRow]) -> None:
+        """Take in one page of progress: each rollout's rows are read once and written once."""
+        heard = Pending()
+        by_rollout: dict[tuple[str, str], list[ProgressRow]] = {}
+        for row in told:
+            if not row.rollout:
+                self._executor.refused(session, now, row)
+            live = self._states.get((row.tenant, row.rollout))
+            if live is not None and row.device in live.state.members and row.model == live.model:
+                by_rollout.setdefault(live.key, []).append(row)
+        for key, rows in by_rollout.items():
+            live = self._states[key]
+            kept = rollout_rows.device_rows(session, live, {row.device for row in rows})
+            for row in rows:
+                self._executor.note(session, kept[row.device], row)
+                event = Reported(row.device, row.bundle, row.sequence, Phase(row.phase), Reason(row.reason))
+                heard.take(live, event, now)
+        self._settle(session, now, heard)
 
     def _take_over(
         self, session: Session, actor: Actor, now: float, request: RolloutRequest, devices: list[str]

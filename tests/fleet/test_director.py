@@ -46,7 +46,7 @@ def test_old_assignments_are_signed_anew(bench: Bench) -> None:
     bench.enrol("d0")
     with bench.fleet.database.write() as session:
         sign = bench.fleet.office.director.sign_assignment
-        director.issue(session, sign, ACTOR, bench.clock(), 30.0, "d0")
+        director.issue(session, sign, ACTOR, bench.clock(), 30.0, {"d0": "test"})
     bench.clock.now += 14 * 86_400
     bench.fleet.tick()
     assert envelope(bench, "d0").sequence == 1
@@ -60,13 +60,13 @@ def test_a_device_that_leaves_has_its_assignment_cleared_and_numbers_go_on(bench
     bench.enrol("d0")
     sign = bench.fleet.office.director.sign_assignment
     with bench.fleet.database.write() as session:
-        assert director.issue(session, sign, ACTOR, bench.clock(), 30.0, "d0", above=6) == 7
+        assert director.issue(session, sign, ACTOR, bench.clock(), 30.0, {"d0": "test"}, above=6) == {"d0": 7}
     with bench.fleet.rollouts.open() as session:
         devices.decommission(session, ACTOR, bench.clock(), "d0")
     row = envelope(bench, "d0")
     assert row.envelope == "" and not row.published
     with pytest.raises(MissingError), bench.fleet.database.write() as session:
-        director.issue(session, sign, ACTOR, bench.clock(), 30.0, "d0")
+        director.issue(session, sign, ACTOR, bench.clock(), 30.0, {"d0": "test"})
     bench.enrol("d0")
     with bench.fleet.database.write() as session:
-        assert director.issue(session, sign, ACTOR, bench.clock(), 30.0, "d0") == 8
+        assert director.issue(session, sign, ACTOR, bench.clock(), 30.0, {"d0": "test"}) == {"d0": 8}
