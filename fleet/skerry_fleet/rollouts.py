@@ -146,8 +146,7 @@ class Rollouts:
             for live in self._of(tenant, device):
                 self._apply(session, Actor(tenant, SYSTEM), now, live, Reached(device, online))
         self._read_progress(session, now)
-        heard = Pending()
-        beats = list(beats)
+        heard, beats = Pending(), list(beats)
         for beat in beats:
             heartbeat: Heartbeat = beat.record
             for live in self._of(beat.tenant, beat.device):
