@@ -15,9 +15,9 @@ from skerry_contracts.assignment import ASSIGNMENT_TYPE, AssignedModel, Assignme
 from skerry_contracts.device import Ack, Received
 from skerry_fleet.trust import signing
 from skerry_simulators import faults
-from skerry_simulators.catalogue import MODEL, Inputs, Kind, MadeBundle, make_bundle
+from skerry_simulators.catalogue import MODEL, TENANT, Inputs, Kind, MadeBundle, make_bundle
 from skerry_simulators.clock import TrueClock
-from skerry_simulators.device import TENANT, SimDevice, Surroundings
+from skerry_simulators.device import SimDevice, Surroundings
 from skerry_simulators.faults import Faults
 from skerry_simulators.heap import Heap
 from skerry_simulators.history import History
@@ -48,7 +48,7 @@ class Alone:
         self.invariants = Invariants(self.repository, self.factory.id)
         self._key = ed25519.Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
         self._rng = rng
-        self._sequence = 0
+        self.sequence = 0
         around = Surroundings(
             self.heap, self.history, self.repository, Inputs(rng), self.invariants, self._key.public_key()
         )
@@ -70,7 +70,7 @@ class Alone:
 
     def offer(self, bundle: MadeBundle, *, allow_downgrade: bool = False, days: float = 30.0) -> bytes:
         """Sign an assignment of this bundle, publish it, and return the envelope."""
-        self._sequence += 1
+        self.sequence += 1
         now_s = int(self.clock.wall_s())
         manifest = bundle.manifest
         assigned = AssignedModel(
@@ -80,10 +80,10 @@ class Alone:
             bundle.id,
             target_path(MODEL, bundle.id),
             len(bundle.manifest_bytes),
-            f"r-{self._sequence}",
+            f"r-{self.sequence}",
             allow_downgrade,
         )
-        assignment = Assignment(TENANT, "lonely", self._sequence, now_s, now_s + int(days * 86400), (assigned,))
+        assignment = Assignment(TENANT, "lonely", self.sequence, now_s, now_s + int(days * 86400), (assigned,))
         self.invariants.signed_for("lonely", bundle.id, downgrade=allow_downgrade)
         envelope = codec.encode(signing.sign(ASSIGNMENT_TYPE, codec.encode(assignment), [self._key]))
         self.link.send_down("assignment", envelope)

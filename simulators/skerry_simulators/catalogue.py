@@ -8,7 +8,9 @@ import dataclasses
 import random
 import struct
 from enum import StrEnum
+from pathlib import Path
 
+from skerry_agent.config import AgentConfig
 from skerry_contracts import codec
 from skerry_contracts.bundle import (
     FORMAT,
@@ -26,6 +28,7 @@ from skerry_contracts.device import Hardware
 from skerry_contracts.tensor import DType, Tensor, TensorSpec
 
 MODEL = "digits"
+TENANT = "default"
 TARGET = "x86-64-v3"
 LABELS = ("zero", "one", "two")
 INPUT = TensorSpec("image", DType.FP32, (1, 4))
@@ -33,6 +36,16 @@ OUTPUT = TensorSpec("scores", DType.FP32, (1, 3))
 HARDWARE = Hardware(
     "linux", "x86_64", "simulated", ("avx2",), 2, 1 << 30, "glibc", "2.36", TARGET, "0.1.0", {"native": "1"}
 )
+CONFIG = AgentConfig(
+    root=Path("/simulated"),
+    heartbeat_s=600.0,
+    observe_s=180.0,
+    spool_quota_bytes=1 << 20,
+    redeliver_s=300.0,
+    reserve_free_bytes=64 << 10,
+    retry_failed_s=900.0,
+)
+"""The agent's settings in these worlds; the rest are its defaults."""
 _GOLDEN_ROWS = 8
 
 
@@ -94,8 +107,8 @@ class Inputs:
         self._stock = []
         for _ in range(stock):
             image = [rng.uniform(-1, 1) for _ in range(INPUT.elements)]
-            first, second = sorted((rng.random(), rng.random()))
-            scores = [first, second - first, 1 - second]
+            best = rng.uniform(0.4, 0.99) if rng.random() < 0.15 else rng.uniform(0.8, 0.99)
+            scores = [best, 0.8 * (1 - best), 0.2 * (1 - best)]
             rng.shuffle(scores)
             self._stock.append((_tensor(INPUT, image), _tensor(OUTPUT, scores)))
         self._nan = _tensor(OUTPUT, [float("nan")] * OUTPUT.elements)

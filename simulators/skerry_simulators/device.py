@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -18,12 +17,12 @@ from skerry_agent.core import DeviceCore
 from skerry_agent.ledger import Change, Key
 from skerry_agent.store import Store
 from skerry_contracts import codec
-from skerry_contracts.assignment import ASSIGNMENT_TYPE, RECEIPT_TYPE, Envelope
+from skerry_contracts.assignment import RECEIPT_TYPE
 from skerry_fleet.trust import signing
-from skerry_fleet.trust.errors import SignatureError
 from skerry_simulators.body import Body
-from skerry_simulators.catalogue import HARDWARE, MODEL, Inputs, MadeBundle
+from skerry_simulators.catalogue import CONFIG, HARDWARE, MODEL, TENANT, Inputs, MadeBundle
 from skerry_simulators.clock import DeviceClock
+from skerry_simulators.envelopes import verified_payload
 from skerry_simulators.errors import PowerCut
 from skerry_simulators.faults import Faults
 from skerry_simulators.heap import Heap
@@ -32,19 +31,8 @@ from skerry_simulators.link import Link
 from skerry_simulators.repository import Repository
 from skerry_simulators.storage import Storage
 
-TENANT = "default"
-PREDICTION_EVERY_S = 60.0
+PREDICTION_EVERY_S = 120.0
 LEAST_TICK_S = 0.01
-
-CONFIG = AgentConfig(
-    root=Path("/simulated"),
-    heartbeat_s=300.0,
-    observe_s=180.0,
-    spool_quota_bytes=1 << 20,
-    redeliver_s=120.0,
-    reserve_free_bytes=64 << 10,
-    retry_failed_s=1800.0,
-)
 
 
 class Observer(Protocol):
@@ -105,6 +93,7 @@ class SimDevice:
         self.body: Body | None = None
         self.epoch = 0
         self.ticks = 0
+        self.asked = True  # whether local programs ask for inferences
         self._around = around
         self._tick_at_s = 0.0
         self._sent: dict[int, Key] = {}
@@ -164,6 +153,11 @@ class SimDevice:
             self.note("agent crash")
             self._off()
             self._around.heap.after(self.rng.uniform(1, 10), self.boot)
+
+    def worker_crash(self, model: str) -> None:
+        """The worker that serves a model dies."""
+        if self.body is not None:
+            self._survive(self.body.crash, model)
 
     @property
     def on(self) -> bool:
@@ -273,7 +267,7 @@ class SimDevice:
 
     def _predict(self) -> None:
         self.later(PREDICTION_EVERY_S * self.rng.uniform(0.9, 1.1), self._predict)
-        if self.body is not None:
+        if self.body is not None and self.asked:
             self.body.predict(MODEL)
 
     def _heartbeat(self) -> None:
@@ -285,11 +279,3 @@ class SimDevice:
         self.epoch += 1
         self.core = self.body = None
         self.link.switch_off()
-
-
-def verified_payload(envelope: bytes, director: ed25519.Ed25519PublicKey) -> bytes | None:
-    """Return what the fleet's director signed; None where it did not."""
-    try:
-        return signing.verify(codec.decode(Envelope, envelope), ASSIGNMENT_TYPE, [director])
-    except (SignatureError, ValueError):
-        return None

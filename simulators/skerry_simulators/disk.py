@@ -48,6 +48,7 @@ class SimDisk:
         self._durable: dict[str, _File] = {}
         self._changes: dict[str, list[_Change]] = {}
         self._folders: set[str] = {""}
+        self._removed: set[str] = set()  # folders that may come back
         self._used = 0
 
     def read(self, path: str) -> bytes | None:
@@ -128,8 +129,9 @@ class SimDisk:
     def rmdir(self, path: str) -> None:
         """Remove an empty folder; no error where there is none, or where it is not empty."""
         self.plug.operation("rmdir", path)
-        if not self.names(path) and not any(_parent(each) == path for each in self._durable):
+        if path in self._folders and not self.names(path):
             self._folders.discard(path)
+            self._removed.add(path)
 
     def free_bytes(self) -> int:
         """Return how many bytes may still be written."""
@@ -150,6 +152,9 @@ class SimDisk:
                 if rng.random() < fate:
                     _apply(self._durable, change)
         self._changes.clear()
+        self._folders |= {path for path in sorted(self._removed) if rng.random() < 0.5}
+        self._folders |= {_parent(path) for path in self._durable}
+        self._removed.clear()
         for path in sorted(self._durable):
             file = self._durable[path]
             if file.data != file.durable:

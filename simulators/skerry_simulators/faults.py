@@ -1,4 +1,4 @@
-"""What goes wrong, and how often: one record of rates, and the names of the planted bugs."""
+"""What goes wrong, and how often: one record of rates; and the names of the bugs that can be planted (`bugs.py`)."""
 
 from __future__ import annotations
 
@@ -69,4 +69,4 @@ BUGS: dict[str, str] = {
     "no-dedup": "the fleet stores a redelivered message again",
     "no-inflight-budget": "the fleet's rollout counts only devices that failed, not those still on their way",
 }
-"""Mistakes that can be planted by wrapping a seam. A simulation that cannot find them would prove nothing."""
+"""Mistakes that can be planted. A simulation that cannot find them would prove nothing."""

@@ -28,7 +28,7 @@ from skerry_simulators.repository import Repository
 
 WORKER_WITHIN_S = 60.0
 MOST_TICKS_AN_HOUR = 3600
-MOST_BUNDLES = 4  # active, previous, factory, and one on its way
+MOST_BUNDLES, MOST_DOWNLOADS, MOST_BLOBS = 8, 24, 32  # what is kept, and what a power cut may bring back
 
 
 @dataclasses.dataclass(slots=True)
@@ -159,13 +159,15 @@ class Invariants:
 
     def bounded(self, device: SimDevice) -> None:
         """I9, looked at now and then."""
-        config, core = device.config, device.core
         _, spooled = device.ledger.size()
-        if spooled > config.spool_quota_bytes:
-            raise ViolationError("I9", device.name, f"{spooled} bytes spooled, {config.spool_quota_bytes} allowed")
+        if spooled > device.config.spool_quota_bytes:
+            allowed = device.config.spool_quota_bytes
+            raise ViolationError("I9", device.name, f"{spooled} bytes spooled, {allowed} allowed")
         bundles, partial = device.disk.names(BUNDLES), device.disk.names(PARTIAL)
-        if core is not None and (len(bundles) > MOST_BUNDLES or len(partial) > 4 or len(device.disk.names(BLOBS)) > 20):
-            raise ViolationError("I9", device.name, f"{len(bundles)} bundles and {len(partial)} downloads are kept")
+        blobs = device.disk.names(BLOBS)
+        if len(bundles) > MOST_BUNDLES or len(partial) > MOST_DOWNLOADS or len(blobs) > MOST_BLOBS:
+            kept = f"{len(bundles)} bundles, {len(blobs)} blobs and {len(partial)} downloads"
+            raise ViolationError("I9", device.name, f"{kept} are kept")
 
     # Inside.
 

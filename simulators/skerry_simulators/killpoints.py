@@ -34,7 +34,8 @@ from skerry_simulators.errors import SimulatorError
 from skerry_simulators.power import Plug
 
 SEED = 1
-BEFORE_S, UPDATE_S, AFTER_S = 100.0, 500.0, 2400.0
+BEFORE_S, UPDATE_S, AFTER_S = 5.0, 500.0, 2400.0
+EARLIER = (2, 3)  # releases installed before, so that the update to the next also removes something
 CALLS = (
     "openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,"
     "unlink,unlinkat,mkdir,mkdirat,rmdir,ftruncate,fallocate"
@@ -55,23 +56,26 @@ class Outcome:
     calls: dict[str, int]
 
 
-def enumerate_points(progress: Callable[[int, int], None] | None = None, *, strace: bool | None = None) -> Outcome:
-    """Kill one update at each of its durable operations in turn, and check the restart.
+def enumerate_points(
+    progress: Callable[[int, int], None] | None = None, *, strace: bool | None = None, every: int = 1
+) -> Outcome:
+    """Kill one update at each of its durable operations in turn (or at every n-th), and check the restart.
 
     `strace` None: use it where it works. Raises SimulatorError where the update does not even end undisturbed.
     """
     with tempfile.TemporaryDirectory(prefix="skerry-kill-") as folder:
         base = Path(folder)
-        _fork(partial(_provision, base / "new"))
+        if problem := _fork(partial(_provision, base / "new")):
+            raise SimulatorError(problem, hint="`skerry sim world` says more")
         usable = _strace_works(base) if strace is None else strace
-        points = _traced_points(base) if usable else _wrapped_points(base)
+        points = (_traced_points(base) if usable else _wrapped_points(base))[::every]
         violations = []
         for done, (kind, number) in enumerate(points):
             root = base / "point"
             shutil.rmtree(root, ignore_errors=True)
             shutil.copytree(base / "new", root)
-            _kill(root, kind, number, usable)
-            problem = _fork(partial(_recover, root))
+            killed = _kill(root, kind, number, usable)
+            problem = _fork(partial(_recover, root)) if killed else "the process was not killed"
             if problem:
                 violations.append(f"{kind} {number}: {problem}")
             if progress is not None:
@@ -92,9 +96,16 @@ class Fuse(Plug):
 
 
 def _provision(root: Path) -> str:
-    """Be the device's maker, and run for a while, so that the folder is one of a device in service."""
+    """Be the device's maker and its fleet for a while, so that the folder is one of a device in service."""
     (root / "root").mkdir(parents=True)
-    _world(root).run(BEFORE_S)
+    world = _world(root)
+    world.sequence = 0
+    for bundle in world.made[:-1]:
+        world.run(BEFORE_S)
+        world.offer(bundle)
+        world.run(UPDATE_S)
+    if world.active != world.made[-2].id:
+        return "the device cannot be prepared"
     return ""
 
 
@@ -109,7 +120,9 @@ def _world(root: Path, last: int | None = None) -> Alone:
         plug.cut_in(last)
     journal = os.open(root / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     world = Alone(SEED, storage=kept, boot=False)
-    world.make(2)
+    for release in (*EARLIER, max(EARLIER) + 1):
+        world.invariants.signed_for("lonely", world.make(release).id, downgrade=False)
+    world.sequence = len(EARLIER)
     world.invariants.resume("lonely", kept.ledger.load())
     watched = kept.ledger.observer
 
@@ -136,7 +149,7 @@ def _world(root: Path, last: int | None = None) -> Alone:
 def _update(root: Path, last: int | None = None) -> str:
     """Run one whole update; returns how many operations of disk and ledger it took."""
     world = _world(root, last)
-    world.run(5)
+    world.run(BEFORE_S)
     world.offer(world.made[-1])
     world.run(UPDATE_S)
     return str(world.device.plug.operations)
@@ -205,8 +218,8 @@ def _spawn(action: Callable[[], str], write: int | None) -> int:
     os._exit(0)
 
 
-def _traced(root: Path, arguments: list[str]) -> None:
-    """Run the update under strace, and wait for its end."""
+def _traced(root: Path, arguments: list[str]) -> bool:
+    """Run the update under strace, and wait for its end; return whether it was killed."""
     pid = _spawn(lambda: _update(root), None)
     os.waitpid(pid, os.WUNTRACED)
     tracer = subprocess.Popen(["strace", "-qq", "-p", str(pid), *arguments], stderr=subprocess.DEVNULL)
@@ -220,8 +233,9 @@ def _traced(root: Path, arguments: list[str]) -> None:
             signal.sigtimedwait([], 0.005)
     finally:
         os.kill(pid, signal.SIGCONT)
-        os.waitpid(pid, 0)
+        _, status = os.waitpid(pid, 0)
         tracer.wait()
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def _strace_works(base: Path) -> bool:
@@ -260,8 +274,10 @@ def _wrapped_points(base: Path) -> list[tuple[str, int]]:
     return [("operation", number) for number in range(1, int(_fork(lambda: _update(root))) + 1)]
 
 
-def _kill(root: Path, kind: str, number: int, strace: bool) -> None:
+def _kill(root: Path, kind: str, number: int, strace: bool) -> bool:
+    """Run the update to its last operation; return whether that came."""
     if strace:
-        _traced(root, ["-o", os.devnull, "-e", f"trace={kind}", "-e", f"inject={kind}:signal=KILL:when={number}"])
-    else:
-        _fork(lambda: _update(root, number))
+        return _traced(
+            root, ["-o", os.devnull, "-e", f"trace={kind}", "-e", f"inject={kind}:signal=KILL:when={number}"]
+        )
+    return _fork(lambda: _update(root, number)) == ""

@@ -18,6 +18,7 @@ from skerry_simulators.faults import Faults
 from skerry_simulators.heap import Heap
 
 RECONNECT_S = 5.0
+RESEND_S = 5.0
 NOTICE_S = 45.0  # 1.5 times the keep-alive: how long a broker waits before it publishes the will
 
 
@@ -82,9 +83,11 @@ class Link:
         self.drop()
 
     def heal(self) -> None:
-        """End every partition."""
+        """End every partition; every session begins anew."""
         self._partitioned_until_s = 0.0
-        if self._end is not None and not self.connected:
+        if self.connected:
+            self.drop()
+        elif self._end is not None:
             self._reconnect()
 
     def publish(self, channel: str, payload: bytes) -> int:
@@ -109,7 +112,8 @@ class Link:
     def _on_the_way_down(self, channel: str, payload: bytes) -> None:
         if channel == "assignment" and self._rng.random() < self.faults.hostile:
             payload = self._rewrite(self.device, payload)
-        for delay_s in self._fates():
+        # Within a session a broker's QoS 1 message is late, not lost; with the session, whatever is on its way is gone.
+        for delay_s in self._fates() or [self._rng.uniform(RESEND_S, 4 * RESEND_S)]:
             self._heap.after(delay_s, self._arrive_down, self.session, channel, payload)
 
     def _fates(self) -> list[float]:

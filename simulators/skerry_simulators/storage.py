@@ -44,6 +44,16 @@ class Storage:
         if isinstance(self.disk, SimDisk):
             self.disk.power_cut(rng)
 
+    def fill(self, left_bytes: int) -> None:
+        """Let other programs take all but so many bytes."""
+        if isinstance(self.disk, SimDisk):
+            self.disk.filler_bytes += self.disk.free_bytes() - left_bytes
+
+    def empty(self) -> None:
+        """Let other programs give back what they took."""
+        if isinstance(self.disk, SimDisk):
+            self.disk.filler_bytes = 0
+
 
 class WatchedSqliteLedger(SqliteLedger):
     """The real ledger, which says what it has committed and lets the plug be pulled before."""

@@ -102,6 +102,11 @@ def test_names_and_folders() -> None:
     assert tried.names("a/b") == ["y", "z"] and tried.names("a") == ["b"] and tried.names("") == ["a"]
     tried.rmdir("a/b")
     assert tried.names("a") == ["b"]
+    tried.unlink("a/b/z")
+    tried.unlink("a/b/y")
+    tried.rmdir("a/b")
+    assert tried.names("a") == []
+    tried.mkdir("a/b")
     with pytest.raises(StorageError):
         tried.write("no/folder", b"")
     with pytest.raises(StorageError):

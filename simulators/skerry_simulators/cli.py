@@ -1,0 +1,174 @@
+"""`skerry sim …`: worlds under bad luck, and a process killed at every durable operation of an update."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from skerry_simulators.faults import BUGS
+
+if TYPE_CHECKING:
+    from skerry_simulators.runner import Report
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; return 0 (done), 1 (a violation, or refused) or 2 (usage)."""
+    parser = _parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as end:
+        return int(end.code or 0)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    return command(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="skerry sim", description="The real device and fleet cores in a false world.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    world = commands.add_parser(
+        "world",
+        help="many devices and the fleet under loss, crashes, power cuts, wrong clocks, full disks and bad models",
+        description="Run worlds in virtual time and check the invariants after every event. The same seed gives the "
+        "same history, to the byte.",
+    )
+    world.add_argument("--devices", type=_count, default=100, metavar="N", help="devices in each world (100)")
+    world.add_argument("--seed", type=int, default=1, metavar="S", help="the first world's seed (1)")
+    world.add_argument("--seeds", type=_count, default=1, metavar="K", help="how many worlds, seeds counting up (1)")
+    world.add_argument("--days", type=_days, default=1.0, metavar="D", help="days of bad luck in each world (1)")
+    world.add_argument("--bug", choices=sorted(BUGS), help="plant a bug, to see that it is found")
+    world.add_argument(
+        "--jobs", type=_count, default=1, metavar="J", help="worlds at the same time, each a process (1)"
+    )
+    world.add_argument("--json", action="store_true", help="the reports as JSON")
+    world.set_defaults(command=_world)
+    kill = commands.add_parser(
+        "kill",
+        help="one update on a real folder, its process killed at every durable operation",
+        description="Kill the process of one update at each system call that changes the disk, restart it, and check.",
+    )
+    kill.add_argument("--no-strace", action="store_true", help="kill between operations of disk and ledger only")
+    kill.add_argument("--json", action="store_true", help="the outcome as JSON")
+    kill.set_defaults(command=_kill)
+    return parser
+
+
+def _world(arguments: argparse.Namespace) -> int:
+    from skerry_simulators.runner import run_worlds
+    from skerry_simulators.world import Settings
+
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    worlds = [Settings(arguments.devices, seed, arguments.days) for seed in seeds]
+    found: list[Report] = []
+    with _Progress() as progress:
+        for report in run_worlds(worlds, arguments.bug or "", jobs=arguments.jobs, progress=progress.share):
+            progress.clear()
+            found.append(report)
+            if not arguments.json:
+                print(_line(report), flush=True)
+    broken = [report for report in found if report.violation is not None]
+    if arguments.json:
+        print(json.dumps(_plain(found)))
+    else:
+        days, events = sum(each.device_days for each in found), sum(each.events for each in found)
+        print(f"{days:,.0f} device-days, {events:,} events, {len(broken)} of {len(found)} worlds with a violation")
+        for report in broken:
+            _explain(report, arguments.bug)
+    if broken:
+        first = broken[0]
+        message = first.violation.message if first.violation is not None else ""
+        again = _again(first, arguments.bug)
+        print(f"skerry: error: seed {first.seed}: {message} (replay: {again})", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _kill(arguments: argparse.Namespace) -> int:
+    from skerry_simulators.errors import SimulatorError
+    from skerry_simulators.killpoints import enumerate_points
+
+    try:
+        with _Progress() as progress:
+            outcome = enumerate_points(progress.of, strace=False if arguments.no_strace else None)
+    except SimulatorError as error:
+        print(f"skerry: error: {error} ({error.hint})", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(outcome)))
+    else:
+        calls = ", ".join(f"{count} {name}" for name, count in sorted(outcome.calls.items()))
+        print(f"{outcome.points} kill points by {outcome.how} ({calls}), {len(outcome.violations)} violations")
+        for violation in outcome.violations:
+            print(f"  {violation}")
+    return 1 if outcome.violations else 0
+
+
+def _line(report: Report) -> str:
+    verdict = "ok" if report.violation is None else report.violation.message
+    luck = {"power cut": "cuts", "agent crash": "crashes", "assign": "assignments", "serve": "starts"}
+    told = ", ".join(f"{report.counts.get(key, 0)} {name}" for key, name in luck.items())
+    return f"seed {report.seed}: {report.device_days:g} device-days, {told}, history {report.history[:16]}: {verdict}"
+
+
+def _explain(report: Report, bug: str | None) -> None:
+    violation = report.violation
+    if violation is not None:
+        print(f"\nseed {report.seed}, {violation.time_s:.3f} s, {violation.who}: {violation.message}")
+        print("what came before:")
+        for line in violation.last:
+            print(f"  {line}")
+        print(f"replay: {_again(report, bug)}")
+
+
+def _again(report: Report, bug: str | None) -> str:
+    planted = f" --bug {bug}" if bug else ""
+    return f"skerry sim world --devices {report.devices} --seed {report.seed} --days {report.days:g}{planted}"
+
+
+def _plain(reports: list[Report]) -> dict[str, Any]:
+    return {
+        "device_days": round(sum(each.device_days for each in reports), 3),
+        "violations": sum(each.violation is not None for each in reports),
+        "worlds": [dataclasses.asdict(each) for each in reports],
+    }
+
+
+class _Progress:
+    """A line of progress on a terminal, nothing elsewhere."""
+
+    def __enter__(self) -> _Progress:
+        self._shown = sys.stderr.isatty()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.clear()
+
+    def share(self, share: float) -> None:
+        """Show a share from 0 to 1."""
+        if self._shown:
+            print(f"\r{share:6.1%} done", end="", file=sys.stderr, flush=True)
+
+    def of(self, done: int, count: int) -> None:
+        """Show so many of so many."""
+        self.share(done / count)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            print("\r" + " " * 20 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _days(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 3650:
+        raise argparse.ArgumentTypeError("more than 0, at most 3650")
+    return number

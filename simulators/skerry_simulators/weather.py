@@ -1,0 +1,109 @@
+"""What befalls the devices of a world, and when: each fault a small function, its times from one seeded stream."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from skerry_simulators import faults
+from skerry_simulators.catalogue import MODEL
+from skerry_simulators.clock import EPOCH_S
+from skerry_simulators.device import SimDevice
+from skerry_simulators.faults import DAY_S, HOUR_S, Faults
+from skerry_simulators.heap import Heap
+from skerry_simulators.history import History
+
+CUT_WITHIN_OPERATIONS = 60
+CLOCK_RIGHT_AFTER_S = 2 * HOUR_S
+YEAR_2100_S = 4_102_444_800.0
+
+
+class Weather:
+    """Schedules the faults of every device until `calm`, which ends them all and puts right what they left."""
+
+    def __init__(
+        self, heap: Heap, history: History, devices: Sequence[SimDevice], rng: random.Random, rates: Faults
+    ) -> None:
+        self.heap = heap
+        self.history = history
+        self.devices = devices
+        self.rng = rng
+        self.rates = rates
+        self.calmed = False
+        for device in devices:
+            device.faults = device.link.faults = rates
+            for every_s, fault in self._table():
+                if every_s is not None:
+                    self._schedule(every_s, fault, device)
+
+    def calm(self) -> None:
+        """End every fault: everybody has power, a right clock, space and a quiet link."""
+        self.calmed = True
+        for device in self.devices:
+            device.faults = device.link.faults = faults.NONE
+            device.plug.cut_at = None
+            device.clock.error_s = 0.0
+            self._free(device)
+            device.boot()
+            device.link.heal()
+
+    def _table(self) -> tuple[tuple[float | None, Callable[[SimDevice], None]], ...]:
+        rates = self.rates
+        return (
+            (rates.power_cut_every_s, self._power_cut),
+            (rates.agent_crash_every_s, self._agent_crash),
+            (rates.worker_crash_every_s, self._worker_crash),
+            (rates.disconnect_every_s, self._disconnect),
+            (rates.partition_every_s, self._partition),
+            (rates.wrong_clock_every_s, self._wrong_clock),
+            (rates.full_disk_every_s, self._fill_disk),
+        )
+
+    def _schedule(self, every_s: float, fault: Callable[[SimDevice], None], device: SimDevice) -> None:
+        self.heap.after(self.rng.expovariate(1 / every_s), self._strike, every_s, fault, device)
+
+    def _strike(self, every_s: float, fault: Callable[[SimDevice], None], device: SimDevice) -> None:
+        if not self.calmed:
+            fault(device)
+            self._schedule(every_s, fault, device)
+
+    def _power_cut(self, device: SimDevice) -> None:
+        """Now, or in the middle of what the device writes next."""
+        if self.rng.random() < self.rates.cut_in_update:
+            device.plug.cut_in(self.rng.randrange(1, CUT_WITHIN_OPERATIONS))
+        else:
+            device.power_cut()
+
+    def _agent_crash(self, device: SimDevice) -> None:
+        device.agent_crash()
+
+    def _worker_crash(self, device: SimDevice) -> None:
+        device.worker_crash(MODEL)
+
+    def _disconnect(self, device: SimDevice) -> None:
+        device.link.drop()
+
+    def _partition(self, device: SimDevice) -> None:
+        seconds = self.rng.expovariate(1 / self.rates.partition_s)
+        self.history.add(device.name, "partition", f"{seconds:.0f}")
+        device.link.partition(seconds)
+
+    def _wrong_clock(self, device: SimDevice) -> None:
+        """1970 (no battery), 2100, an hour back, a day ahead; somebody sets it right after a while."""
+        true_s = device.clock.true.wall_s()
+        wall_s = self.rng.choice((true_s - EPOCH_S, YEAR_2100_S, true_s - HOUR_S, true_s + DAY_S))
+        device.clock.set_wall(wall_s)
+        self.history.add(device.name, "wrong clock", f"{wall_s:.0f}")
+        self.heap.after(self.rng.expovariate(1 / CLOCK_RIGHT_AFTER_S), self._right_clock, device)
+
+    def _right_clock(self, device: SimDevice) -> None:
+        device.clock.error_s = 0.0
+
+    def _fill_disk(self, device: SimDevice) -> None:
+        left = self.rng.choice((0, 0, 2000))
+        device.storage.fill(left)
+        self.history.add(device.name, "disk full", str(left))
+        self.heap.after(self.rng.expovariate(1 / self.rates.full_disk_s), self._free, device)
+
+    def _free(self, device: SimDevice) -> None:
+        device.storage.empty()
