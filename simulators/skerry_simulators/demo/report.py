@@ -56,5 +56,17 @@ class Result:
         ]
         left, middle = (max(len(row[column]) for row in rows) for column in (0, 1))
         lines = [f"  {name:<{left}}  {value:>{middle}}  {words}".rstrip() for name, value, words in rows]
-        chain = " ← ".join(str(value) for value in self.lineage.get("chain", []))
-        return "\n".join(["", *lines, "", f"  one prediction, traced back: {chain}" if chain else ""])
+        return "\n".join(["", *lines, "", self._chain()])
+
+    def _chain(self) -> str:
+        """Return the way from one prediction back to its labels, in one line."""
+        found = self.lineage
+        votes = sum(len(label["votes"]) for label in found["labels"])
+        links = [
+            f"prediction {found['prediction']}",
+            f"bundle {found['bundle'][:12]}",
+            f"training {found['run']}",
+            f"data {found['dataset'][:12]} ({found['dataset_rows']} rows)",
+            f"{len(found['labels'])} labels ({votes} votes)",
+        ]
+        return "  " + "\n    ← ".join(links)

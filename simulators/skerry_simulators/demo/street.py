@@ -44,7 +44,7 @@ waves = [50, 100]
 soak_s = 1.0
 failure_budget = 2
 exposure_budget = 10
-sampling = {{ random_share = 0.4, uncertain_margin = 0.3, bytes_per_hour = 5000000, sketch_seconds = 5 }}
+sampling = {{ random_share = 0.8, uncertain_margin = 0.3, bytes_per_hour = 5000000, sketch_seconds = 5 }}
 
 [[targets]]
 profile = "host"
