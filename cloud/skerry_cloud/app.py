@@ -21,6 +21,7 @@ from skerry_cloud import sync
 from skerry_cloud.config import ServeConfig
 from skerry_cloud.errors import CloudError, FleetError, RefusedError, StoppingError
 from skerry_cloud.fleet_client import FleetClient, read_key
+from skerry_cloud.monitor import verdicts
 from skerry_cloud.monitor.verdicts import Verdict
 from skerry_cloud.monitor.watch import Watch
 from skerry_cloud.pipelines.engine import Executor, Log, Pipeline, Step
@@ -41,6 +42,7 @@ class Cloud:
         self.services = services
         self.log = Log(services.database, services.now)
         self.executor = Executor(self.log, self._walk, services.stopping)
+        self._told: dict[tuple[str, str], int | None] = {}
         self._watches = {model: Watch(services, model) for model in services.projects}
 
     def sync(self) -> None:
@@ -73,10 +75,10 @@ class Cloud:
         for model, watch in self._watches.items():
             for verdict in watch.look():
                 log.info("%s on %s: %.4g against %.4g", verdict.monitor, model, verdict.score, verdict.threshold)
-                self._tell(verdict)
             alarm = watch.alarm()
             if alarm is not None:
                 self._start(alarm)
+            self._tell(model)
 
     def pipelines(self) -> None:
         """Take up every pipeline that waits for a thread, also those that another process created."""
@@ -97,13 +99,21 @@ class Cloud:
         except RefusedError as error:
             log.debug("no pipeline now: %s", error)
 
-    def _tell(self, verdict: Verdict) -> None:
-        try:
-            self.services.fleet().put_drift(verdict.model, {**dataclasses.asdict(verdict), "drifting": verdict.alarm})
-        except FleetError as error:
-            if error.passing:
-                raise
-            log.warning("the fleet does not take the verdict: %s", error)
+    def _tell(self, model: str) -> None:
+        """Tell the fleet each monitor's newest verdict; what it could not be told it is told at the next look."""
+        newest: dict[str, Verdict] = {}
+        for verdict in verdicts.newest(self.services.database, model=model):
+            newest.setdefault(verdict.monitor, verdict)
+        for verdict in newest.values():
+            if self._told.get((model, verdict.monitor)) == verdict.id:
+                continue
+            try:
+                self.services.fleet().put_drift(model, {**dataclasses.asdict(verdict), "drifting": verdict.alarm})
+            except FleetError as error:
+                if error.passing:
+                    raise
+                log.warning("the fleet does not take the verdict: %s", error)
+            self._told[model, verdict.monitor] = verdict.id
 
     def _walk(self, pipeline: Pipeline, step: Step) -> dict[str, object]:
         return walk(self.services, self.log, pipeline, step)

@@ -115,7 +115,7 @@ def routes(fleet: Fleet) -> FastAPI:
     async def drift(model: str, body: Json) -> Any:
         if not isinstance(body.get("drifting"), bool):
             return refused(422, "input", "a verdict has `drifting`")
-        fleet.drift[model] = body
+        fleet.drift[f"{model}/{body['monitor']}"] = body
         return {}
 
     return app

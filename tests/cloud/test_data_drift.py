@@ -124,6 +124,7 @@ def test_windows_are_judged_once_in_turn_and_repeats_count_once(lake: Lake, data
     lake.append_samples([("cam-1", sample(1000 + i, known[30 + i])) for i in range(40)])
     first = look()
     assert first is not None and first.window.count == 60 and not first.alarm
+    assert 0.5 < first.threshold < 0.75  # far above it would be no chance, but rows drawn in their order
     assert look() is None
     lake.append_samples([("cam-1", sample(2000 + i, noisy(known[i], generator))) for i in range(60)])
     second = look()

@@ -61,7 +61,9 @@ def test_the_noise_of_samples_is_estimated_even_with_new_classes_and_clipping(si
     samples = split.stream_x[:200] + generator.normal(0, sigma, (200, 64)).astype(np.float32)
     assert augment.estimate_noise(split.train_x, samples) == pytest.approx(sigma, abs=0.03)
     clipped = np.clip(samples, 0.0, 1.0)
-    assert augment.estimate_noise(split.train_x, clipped, (0.0, 1.0)) == pytest.approx(sigma, abs=0.03 if sigma else 0.06)
+    assert augment.estimate_noise(split.train_x, clipped, (0.0, 1.0)) == pytest.approx(
+        sigma, abs=0.03 if sigma else 0.06
+    )
 
 
 @given(st.integers(-2, 2), st.integers(-2, 2))

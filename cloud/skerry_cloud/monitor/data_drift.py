@@ -46,7 +46,8 @@ class DataDrift:
         if name not in self._tests:
             # Equal rows on both sides would be told apart by nobody; each counts once, as in the windows.
             flat = np.unique(reference.reshape(len(reference), -1), axis=0)
-            some = np.random.default_rng(_seed(name)).permutation(len(flat))[:REFERENCE_ROWS]
+            # Of another seed than the calibration: the same one would draw the very rows again, in their sorted order.
+            some = np.random.default_rng(_seed(f"{name}/rows")).permutation(len(flat))[:REFERENCE_ROWS]
             distinct = flat[some].reshape(len(some), *reference.shape[1:])
             config = self.config
             self._tests[name] = domain.calibrate(
