@@ -17,9 +17,10 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from skerry_contracts.errors import ContractError
+from skerry_fleet.apikeys import Role
 from skerry_fleet.auth import fleet_of
 from skerry_fleet.dashboard import drawing, words
-from skerry_fleet.dashboard.session import Visitor
+from skerry_fleet.dashboard.session import SessionGuard, Visitor
 from skerry_fleet.errors import AuthError, FleetError
 
 HERE = Path(__file__).parent
@@ -115,4 +116,14 @@ def refuse(request: Request, error: Exception) -> Response:
 
 
 def _error(request: Request, status: int, message: str, hint: str) -> Response:
-    return render(request, None, "error.html", {"status": status, "message": message, "hint": hint}, status)
+    return render(
+        request, _whoever(request), "error.html", {"status": status, "message": message, "hint": hint}, status
+    )
+
+
+def _whoever(request: Request) -> Visitor | None:
+    """Return who is signed in, so that a refusal keeps the menu; None where that cannot be said."""
+    try:
+        return SessionGuard(Role.VIEWER)(request)
+    except (AuthError, OperationalError):
+        return None

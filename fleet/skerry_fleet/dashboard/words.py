@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jinja2
 
-_STEPS = ((60, "s", 1), (3600, "min", 60), (86_400, "h", 3600), (float("inf"), "days", 86_400))
+_STEPS = ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600), (float("inf"), "days", 86_400))
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 GOOD = {"online", "serving", "published", "complete", "confirmed", "chosen", "resolved", "steady", "committed", "ok"}
 BAD = {"failed", "critical", "drifting", "inaccurate", "rolled-back", "stopped", "withdrawn", "silent", "aborted"}
@@ -19,8 +22,8 @@ WARN = {"open", "warning", "paused", "retrying", "degraded", "awaiting-approval"
 def duration(seconds: float) -> str:
     """Return a length of time in its largest unit.
 
-    >>> duration(4), duration(150), duration(7200)
-    ('4 s', '2 min', '2 h')
+    >>> duration(4), duration(150), duration(86_400), duration(200_000)
+    ('4 s', '2 min', '24 h', '2 days')
     """
     for below, unit, size in _STEPS:
         if seconds < below:
@@ -66,19 +69,21 @@ def size(count: float | None) -> str:
     raise AssertionError("the last unit has no end")
 
 
-def figure(value: object, digits: int = 3) -> str:
-    """Return a number with so many significant digits; a dash where there is none.
+def figure(value: object, unit: str = "", digits: int = 3) -> str:
+    """Return a number with so many significant digits and its unit; a dash where there is none.
 
-    >>> figure(0.123456), figure(1234567), figure(None), figure(12.0)
-    ('0.123', '1 234 567', '–', '12')
+    >>> figure(0.123456), figure(1234567), figure(None, "ms"), figure(12.0, "ms")
+    ('0.123', '1\u202f234\u202f567', '–', '12 ms')
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "–"
-    if isinstance(value, int):
-        return f"{value:,}".replace(",", " ")  # a narrow space that does not break
-    if abs(value) >= 1000:
-        return figure(round(value))
-    return f"{value:.{digits}g}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "–"
+    if isinstance(value, float) and abs(value) < 1000:
+        text = f"{value:.{digits}g}"
+    else:
+        text = f"{round(value):,}".replace(",", "\u202f")  # a narrow space that does not break
+    return f"{text} {unit}" if unit else text
 
 
 def share(value: object) -> str:
@@ -97,6 +102,15 @@ def short(digest: str | None) -> str:
     ('0123456789ab', '–')
     """
     return digest[:12] if digest else "–"
+
+
+def brief(text: str) -> str:
+    """Return a text with its digests shortened.
+
+    >>> brief('{"bundle":"' + "ab" * 32 + '"}')
+    '{"bundle":"abababababab…"}'
+    """
+    return _DIGEST.sub(lambda found: found[0][:12] + "…", text)
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -119,5 +133,5 @@ def tone(word: str) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (ago, duration, figure, instant, plural, share, short, size, tone)
+    each.__name__: each for each in (ago, brief, duration, figure, instant, plural, share, short, size, tone)
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import html
+import io
 import math
+import random
 import re
 import struct
 from collections.abc import Iterator
@@ -13,15 +15,20 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
-from tests.fleet.conftest import ACTOR, Bench, Clock, serving
+from tests.fleet.conftest import ACTOR, Bench, Clock, make_bundle, serving
 
-from skerry_contracts import names
+from skerry_contracts import codec
+from skerry_contracts.bundle import Contract, Signature
+from skerry_contracts.container import open_container, write_container
 from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Phase, Presence, Reason, SpoolHealth
+from skerry_contracts.evidence import Agreement, Candidate, Evidence, Measurement, Verdict
 from skerry_contracts.sample import Kept, Sample, prediction_id
-from skerry_contracts.tensor import DType, Tensor
-from skerry_fleet import alerts, apikeys, feeds
+from skerry_contracts.tensor import DType, Tensor, TensorSpec
+from skerry_fleet import alerts, apikeys, feeds, groups
 from skerry_fleet.alerts import Kind
+from skerry_fleet.app import create_app
+from skerry_fleet.config import FleetConfig
+from skerry_fleet.errors import ConflictError
 from skerry_fleet.fleet import Fleet
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.rollout_words import Wave
@@ -113,29 +120,53 @@ def verdict(bench: Bench, monitor: str, score: float, threshold: float, **more: 
     """Put a monitor's verdict, as the cloud does."""
     record = {
         "score": score, "threshold": threshold, "feature": "input:image", "false_alarm_rate": 0.01,
-        "window": {"samples": 200, "start_s": bench.clock() - 60, "end_s": bench.clock(), "upto": 7},
+        "window": {"count": 200, "start_s": bench.clock() - 60, "end_s": bench.clock(), "upto": 7},
         "time_s": bench.clock(), **more,
     }  # fmt: skip
     with bench.fleet.database.write() as session:
         feeds.put_drift(session, ACTOR, bench.clock(), "digits", monitor, score > threshold, record)
 
 
+def publish(bench: Bench, version: str, release: int) -> str:
+    """Upload a bundle of a digit classifier with the evidence of a tournament; return its id."""
+    with contextlib.suppress(ConflictError):
+        bench.fleet.registry.register(ACTOR, "digits", f"reads house numbers {HOSTILE}")
+    found = open_container(io.BytesIO(make_bundle(version=version, release=release)))
+    image, scores = TensorSpec("image", DType.FP32, (1, 64)), TensorSpec("scores", DType.FP32, (1, 10))
+    signature = Signature((image,), (scores,), tuple("0123456789"), None, "scores")
+    contract = Contract(0.95, 2.0, 16_000_000)
+    manifest = codec.encode(dataclasses.replace(found.manifest, signature=signature, contract=contract))
+    candidates = (
+        Candidate("native-fp32", "native", "fp32", Verdict.CHOSEN, "fastest that keeps every gate",
+                  Measurement(0.018, 0.031, 12.1, 9.0, 41_200), Agreement(1.0, 2.4e-7, 1.0, 0.972)),
+        Candidate("onnxruntime-fp32", "onnxruntime", "fp32", Verdict.SLOWER, "3.4 times slower",
+                  Measurement(0.061, 0.094, 38.7, 61.0, 38_000), Agreement(1.0, 0.0, 1.0, 0.972)),
+        Candidate("onnxruntime-int8", "onnxruntime", "int8", Verdict.INACCURATE, f"top-1 0.941 < 0.95 {HOSTILE}",
+                  Measurement(0.047, 0.08, 37.9, 63.0, 14_000), Agreement(0.991, 0.21, 0.961, 0.941)),
+        Candidate("native-int8", "native", "int8", Verdict.UNMEASURED, "no such kernel"),
+    )  # fmt: skip
+    evidence = Evidence(codec.digest(manifest), "host", "host", "this machine", int(bench.clock()), candidates,
+                        Measurement(0.061, 0.094, 38.7, 61.0, 38_000), 0.972, (HOSTILE,))  # fmt: skip
+    file = io.BytesIO()
+    blobs = [(name, found.read_blob(name)) for name in found.manifest.blobs()]
+    write_container(file, manifest, blobs, codec.encode(evidence))
+    return str(bench.fleet.registry.upload(ACTOR, "digits", file)["id"])
+
+
 def fill(bench: Bench) -> tuple[str, str]:
     """Give a fleet a history; return a rollout under way and one that failed and was rolled back."""
     devices = [f"porch-{number:02}" for number in range(1, 15)]
     bench.enrol(*devices[:12])
-    bench.enrol(*devices[12:], group="")
+    bench.enrol(*devices[12:])
     with bench.fleet.database.write() as session:
-        from skerry_fleet import groups
-
         groups.create(session, ACTOR, bench.clock(), "porch", "doorbells at the front")
         groups.add(session, ACTOR, bench.clock(), "porch", devices[:9])
     for device in devices[:13]:
         bench.beat(device)
-    first = bench.publish("1", 1)
+    first = publish(bench, "1", 1)
     one = rollout(bench, first, canary=2, waves=(Wave(100),), soak_s=0.0, exposure_budget=20)
     _walk(bench, devices[:13], one)
-    second = bench.publish("2", 2)
+    second = publish(bench, "2", 2)
     two = rollout(bench, second, group="porch", canary=1, waves=(Wave(50), Wave(100)), soak_s=0.0, supersede=True,
                   failure_budget=2, exposure_budget=4)  # fmt: skip
     bench.clock.now += 40
@@ -174,20 +205,36 @@ def _walk(bench: Bench, devices: list[str], name: str) -> None:
             done.add(device)
 
 
-@pytest.fixture
-def house(app: FastAPI, clock: Clock) -> Iterator[House]:
+@contextlib.contextmanager
+def open_house(config: FleetConfig, clock: Clock) -> Iterator[House]:
+    """Make and serve a fleet without a broker, with a key for each role."""
+    app = create_app(config, clock, random.Random(1).randbytes, with_broker=False)
     fleet: Fleet = app.state.fleet
-    bench = Bench(fleet, clock)
     keys = {}
     with fleet.database.write() as session:
         for role in ("viewer", "operator", "admin"):
             _, keys[role] = apikeys.create(session, ACTOR, clock(), fleet.random, f"{role} <b>of</b> pages", role)
     with serving(app) as url:
-        yield House(url, fleet, bench, keys)
+        yield House(url, fleet, Bench(fleet, clock), keys)
+
+
+@pytest.fixture
+def house(config: FleetConfig, clock: Clock) -> Iterator[House]:
+    """A fleet without devices."""
+    with open_house(config, clock) as found:
+        yield found
 
 
 @pytest.fixture
 def full(house: House) -> House:
+    """A fleet with a history, which the test may change."""
     house.rollout, house.bad = fill(house.bench)
-    assert names.name(house.bad)
     return house
+
+
+@pytest.fixture(scope="session")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A fleet with a history, which every test leaves as it is."""
+    with open_house(FleetConfig(tmp_path_factory.mktemp("shown")), Clock()) as found:
+        found.rollout, found.bad = fill(found.bench)
+        yield found
