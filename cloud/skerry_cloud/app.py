@@ -32,6 +32,7 @@ from skerry_contracts import codec
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.errors import ContractError
 
+LOOK_WHILE_RUNNING_S = 15.0
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,7 @@ class Cloud:
         self.services = services
         self.log = Log(services.database, services.now)
         self.executor = Executor(self.log, self._walk, services.stopping)
+        self._looked: dict[str, float] = {}
         self._told: dict[tuple[str, str], int | None] = {}
         self._watches = {model: Watch(services, model) for model in services.projects}
 
@@ -72,7 +74,13 @@ class Cloud:
         Raises:
             CloudError: the lake cannot be read, or the fleet does not answer.
         """
+        running = {each.model for each in self.log.all(running=True)}
+        now_s = self.services.now()
         for model, watch in self._watches.items():
+            # Its alarm has been heard: training and compiling need the processor more than another look at the same.
+            if model in running and now_s < self._looked.get(model, 0.0) + LOOK_WHILE_RUNNING_S:
+                continue
+            self._looked[model] = now_s
             for verdict in watch.look():
                 log.info("%s on %s: %.4g against %.4g", verdict.monitor, model, verdict.score, verdict.threshold)
             alarm = watch.alarm()

@@ -48,6 +48,7 @@ budget = 90
 audit = 20
 rounds = 2
 votes = 2
+max_votes = 3
 worker_accuracy = 0.95
 pool_wait_s = 0.0
 

@@ -56,18 +56,21 @@ class DataDrift:
         return self._tests[name]
 
     def look_at_samples(self, model: str, bundle: str, name: str, reference: domain.Array) -> verdicts.Verdict | None:
-        """Judge the next window of a bundle's random-kept samples; None while there are not enough.
+        """Judge the newest window of the random-kept samples not judged yet; None while there are not enough.
+
+        Where more came than one window holds, the older ones are passed over: being late helps nobody.
 
         Raises:
             DataError: the reference is too small, or does not fit the samples.
         """
         after = verdicts.judged_upto(self.database, SAMPLES, bundle)
-        batch = self.lake.samples(SampleQuery(model, (bundle,), (Kept.RANDOM,), after, limit=20 * self.config.window))
-        batch = batch.distinct()
+        query = SampleQuery(model, (bundle,), (Kept.RANDOM,), after, limit=20 * self.config.window, newest=True)
+        fetched = self.lake.samples(query)
+        batch = fetched.distinct()
         test = self.calibrated(name, reference)
         if len(batch) < test.window:
             return None
-        batch = batch.take(range(test.window))
+        batch = batch.take(range(len(batch) - test.window, len(batch)))
         if len(batch.inputs) != 1:
             raise DataError("the data-drift monitor looks at models with one input")
         feature, rows = next(iter(batch.inputs.items()))
@@ -79,7 +82,7 @@ class DataDrift:
             "reference": name,
             "predictions": [batch.predictions[0], batch.predictions[-1]],
         }
-        window = verdicts.Window(len(batch), float(batch.time_s.min()), float(batch.time_s.max()), int(batch.ids[-1]))
+        window = verdicts.Window(len(batch), float(batch.time_s.min()), float(batch.time_s.max()), int(fetched.ids[-1]))
         return self._keep(SAMPLES, model, bundle, f"input:{feature}", score, test.threshold, window, evidence)
 
     def look_at_sketches(self, model: str, bundle: str, manifest: Manifest) -> verdicts.Verdict | None:

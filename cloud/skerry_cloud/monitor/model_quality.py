@@ -91,15 +91,15 @@ class ModelQuality:
     def look_at_confidence(
         self, model: str, bundle: str, reference: npt.NDArray[np.float64]
     ) -> verdicts.Verdict | None:
-        """Judge the next window of random samples by confidence, against held-out confidences f64[m]; None while too
+        """Judge the newest window of random samples by confidence, against held-out confidences f64[m]; None while too
         few.
 
         The score is the one-sided p-value of the rank test: alarm where it is below the rate of false alarms.
         """
         after = verdicts.judged_upto(self.database, CONFIDENCE, bundle)
-        query = SampleQuery(model, (bundle,), (Kept.RANDOM,), after, limit=20 * self.config.window)
+        query = SampleQuery(model, (bundle,), (Kept.RANDOM,), after, limit=20 * self.config.window, newest=True)
         batch = self.lake.samples(query).distinct()
-        known = np.flatnonzero(~np.isnan(batch.confidence))[: self.config.window]
+        known = np.flatnonzero(~np.isnan(batch.confidence))[-self.config.window :]
         if len(known) < self.config.window or len(reference) < MIN_LABELLED:
             return None
         batch = batch.take(known)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from skerry_cloud import evaluate
 from skerry_cloud.datasets import Dataset, from_bytes
 from skerry_cloud.monitor.data_drift import DataDrift
-from skerry_cloud.monitor.model_quality import ModelQuality
+from skerry_cloud.monitor.model_quality import MIN_LABELLED, ModelQuality
 from skerry_cloud.monitor.verdicts import Verdict, newest
 from skerry_cloud.services import Services
 
@@ -51,7 +51,9 @@ class Watch:
                 continue
             dataset = self._dataset(run["dataset"])
             found.append(self._drift.look_at_samples(self.model, bundle, run["dataset"], dataset.reference))
-            accepted = float(run["detail"]["metrics"]["accuracy"])
+            metrics = run["detail"]["metrics"]
+            # On rows from devices where there were some: that is the world the promise is about.
+            accepted = metrics["accuracy"] if metrics["accuracy_new"] is None else metrics["accuracy_new"]
             found.append(self._quality.look_at_labels(self.model, bundle, manifest, accepted))
             found.append(self._quality.look_at_confidence(self.model, bundle, self._confidence(run, dataset)))
         return [each for each in found if each is not None]
@@ -90,5 +92,7 @@ class Watch:
     def _confidence(self, run: dict[str, Any], dataset: Dataset) -> npt.NDArray[np.float64]:
         if run["id"] not in self._confidences:
             model = self.services.registry.files.read(run["onnx"])
-            self._confidences[run["id"]] = evaluate.answers(model, dataset.x_evaluation).confidence
+            fresh = dataset.origin_evaluation != 0
+            rows = dataset.x_evaluation[fresh] if fresh.sum() >= MIN_LABELLED else dataset.x_evaluation
+            self._confidences[run["id"]] = evaluate.answers(model, rows).confidence
         return self._confidences[run["id"]]
