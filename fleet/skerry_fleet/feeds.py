@@ -72,7 +72,11 @@ def put_drift(
         was = None if before is None else {"drifting": before}
         audit.write(session, actor, now, "drift.verdict", f"model/{subject}", was, {"drifting": drifting})
     if drifting:
-        text = f"{monitor} monitor of {model}: score {row.score}, threshold {row.threshold}"
+        known = [
+            (name, value) for name, value in (("score", row.score), ("threshold", row.threshold)) if value is not None
+        ]
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in known)
+        text = f"{monitor} monitor of {model}: {figures or 'drifting'}"
         alerts.raise_alert(session, actor.tenant, now, Kind.DRIFT, subject, text)
     else:
         alerts.resolve(session, actor.tenant, now, Kind.DRIFT, subject)

@@ -229,7 +229,9 @@ def bench(config: FleetConfig, clock: Clock) -> Iterator[Bench]:
 @contextlib.contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an application on a free port; give its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # as `serve` listens
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
