@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
+from sqlmodel import select
 from starlette.exceptions import HTTPException
 
 from skerry_contracts.errors import ContractError
@@ -22,6 +23,8 @@ from skerry_fleet.auth import fleet_of
 from skerry_fleet.dashboard import drawing, words
 from skerry_fleet.dashboard.session import SessionGuard, Visitor
 from skerry_fleet.errors import AuthError, FleetError
+from skerry_fleet.fleet import Fleet
+from skerry_fleet.tables import ApiKey
 
 HERE = Path(__file__).parent
 PART = "x-skerry-part"
@@ -61,16 +64,22 @@ def render(
     request: Request, visitor: Visitor | None, template: str, values: dict[str, Any], code: int = 200
 ) -> Response:
     """Return a page; its live part alone where the browser asks for that."""
-    part = PART in request.headers
+    part, fleet = PART in request.headers, fleet_of(request)
     text = TEMPLATES.get_template(template).render(
         layout="part.html" if part else "page.html",
         visitor=visitor,
-        now=fleet_of(request).clock(),
+        now=fleet.clock(),
+        keys={} if visitor is None else _key_names(fleet, visitor.caller.tenant),
         path=request.url.path,
         query=request.url.query,
         **values,
     )
     return HTMLResponse(text, code, {"cache-control": "no-store", "vary": f"cookie, {PART}"})
+
+
+def _key_names(fleet: Fleet, tenant: str) -> dict[str, str]:
+    with fleet.database.read() as session:
+        return dict(session.exec(select(ApiKey.id, ApiKey.name).where(ApiKey.tenant == tenant)).all())
 
 
 def link(path: str, **values: object) -> str:

@@ -86,6 +86,24 @@ def figure(value: object, unit: str = "", digits: int = 3) -> str:
     return f"{text} {unit}" if unit else text
 
 
+def latency(milliseconds: object) -> str:
+    """Return a latency in the unit that needs no row of zeros.
+
+    >>> latency(0.00147), latency(0.42), latency(None)
+    ('1.47 µs', '0.42 ms', '–')
+    """
+    if isinstance(milliseconds, (int, float)) and 0 < milliseconds < 0.1:
+        return figure(milliseconds * 1000, "µs")
+    return figure(milliseconds, "ms")
+
+
+@jinja2.pass_context
+def who(context: jinja2.runtime.Context, actor: str) -> str:
+    """Return who did something: a key's name beside its id, which nobody can choose."""
+    name = context["keys"].get(actor.removeprefix("key:"))
+    return f"{name} ({actor})" if name and actor.startswith("key:") else actor
+
+
 def share(value: object) -> str:
     """Return a share of one in percent.
 
@@ -133,5 +151,6 @@ def tone(word: str) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (ago, brief, duration, figure, instant, plural, share, short, size, tone)
+    each.__name__: each
+    for each in (ago, brief, duration, figure, instant, latency, plural, share, short, size, tone, who)
 }

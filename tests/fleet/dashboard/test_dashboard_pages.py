@@ -9,9 +9,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from sqlmodel import func, select
+from tests.fleet.conftest import ACTOR
 from tests.fleet.dashboard.conftest import HOSTILE, House, rollout, sign_in, token_of, verdict
 
-from skerry_fleet import apikeys, audit
+from skerry_fleet import apikeys, audit, feeds
 from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
 from skerry_fleet.dashboard import actions, routes
@@ -250,9 +251,10 @@ def test_the_device_page_says_why(shown: House) -> None:
 
 def test_scores_are_remembered_up_to_a_limit(house: House) -> None:
     house.bench.publish("1", 1)
-    for step in range(510):
-        verdict(house.bench, "data-drift", step / 1000, 0.9)
-        house.bench.clock.now += 1
+    with house.fleet.database.write() as session:
+        for step in range(510):
+            record = {"score": step / 1000, "threshold": 0.9}
+            feeds.put_drift(session, ACTOR, house.bench.clock(), "digits", "data-drift", False, record)
     verdict(house.bench, "data-drift", 0.95, 0.9)
     verdict(house.bench, "data-drift", 0.95, 0.9)  # put again after a lost answer: no second point
     with house.fleet.database.read() as session:
