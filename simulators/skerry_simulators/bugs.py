@@ -23,7 +23,7 @@ class CarelessDisk(SimDisk):
 
     def fsync(self, path: str) -> None:
         """Say yes and do nothing."""
-        self.plug.operation("fsync", path)
+        self._begin("fsync", path)
 
 
 class HastyFleet(SimFleet):

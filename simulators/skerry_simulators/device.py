@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from skerry_agent import effects
 from skerry_agent.config import AgentConfig
 from skerry_agent.core import DeviceCore
+from skerry_agent.errors import StorageError
 from skerry_agent.ledger import Change, Key
 from skerry_agent.store import Store
 from skerry_contracts import codec
@@ -44,8 +45,8 @@ class Observer(Protocol):
     def committed(self, device: SimDevice, change: Change) -> None:
         """The device's ledger took a change."""
 
-    def booted(self, device: SimDevice) -> None:
-        """The device took up what its ledger holds."""
+    def booting(self, device: SimDevice) -> None:
+        """The device is about to take up what its ledger and disk hold."""
 
     def loading(self, device: SimDevice, bundle: str, variant: str) -> None:
         """The device is about to run a bundle."""
@@ -113,6 +114,7 @@ class SimDevice:
         """Switch on."""
         if self.core is not None:
             return
+        self._around.observer.booting(self)
         self.epoch += 1
         self.clock.boot()
         store = Store(self.disk)
@@ -134,7 +136,6 @@ class SimDevice:
         self._survive(self._boot_core)
         if self.epoch != epoch:
             return
-        self._around.observer.booted(self)
         self.later(self.rng.uniform(0, PREDICTION_EVERY_S), self._predict)
         self.later(self.rng.uniform(0, self.config.heartbeat_s), self._heartbeat)
         self.link.switch_on(self)
@@ -153,6 +154,13 @@ class SimDevice:
             self.note("agent crash")
             self._off()
             self._around.heap.after(self.rng.uniform(1, 10), self.boot)
+
+    def agent_stop(self) -> None:
+        """The agent is told to stop, and starts again."""
+        if self.core is not None:
+            self.note("agent stop")
+            self._survive(self.ask, "stopping")
+            self.agent_crash()
 
     def worker_crash(self, model: str) -> None:
         """The worker that serves a model dies."""
@@ -228,7 +236,10 @@ class SimDevice:
     def _boot_core(self) -> None:
         if self.core is None or self.body is None:
             return
-        self.core.store.prepare()
+        try:
+            self.core.store.prepare()
+        except StorageError as error:
+            self.core.degraded["storage"] = str(error)
         self.body.carry_out(self.core.boot())
 
     def _connected(self) -> None:

@@ -44,6 +44,7 @@ class SimDisk:
         self.capacity_bytes = capacity_bytes
         self.filler_bytes = 0
         self.ledger_bytes = 0
+        self.read_only = False  # after an error of the medium, as ext4 does
         self._files: dict[str, _File] = {}
         self._durable: dict[str, _File] = {}
         self._changes: dict[str, list[_Change]] = {}
@@ -63,34 +64,34 @@ class SimDisk:
 
     def write(self, path: str, data: bytes, offset: int = 0) -> None:
         """Write bytes at an offset and cut what stood behind it; creates the file. Not durable before `fsync`."""
-        self.plug.operation("write", path)
+        self._begin("write", path)
         file = self._create(path)
         self._grow(file, max(offset + len(data), file.reserved) - file.blocks, path)
         file.data = file.data[:offset].ljust(offset, b"\0") + bytes(data)
 
     def reserve(self, path: str, size_bytes: int) -> None:
         """Reserve blocks for a file, without changing its length; creates the file."""
-        self.plug.operation("reserve", path)
+        self._begin("reserve", path)
         file = self._create(path)
         self._grow(file, max(size_bytes, len(file.data)) - file.blocks, path)
         file.reserved = max(size_bytes, file.reserved)
 
     def fsync(self, path: str) -> None:
         """Make a file's content durable."""
-        self.plug.operation("fsync", path)
+        self._begin("fsync", path)
         file = self._existing(path)
         file.durable = file.data
 
     def fsync_dir(self, path: str) -> None:
         """Make a folder's names durable."""
-        self.plug.operation("fsync_dir", path)
+        self._begin("fsync_dir", path)
         self._folder(path)
         for change in self._changes.pop(path, ()):
             _apply(self._durable, change)
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, replacing what has it. Across folders, the new folder's sync decides."""
-        self.plug.operation("rename", f"{old} {new}")
+        self._begin("rename", f"{old} {new}")
         file = self._existing(old)
         self._folder(_parent(new))
         replaced = self._files.get(new)
@@ -100,7 +101,7 @@ class SimDisk:
 
     def unlink(self, path: str) -> None:
         """Remove a file; no error where there is none."""
-        self.plug.operation("unlink", path)
+        self._begin("unlink", path)
         file = self._files.get(path)
         if file is not None:
             self._used -= file.blocks
@@ -122,13 +123,13 @@ class SimDisk:
         """Create a folder (and those above it), durably; no error where there is one."""
         if path in self._folders:
             return
-        self.plug.operation("mkdir", path)
+        self._begin("mkdir", path)
         parts = path.split("/")
         self._folders |= {"/".join(parts[:count]) for count in range(1, len(parts) + 1)}
 
     def rmdir(self, path: str) -> None:
         """Remove an empty folder; no error where there is none, or where it is not empty."""
-        self.plug.operation("rmdir", path)
+        self._begin("rmdir", path)
         if path in self._folders and not self.names(path):
             self._folders.discard(path)
             self._removed.add(path)
@@ -163,6 +164,12 @@ class SimDisk:
             file.reserved = 0
         self._files = dict(self._durable)
         self._used = sum(file.blocks for file in self._files.values())
+
+    def _begin(self, kind: str, what: str) -> None:
+        """Count an operation that changes something; a read-only file system refuses it."""
+        self.plug.operation(kind, what)
+        if self.read_only:
+            raise StorageError(f"{what}: Read-only file system", hint="check the disk")
 
     def _existing(self, path: str) -> _File:
         file = self._files.get(path)

@@ -34,11 +34,21 @@ class Faults:
     wrong_clock_every_s: float | None = 24 * HOUR_S
     full_disk_every_s: float | None = 24 * HOUR_S
     full_disk_s: float = 0.5 * HOUR_S
+    read_only_every_s: float | None = 48 * HOUR_S
+    read_only_s: float = 0.3 * HOUR_S
     fleet_restart_every_s: float | None = 3 * HOUR_S
+    fleet_mortality: float = 0.005
     bad_release: float = 0.4
 
     def __post_init__(self) -> None:
-        shares = (self.loss, self.duplicate, self.hostile, self.download_cut, self.download_corrupt)
+        shares = (
+            self.loss,
+            self.duplicate,
+            self.hostile,
+            self.download_cut,
+            self.download_corrupt,
+            self.fleet_mortality,
+        )
         if not all(0 <= share < 1 for share in shares):
             raise ValueError("shares run from 0 to 1, and something must get through")
 
@@ -58,7 +68,9 @@ NONE = Faults(
     worker_crash_every_s=None,
     wrong_clock_every_s=None,
     full_disk_every_s=None,
+    read_only_every_s=None,
     fleet_restart_every_s=None,
+    fleet_mortality=0,
     bad_release=0,
 )
 """Nothing goes wrong: what every simulated world becomes at its end, to see that everyone converges (I8)."""

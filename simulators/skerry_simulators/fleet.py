@@ -64,7 +64,7 @@ class SimFleet:
         self.rollouts: Rollouts | None = None
         self.database = Database("sqlite://")
         self.database.listeners.append(self._told)
-        self.lost = 0
+        self.mortality = 0.0  # chance to die between two steps of handling a batch
         self.links = links
         self._keys = keys
         self._signed: dict[tuple[str, int], Assignment] = {}
@@ -104,7 +104,6 @@ class SimFleet:
     def kill(self) -> None:
         """End the process without a word; what it held in memory is lost."""
         if self.core is not None:
-            self.lost += len(self.core)
             self.core = self.rollouts = None
             self._life += 1
             self.history.add("fleet", "killed")
@@ -174,11 +173,23 @@ class SimFleet:
         for beat in committed.written.beats:
             for model in beat.record.models:
                 self.exposure.shown(beat.device, model.bundle)
+        if self._dies():
+            return
         self._acknowledge(committed)
+        if self._dies():
+            return
         now = self.heap.clock.wall_s()
         with self.rollouts.open() as session:
             self.rollouts.observe(session, now, committed.written.beats, committed.written.turned)
         self._publish()
+
+    def _dies(self) -> bool:
+        """Whether the process happens to die here, between two steps; somebody starts it again."""
+        if self.rng.random() >= self.mortality:
+            return False
+        self.kill()
+        self.heap.after(self.rng.uniform(5, 60), self.start)
+        return True
 
     def _acknowledge(self, committed: Committed) -> None:
         for where, payload in committed.acks:

@@ -21,6 +21,7 @@ from skerry_agent.ledger import Change, Key
 from skerry_agent.records import Installed, Record
 from skerry_agent.spool import TOTALS
 from skerry_agent.store import BLOBS, BUNDLES, PARTIAL, needed
+from skerry_contracts import codec
 from skerry_simulators.catalogue import MODEL
 from skerry_simulators.device import SimDevice
 from skerry_simulators.errors import ViolationError
@@ -124,13 +125,15 @@ class Invariants:
             raise ViolationError("I3", device.name, f"{totals}: a total fell")
         book.made, book.acked, book.dropped = totals["made"], totals["acked"], totals["dropped"]
 
-    def booted(self, device: SimDevice) -> None:
-        """I2: whatever the ledger says is installed is whole, also after a power cut."""
-        record = self._record(device)
+    def booting(self, device: SimDevice) -> None:
+        """I2: whatever the ledger says is installed is whole, also after a power cut, before the core can mend it."""
+        raw = device.ledger.load().get(f"model:{MODEL}")
+        if raw is None:
+            return
+        record = codec.decode(Record, raw)
         for installed in (record.active, record.previous, record.factory):
             if installed is not None:
                 self._check_installed(device, installed)
-        self.after(device)
 
     def after(self, device: SimDevice) -> None:
         """Check everything that can be wrong after an event on this device."""
@@ -170,12 +173,6 @@ class Invariants:
             raise ViolationError("I9", device.name, f"{kept} are kept")
 
     # Inside.
-
-    def _record(self, device: SimDevice) -> Record:
-        record = device.core.memory.records.get(MODEL) if device.core is not None else None
-        if record is None:
-            raise ViolationError("I2", device.name, "the ledger knows no model")
-        return record
 
     def _check_installed(self, device: SimDevice, installed: Installed) -> None:
         if not self._whole(device, installed.bundle, installed.measured.variant):

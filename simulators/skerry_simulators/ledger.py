@@ -36,9 +36,12 @@ class SimLedger:
         """Apply a change; when this returns, it survives a power cut.
 
         Raises:
-            StorageError: the disk is full (NO_SPACE), or a row is there already (STORAGE); nothing was changed.
+            StorageError: the disk is full (NO_SPACE) or read-only, or a row is there already (STORAGE); nothing was
+                changed.
         """
         self.plug.operation("commit", ",".join(change.puts))
+        if self.disk.read_only:
+            raise StorageError("ledger: attempt to write a readonly database", hint="check the disk")
         more = sum(len(row.payload) + _ROW_BYTES for row in change.add)
         more += sum(len(value) for value in change.puts.values() if value is not None)
         if more and self.disk.free_bytes() < more:

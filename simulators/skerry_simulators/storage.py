@@ -49,10 +49,16 @@ class Storage:
         if isinstance(self.disk, SimDisk):
             self.disk.filler_bytes += self.disk.free_bytes() - left_bytes
 
-    def empty(self) -> None:
-        """Let other programs give back what they took."""
+    def refuse(self) -> None:
+        """Let the file system become read-only."""
+        if isinstance(self.disk, SimDisk):
+            self.disk.read_only = True
+
+    def mend(self) -> None:
+        """Put the disk right: it can be written, and other programs give back what they took."""
         if isinstance(self.disk, SimDisk):
             self.disk.filler_bytes = 0
+            self.disk.read_only = False
 
 
 class WatchedSqliteLedger(SqliteLedger):

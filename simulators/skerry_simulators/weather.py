@@ -43,7 +43,7 @@ class Weather:
             device.faults = device.link.faults = faults.NONE
             device.plug.cut_at = None
             device.clock.error_s = 0.0
-            self._free(device)
+            self._mend(device)
             device.boot()
             device.link.heal()
 
@@ -57,6 +57,7 @@ class Weather:
             (rates.partition_every_s, self._partition),
             (rates.wrong_clock_every_s, self._wrong_clock),
             (rates.full_disk_every_s, self._fill_disk),
+            (rates.read_only_every_s, self._read_only),
         )
 
     def _schedule(self, every_s: float, fault: Callable[[SimDevice], None], device: SimDevice) -> None:
@@ -75,7 +76,11 @@ class Weather:
             device.power_cut()
 
     def _agent_crash(self, device: SimDevice) -> None:
-        device.agent_crash()
+        """The process ends: by a mistake, or because somebody restarts it."""
+        if self.rng.random() < 0.5:
+            device.agent_stop()
+        else:
+            device.agent_crash()
 
     def _worker_crash(self, device: SimDevice) -> None:
         device.worker_crash(MODEL)
@@ -103,7 +108,12 @@ class Weather:
         left = self.rng.choice((0, 0, 2000))
         device.storage.fill(left)
         self.history.add(device.name, "disk full", str(left))
-        self.heap.after(self.rng.expovariate(1 / self.rates.full_disk_s), self._free, device)
+        self.heap.after(self.rng.expovariate(1 / self.rates.full_disk_s), self._mend, device)
 
-    def _free(self, device: SimDevice) -> None:
-        device.storage.empty()
+    def _read_only(self, device: SimDevice) -> None:
+        device.storage.refuse()
+        self.history.add(device.name, "disk read-only")
+        self.heap.after(self.rng.expovariate(1 / self.rates.read_only_s), self._mend, device)
+
+    def _mend(self, device: SimDevice) -> None:
+        device.storage.mend()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from skerry_agent.config import AgentConfig
 from skerry_contracts import codec
-from skerry_contracts.assignment import Envelope, SamplingPolicy
+from skerry_contracts.assignment import Assignment, Envelope, SamplingPolicy, target_path
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.rollout_words import Order, Wave
 from skerry_fleet.tables import Desired, Device
@@ -100,6 +100,7 @@ class World:
     def start(self) -> None:
         """Switch everything on, and begin the releases and the fleet's own bad luck."""
         self.fleet.start()
+        self.fleet.mortality = self.settings.faults.fleet_mortality
         for device in self.devices.values():
             self.heap.after(self._rng.uniform(0, 60), device.boot)
         if self.settings.releases:
@@ -121,6 +122,7 @@ class World:
         """End all bad luck and give everybody time; what then is still rolling out is stopped."""
         self.history.add("world", "calm")
         self.weather.calm()
+        self.fleet.mortality = 0.0
         self.fleet.start()
         self.let_pass(SETTLE_S)
         if self.rollout is not None:
@@ -224,10 +226,28 @@ class World:
             other = rng.choice(sorted(self.fleet.envelopes))
             return self.fleet.envelopes[other][-1]
         if choice == 2:
-            envelope = codec.decode(Envelope, payload)
-            forged = envelope.payload.replace(b'"sequence":', b'"sequence":9')
-            return codec.encode(dataclasses.replace(envelope, payload=forged))
+            return self._forge(payload)
         return payload[: rng.randrange(len(payload))]
+
+    def _forge(self, payload: bytes) -> bytes:
+        """Return the assignment with another published bundle and a higher sequence under the old signature."""
+        envelope = codec.decode(Envelope, payload)
+        assignment = codec.decode(Assignment, envelope.payload)
+        other = self.repository.bundles[self._hostile.choice(sorted(self.repository.published))].manifest
+        bundle = codec.digest(codec.encode(other))
+        models = tuple(
+            dataclasses.replace(
+                each,
+                bundle=bundle,
+                version=other.version,
+                release=other.release,
+                target_path=target_path(MODEL, bundle),
+                allow_downgrade=True,
+            )
+            for each in assignment.models
+        )
+        forged = dataclasses.replace(assignment, sequence=assignment.sequence + 1, models=models)
+        return codec.encode(dataclasses.replace(envelope, payload=codec.encode(forged)))
 
     def _stream(self, name: str) -> random.Random:
         return random.Random(f"{self.settings.seed}/{name}")
