@@ -21,6 +21,7 @@ from skerry_cloud import sync
 from skerry_cloud.config import ServeConfig
 from skerry_cloud.errors import CloudError, FleetError, RefusedError, StoppingError
 from skerry_cloud.fleet_client import FleetClient, read_key
+from skerry_cloud.lake.compact import compact
 from skerry_cloud.monitor import verdicts
 from skerry_cloud.monitor.verdicts import Verdict
 from skerry_cloud.monitor.watch import Watch
@@ -56,6 +57,7 @@ class Cloud:
         """
         client = self.services.fleet()
         sync.pull(client, self.services.lake)
+        compact(self.services.lake)
         for bundle in self.services.registry.unknown_bundles():
             try:
                 manifest = codec.from_plain(Manifest, client.bundle(bundle).get("manifest"))

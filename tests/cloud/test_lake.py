@@ -13,6 +13,7 @@ from tests.cloud.world import BUNDLE, sample, sketch
 from skerry_cloud.database import Database
 from skerry_cloud.errors import NotFoundError, RefusedError
 from skerry_cloud.lake.batch import SampleQuery
+from skerry_cloud.lake.compact import compact
 from skerry_cloud.lake.lake import Lake
 from skerry_contracts.sample import Kept
 
@@ -81,6 +82,32 @@ def test_only_one_process_writes(lake: Lake, tmp_path: Path) -> None:
     assert len(Lake(tmp_path / "lake", lake.database).samples(SampleQuery("digits"))) == 0
 
 
+def test_small_segments_become_one_and_nothing_else_changes(lake: Lake) -> None:
+    for i in range(9):
+        lake.append_samples([("cam-1", sample(2 * i + k, image(i % 4 + k))) for k in range(2)], cursor=str(i))
+        lake.append_sketches([("cam-1", sketch(i, {"input:image:mean": (1, i)}))])
+    before, merged = lake.samples(SampleQuery("digits")), lake.merged_histograms(BUNDLE)
+    assert compact(lake, least_segments=100) == 0
+    files = len(list(lake.folder.glob("*.parquet")))
+    assert compact(lake, least_segments=4) == files
+    for turn in range(2):
+        after = lake.samples(SampleQuery("digits"))
+        assert after.predictions == before.predictions and (after.inputs["image"] == before.inputs["image"]).all()
+        assert lake.merged_histograms(BUNDLE) == merged
+        assert lake.append_samples([("cam-1", sample(0, image(0)))]) == 0
+        for i in range(4):
+            lake.append_sketches([("cam-2", sketch(10 * turn + i, {}, bundle="c" * 64))])
+        assert compact(lake, least_segments=4) == 5
+    # What the first rounds retired is gone; what the last one retired may still be open somewhere.
+    listed = {row["name"] for row in lake.database.rows("SELECT name FROM segment")}
+    assert {path.name for path in lake.folder.glob("*.parquet")} == listed and len(listed) == 3 + 5
+
+
+def test_inputs_that_are_no_numbers_are_left_out(lake: Lake) -> None:
+    lake.append_samples([("cam-1", sample(i, image(np.nan if i == 1 else i))) for i in range(3)])
+    assert lake.samples(SampleQuery("digits")).finite().inputs["image"][:, 0].tolist() == [0.0, 2.0]
+
+
 CRASH = """
 import os, sys
 from pathlib import Path
@@ -102,7 +129,7 @@ def dying(function):
         return result
     return inner
 lakes.write_segment = dying(lakes.write_segment)
-lakes._list_segment = dying(lakes._list_segment)
+lakes.list_segment = dying(lakes.list_segment)
 lakes._move_cursor = dying(lakes._move_cursor)
 for at in range(1, 11):  # the libraries are loaded once, and each child dies at its own point
     if os.fork() == 0:

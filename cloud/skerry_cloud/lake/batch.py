@@ -84,6 +84,15 @@ class SampleBatch:
             {name: array[numbers] for name, array in self.outputs.items()},
         )
 
+    def finite(self) -> SampleBatch:
+        """Return the batch without rows that have an input which is no finite number: one broken sensor must not stop
+        what all the others' samples are for.
+        """
+        whole = np.ones(len(self), bool)
+        for array in self.inputs.values():
+            whole &= np.isfinite(array).reshape(len(self), -1).all(axis=1)
+        return self if whole.all() else self.take(np.flatnonzero(whole))
+
     def distinct(self) -> SampleBatch:
         """Return the batch with inputs seen before left out (a camera that stands still proves nothing by repeating
         itself).

@@ -76,13 +76,13 @@ class Lake:
         sample_file = write_segment(self.folder, "sample", rows) if rows else None
         with self.database.transaction() as connection:
             if tensor_file:
-                segment = _list_segment(connection, "tensor", tensor_file, len(new))
+                segment = list_segment(connection, "tensor", tensor_file, len(new))
                 connection.executemany(
                     "INSERT OR IGNORE INTO tensor VALUES (?, ?, ?)",
                     [(each["sha256"], segment, number) for number, each in enumerate(new)],
                 )
             if sample_file:
-                segment = _list_segment(connection, "sample", sample_file, len(rows))
+                segment = list_segment(connection, "sample", sample_file, len(rows))
                 connection.executemany(
                     insert("sample", *_SAMPLE_KEYS, "segment", "row"),
                     [(*(row[key] for key in _SAMPLE_KEYS), segment, i) for i, row in enumerate(rows)],
@@ -96,7 +96,7 @@ class Lake:
         file = write_segment(self.folder, "sketch", rows) if rows else None
         with self.database.transaction() as connection:
             if file:
-                segment = _list_segment(connection, "sketch", file, len(rows))
+                segment = list_segment(connection, "sketch", file, len(rows))
                 connection.executemany(
                     insert("sketch", *_SKETCH_KEYS, "segment", "row"),
                     [(*(row[key] for key in _SKETCH_KEYS), segment, i) for i, row in enumerate(rows)],
@@ -257,7 +257,8 @@ def _sample_row(device: str, sample: Sample, tensors: dict[str, bytes]) -> dict[
     return {"device": device, **plain, **rest, "inputs": inputs, "outputs": outputs}
 
 
-def _list_segment(connection: Any, kind: str, file: tuple[str, int], rows: int) -> int:
+def list_segment(connection: Any, kind: str, file: tuple[str, int], rows: int) -> int:
+    """List a segment's file in the catalogue; return its number."""
     name, size_bytes = file
     cursor = connection.execute(insert("segment", "kind", "name", "rows", "size_bytes"), (kind, name, rows, size_bytes))
     return int(cursor.lastrowid)

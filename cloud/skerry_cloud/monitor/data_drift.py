@@ -66,7 +66,7 @@ class DataDrift:
         after = verdicts.judged_upto(self.database, SAMPLES, bundle)
         query = SampleQuery(model, (bundle,), (Kept.RANDOM,), after, limit=20 * self.config.window, newest=True)
         fetched = self.lake.samples(query)
-        batch = fetched.distinct()
+        batch = fetched.finite().distinct()
         test = self.calibrated(name, reference)
         if len(batch) < test.window:
             return None

@@ -81,7 +81,7 @@ def _pool(services: Services, project: ProjectConfig, plan: Json, *, patient: bo
     settings = project.labels
     until_s = services.now() + settings.pool_wait_s
     while True:
-        pool = services.lake.samples(query).distinct()
+        pool = services.lake.samples(query).finite().distinct()
         have, need = len(pool), 2 * settings.budget
         if not patient:
             have, need = sum(each is Kept.RANDOM for each in pool.kept), settings.audit

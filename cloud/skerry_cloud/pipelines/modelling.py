@@ -210,7 +210,7 @@ def _reference(services: Services, project: ProjectConfig, plan: Json, base: dat
     query = SampleQuery(
         project.model, (plan["bundle"],), (Kept.RANDOM,), since_s=since_s, limit=datasets.REFERENCE_ROWS, newest=True
     )
-    batch = services.lake.samples(query).distinct()
+    batch = services.lake.samples(query).finite().distinct()
     if len(batch) < 2 * min(project.monitor.window, 50):
         return base.reference
     rows = next(iter(batch.inputs.values()))
