@@ -38,7 +38,7 @@ changes = st.builds(
 
 
 @given(st.lists(changes, max_size=12))
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_it_answers_as_sqlite_does(tmp_path: Path, all_changes: list[Change]) -> None:
     path = tmp_path / "state.db"
     for each in (path, path.with_name("state.db-wal"), path.with_name("state.db-shm")):
