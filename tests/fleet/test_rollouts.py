@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, func, select
 from tests.fleet.conftest import ACTOR, Bench
+from tests.fleet.rolling import DEVICES, assigned, order, show, start
 
 from skerry_contracts.device import Phase, Reason
 from skerry_fleet import audit, rollout_rows
@@ -20,34 +21,6 @@ from skerry_fleet.regression import Limits
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.rollout_words import Order, Wave
 from skerry_fleet.tables import RolloutDevice
-
-DEVICES = tuple(f"d{i}" for i in range(6))
-
-
-def start(bench: Bench, bundle: str, **plan: Any) -> str:
-    request = RolloutRequest(model="digits", bundle=bundle, **{"soak_s": 0.0, **plan})
-    with bench.fleet.rollouts.open() as session:
-        return str(bench.fleet.rollouts.create(session, ACTOR, bench.clock(), request)["id"])
-
-
-def order(bench: Bench, rollout: str, verb: Order) -> dict[str, Any]:
-    with bench.fleet.rollouts.open() as session:
-        return bench.fleet.rollouts.order(session, ACTOR, bench.clock(), rollout, verb)
-
-
-def show(bench: Bench, rollout: str) -> dict[str, Any]:
-    with bench.fleet.database.read() as session:
-        return rollout_rows.view(rollout_rows.get(session, "default", rollout))
-
-
-def assigned(bench: Bench) -> dict[str, str]:
-    """Return the bundle that each device is to run, where there is one."""
-    found = {}
-    for device in DEVICES:
-        assignment = bench.assignment(device)
-        if assignment is not None and assignment.models:
-            found[device] = assignment.models[0].bundle
-    return found
 
 
 def install_all(bench: Bench, rollout: str) -> None:

@@ -33,6 +33,7 @@ cooldown_s = 5.0
 trainer = "mlp"
 clip = [0.0, 1.0]
 image_shape = [8, 8]
+shift_pixels = 1
 
 [labels]
 workforce = "simulated"
@@ -48,10 +49,12 @@ sampling = {{ random_share = 0.8, uncertain_margin = 0.3, bytes_per_hour = 50000
 
 [[targets]]
 profile = "host"
+budget_s = 3.0
 group = "{GROUP}"
 
 [[targets]]
 profile = "arm64"
+budget_s = 3.0
 deploy = false
 """
 
