@@ -25,6 +25,8 @@ def opened(path: Path) -> Iterator[Container]:
     try:
         with path.open("rb") as file:
             yield container.open_container(file)
+    except BrokenPipeError:  # of whoever prints what is in it
+        raise
     except OSError as error:
         raise CompileError(f"cannot read {path}: {error.strerror}") from error
     except ContractError as error:

@@ -7,6 +7,7 @@ needs no server's libraries, and the floors of the house stay as they are.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -57,7 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"pip install 'skerry[{extra}]'"
         print(f"skerry: error: `skerry {words[0]}` needs the library {error.name} ({hint})", file=sys.stderr)
         return 1
-    result: int = module.main(words if keeps_word else words[1:])
+    try:
+        result: int = module.main(words if keeps_word else words[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
+        return 1
     return result
 
 
