@@ -210,9 +210,10 @@ class Rollouts:
     def _of(self, tenant: str, device: str) -> list[Live]:
         return [live for live in self._ordered() if live.tenant == tenant and device in live.state.members]
 
-    def _apply(self, session: Session, actor: Actor, now: float, live: Live, event: RolloutEvent) -> None:
+    def _apply(self, session: Session, actor: Actor, now: float, live: Live, *events: RolloutEvent) -> None:
         heard = Pending()
-        heard.take(live, event, now)
+        for event in events:
+            heard.take(live, event, now)
         self._settle(session, now, heard, actor)
 
     def _settle(self, session: Session, now: float, heard: Pending, actor: Actor | None = None) -> None:
@@ -287,8 +288,7 @@ class Rollouts:
             # Those that wait go first: a place that becomes free must not be offered to a device that is leaving too.
             inside.sort(key=lambda device: live.state.members[device].place is not Place.WAITING)
             self._deactivate(session, live, inside)
-            for device in inside:
-                self._apply(session, Actor(tenant, SYSTEM), now, live, Left(device))
+            self._apply(session, Actor(tenant, SYSTEM), now, live, *map(Left, inside))
 
     def _deactivate(self, session: Session, live: Live, devices: list[str] | None) -> None:
         session.flush()

@@ -185,6 +185,12 @@ def test_a_group_takes_its_devices_out_of_a_complete_rollout_and_leaves_the_rest
     second = start(ready, ready.publish("2", 2), group="lab")
     install_all(ready, second)
     assert show(ready, first)["status"] == "complete" and show(ready, first)["devices"] == 4
+    everywhere = start(ready, ready.publish("3", 3))
+    assert show(ready, first)["devices"] == 4 and show(ready, second)["devices"] == 2  # kept for the record
+    install_all(ready, everywhere)
+    second = start(ready, ready.publish("4", 4), group="lab")
+    install_all(ready, second)
+    first = everywhere
     ready.enrol("d9", group="lab")
     ready.enrol("d8")
     ready.beat("d9", "")
