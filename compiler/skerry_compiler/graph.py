@@ -76,5 +76,5 @@ def remove_nodes(graph: GraphProto, gone: list[NodeProto]) -> None:
 
 
 def add_constant(graph: GraphProto, name: str, content: np.ndarray) -> None:
-    """Add an initializer."""
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(content), name))
+    """Add an initializer. A number without axes stays one: `np.ascontiguousarray` would give it an axis."""
+    graph.initializer.append(numpy_helper.from_array(np.asarray(content, order="C"), name))

@@ -26,7 +26,7 @@ MIN_ROUNDS = 3
 FLOAT_COSINE, FLOAT_RANGE_SHARE, FLOAT_TOP1 = 0.9999, 1e-4, 0.999
 INT8_COSINE, INT8_TOP1 = 0.99, 1.0
 ACCURACY_BUDGET = 0.01  # share of rows that a candidate may get wrong beyond the original
-TIE = 0.03  # latencies closer than this are one: the smaller wins
+TIE = 0.03  # latencies closer than this are one: what agrees better wins, then the smaller
 MAX_JSON_FLOAT = 1e30
 
 Say = Callable[[str], None]
@@ -225,7 +225,7 @@ def _inaccurate(precision: str, agrees: Agreement, limits: Limits) -> str | None
 
 
 def rank(passed: Sequence[tuple[float, Candidate]], objective: str) -> list[tuple[float, Candidate]]:
-    """Return candidates that passed, best first: by the objective, ties by size, then by name."""
+    """Return candidates that passed, best first: by the objective, ties by agreement, size, then name."""
 
     def figures(candidate: Candidate) -> Measurement:
         assert candidate.measurement is not None
@@ -238,7 +238,12 @@ def rank(passed: Sequence[tuple[float, Candidate]], objective: str) -> list[tupl
     waiting, ordered = sorted(passed, key=lambda each: (each[0], each[1].id)), []
     while waiting:
         tied = [each for each in waiting if each[0] <= waiting[0][0] * (1 + TIE)]
-        best = min(tied, key=lambda each: (figures(each[1]).size_bytes, each[1].id))
+        best = min(tied, key=lambda each: (-_agreement(each[1]), figures(each[1]).size_bytes, each[1].id))
         ordered.append(best)
         waiting.remove(best)
     return ordered
+
+
+def _agreement(candidate: Candidate) -> float:
+    """Return the worst cosine in thousandths: finer differences are not worth a byte."""
+    return round(candidate.agreement.cosine, 3) if candidate.agreement else 0.0

@@ -91,6 +91,16 @@ def test_ranking_by_objective_and_ties_by_size() -> None:
     assert order("size") == "dbac"
 
 
+def test_of_two_equally_fast_the_one_that_agrees_better_wins() -> None:
+    rough, close = Agreement(0.9897, 0.1, 1.0), Agreement(0.9990, 0.02, 1.0)
+    smaller = dataclasses.replace(BASE, size_bytes=10)
+    field = [
+        (100.0, Candidate("rough", "e", "int8", Verdict.RUNNER_UP, "", smaller, rough)),
+        (101.0, Candidate("close", "e", "int8", Verdict.RUNNER_UP, "", BASE, close)),
+    ]
+    assert [each.id for _, each in tournament.rank(field, "latency")] == ["close", "rough"]
+
+
 def test_golden_rows_are_clear_cut_and_small() -> None:
     scores = [[0.5, 0.5, 0.0], [0.9, 0.05, 0.05], [0.0, 0.1, 0.9]] * 20
     rows = data.Rows((np.arange(180, dtype=np.float32).reshape(60, 1, 3),))

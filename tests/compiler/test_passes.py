@@ -58,6 +58,17 @@ def test_plain_form() -> None:
     np.testing.assert_array_equal(run(after, x=x), expected)
 
 
+def test_plain_form_keeps_a_number_a_number() -> None:
+    """A Constant without axes that gains one makes shapes of shapes, as once in a face detector's Reshape."""
+    scalar = helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(np.array(4, np.int64)))
+    shape = helper.make_node("Unsqueeze", ["k"], ["s"], axes=[0])
+    nodes = [scalar, shape, helper.make_node("Reshape", ["x", "s"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [value("x", [1, 4])], [value("y", [4])])
+    before = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+    (stored,) = PlainForm().run(before).graph.initializer
+    assert numpy_helper.to_array(stored).shape == ()
+
+
 def test_zipmap_and_text_labels_become_tensors() -> None:
     attributes: dict[str, Any] = {
         "coefficients": [1.0, -1.0, 0.5, 2.0, 0.0, -3.0],
