@@ -24,7 +24,7 @@ from skerry_agent.updating import Updater
 from skerry_agent.watch import Watch
 from skerry_contracts import codec, names
 from skerry_contracts.assignment import Assignment, Envelope
-from skerry_contracts.device import Ack, Heartbeat, ModelHealth, Reason
+from skerry_contracts.device import Ack, Heartbeat, ModelHealth, ModelState, Reason
 from skerry_contracts.errors import ContractError
 
 PERSIST_CLOCK_S = 3600.0
@@ -234,7 +234,7 @@ class DeviceCore(Updater):
             self.clock.wall_s(),
             self.clock.monotonic_s() - self._booted_s,
             self.memory.sequence,
-            tuple(self._confident(each) for each in models),
+            tuple(self._told(each) for each in models),
             self.spool.health,
             rss_bytes,
             self.store.disk.free_bytes(),
@@ -244,11 +244,14 @@ class DeviceCore(Updater):
         )
         return [Publish("heartbeat", codec.encode(message))]
 
-    def _confident(self, health: ModelHealth) -> ModelHealth:
-        watch = self.serving.watches.get(health.model)
-        return (
-            dataclasses.replace(health, mean_confidence=watch.take_mean_confidence()) if watch is not None else health
-        )
+    def _told(self, health: ModelHealth) -> ModelHealth:
+        """Return a model's health with what only this core knows: it serves for good only after its observation."""
+        record, watch = self.memory.records.get(health.model), self.serving.watches.get(health.model)
+        if record is not None and record.stage == records.Stage.OBSERVING and health.state == ModelState.SERVING:
+            health = dataclasses.replace(health, state=ModelState.TRIAL)
+        if watch is not None:
+            health = dataclasses.replace(health, mean_confidence=watch.take_mean_confidence())
+        return health
 
     def status(self) -> dict[str, Any]:
         """Return what `skerry agent status` shows."""

@@ -11,7 +11,7 @@ from skerry_agent import effects
 from skerry_agent.config import AgentConfig
 from skerry_contracts import codec
 from skerry_contracts.assignment import Envelope, Receipt, SamplingPolicy, Window
-from skerry_contracts.device import Heartbeat, Reason
+from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Reason
 from skerry_contracts.sample import Kept, Sample
 from skerry_contracts.sketch import Sketch
 
@@ -246,3 +246,18 @@ def test_the_heartbeat_tells_hardware_once_a_connection(world: World) -> None:
     world.core.disconnected()
     world.connect()
     assert beat().hardware is not None
+
+
+def test_a_model_under_observation_is_not_told_as_serving(world: World) -> None:
+    bundle = make_bundle()
+    measured = ModelHealth("digits", "1.0", bundle.id, "native-fp32", ModelState.SERVING, 0, 0, 0, 0.0, 0.0, 0)
+
+    def told() -> ModelState:
+        world.published.clear()
+        world.do(world.core.health([measured], rss_bytes=1000))
+        return codec.decode(Heartbeat, world.published[0].payload).models[0].state
+
+    world.assign(bundle)
+    assert told() is ModelState.TRIAL  # or the fleet would confirm what may yet be taken back
+    world.settle()
+    assert told() is ModelState.SERVING
