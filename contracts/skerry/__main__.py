@@ -51,16 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, keeps_word, _ = COMMANDS[words[0]]
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
+        result: int = module.main(words if keeps_word else words[1:])
+        sys.stdout.flush()
+    except ModuleNotFoundError as error:  # at the start, or where a command loads what only it needs
         if not error.name or error.name.startswith("skerry"):
             raise
         extra = name.split(".")[0].removeprefix("skerry_")
         hint = f"pip install 'skerry[{extra}]'"
         print(f"skerry: error: `skerry {words[0]}` needs the library {error.name} ({hint})", file=sys.stderr)
         return 1
-    try:
-        result: int = module.main(words if keeps_word else words[1:])
-        sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 1
