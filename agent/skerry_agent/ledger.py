@@ -103,6 +103,7 @@ class SqliteLedger:
         self._path = path
         self._disk = disk
         self.damage: str | None = None
+        self._db: sqlite3.Connection | None  # None after a failure: opened afresh when it is needed
         try:
             self._db = _open(path)
         except sqlite3.OperationalError as error:  # the disk, not the content: nothing is to be moved away
@@ -114,7 +115,8 @@ class SqliteLedger:
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        if self._db is not None:
+            self._db.close()
 
     def load(self) -> dict[str, bytes]:
         """Return every key."""
@@ -124,31 +126,32 @@ class SqliteLedger:
         """Apply a change durably.
 
         Raises:
-            StorageError: nothing was changed; the file was closed and is opened afresh (a failed fsync must never be
-            repeated
-                on the same descriptor).
+            StorageError: nothing was changed; the file was closed and will be opened afresh (a failed fsync must
+                never be repeated on the same descriptor).
         """
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            db = self._opened()
+            db.execute("BEGIN IMMEDIATE")
             for key, value in change.puts.items():
                 if value is None:
-                    self._db.execute("DELETE FROM memory WHERE key = ?", (key,))
+                    db.execute("DELETE FROM memory WHERE key = ?", (key,))
                 else:
-                    self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, value))
-            self._db.executemany("DELETE FROM spool WHERE boot_id = ? AND seq = ?", change.remove)
-            self._db.executemany(
+                    db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, value))
+            db.executemany("DELETE FROM spool WHERE boot_id = ? AND seq = ?", change.remove)
+            db.executemany(
                 "INSERT INTO spool (boot_id, seq, channel, priority, size_bytes, payload) VALUES (?, ?, ?, ?, ?, ?)",
                 [
                     (row.boot_id, row.seq, row.channel, row.priority, len(row.payload), row.payload)
                     for row in change.add
                 ],
             )
-            self._db.execute("COMMIT")
+            db.execute("COMMIT")
         except sqlite3.Error as error:
-            self._reopen()
+            self.close()
+            self._db = None
             raise _mapped(error) from error
         if change.remove:
-            self._shrink()
+            _shrink(db)
         self._mirror(change.puts)
 
     def head(self, limit: int) -> list[Row]:
@@ -176,24 +179,14 @@ class SqliteLedger:
 
     def _all(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
         try:
-            return self._db.execute(query, values).fetchall()
+            return self._opened().execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise _mapped(error) from error
 
-    def _reopen(self) -> None:
-        self._db.close()
-        try:
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
             self._db = _open(self._path, check=False)
-        except sqlite3.Error:
-            return  # the closed connection answers every call with an error, which is the truth
-
-    def _shrink(self) -> None:
-        """Give empty pages back, so that the file is small again after a long time offline."""
-        try:
-            if self._db.execute("PRAGMA freelist_count").fetchone()[0] > _VACUUM_PAGES:
-                self._db.executescript("PRAGMA incremental_vacuum")  # execute() would stop after one page
-        except sqlite3.Error:
-            return  # only tidiness: the rows are safe
+        return self._db
 
     def _mirror(self, puts: Mapping[str, bytes | None]) -> None:
         mine = {key: value for key, value in puts.items() if not key.startswith(UNMIRRORED)}
@@ -269,6 +262,15 @@ def _open(path: Path, *, check: bool = True) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _shrink(db: sqlite3.Connection) -> None:
+    """Give empty pages back, so that the file is small again after a long time offline."""
+    try:
+        if db.execute("PRAGMA freelist_count").fetchone()[0] > _VACUUM_PAGES:
+            db.executescript("PRAGMA incremental_vacuum")  # execute() would stop after one page
+    except sqlite3.Error:
+        return  # only tidiness: the rows are safe
 
 
 def _mapped(error: sqlite3.Error) -> StorageError:

@@ -41,6 +41,23 @@ def test_a_transaction_that_fails_changes_nothing_and_the_next_works(tmp_path: P
     ledger.close()
 
 
+def test_a_file_that_cannot_be_opened_again_says_why_until_it_can(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    ledger = SqliteLedger(path)
+    ledger.commit(Change({"a": b"1"}, [row(1)]))
+    with pytest.raises(StorageError):
+        ledger.commit(Change(add=[row(1)]))  # closes the file
+    path.rename(tmp_path / "aside")
+    path.mkdir()
+    for attempt in (ledger.load, ledger.size, lambda: ledger.commit(Change({"b": b"2"}))):
+        with pytest.raises(StorageError, match="unable to open"):
+            attempt()
+    path.rmdir()
+    (tmp_path / "aside").rename(path)
+    assert ledger.load() == {"a": b"1"} and ledger.size() == (1, 8)
+    ledger.close()
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a database, and long enough to be read as one" * 100])
 def test_a_damaged_file_is_set_aside_and_the_keys_come_from_the_mirror(tmp_path: Path, damage: bytes) -> None:
     disk = RealDisk(tmp_path)
