@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from skerry_contracts import codec, names
 from skerry_fleet import feeds, registry
-from skerry_fleet.errors import InputError, TooLargeError
+from skerry_fleet.errors import InputError, TooLargeError, UnavailableError
 from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
@@ -52,18 +52,24 @@ async def upload_bundle(
     request: Request, fleet: FleetPart, caller: Operator, model: str, publish: bool = Query(True)
 ) -> Response:
     """Take in a bundle file as the request's body."""
-    most = fleet.config.max_bundle_bytes
-    with tempfile.TemporaryFile(dir=fleet.config.root) as file:
-        size = 0
-        async for piece in request.stream():
-            size += len(piece)
-            if size > most:
-                raise TooLargeError(f"a bundle of more than {most} bytes", hint="raise max_bundle_bytes")
-            file.write(piece)
-        file.seek(0)
-        actor = actor_of(request, caller)
-        made = await run_in_threadpool(fleet.registry.upload, actor, model, file, publish=publish)
+    actor = actor_of(request, caller)
+    try:
+        with tempfile.TemporaryFile(dir=fleet.config.root) as file:
+            await _receive(request, file, fleet.config.max_bundle_bytes)
+            made = await run_in_threadpool(fleet.registry.upload, actor, model, file, publish=publish)
+    except OSError as error:
+        raise UnavailableError(f"cannot keep the bundle: {error.strerror}", hint="free disk space") from error
     return reply(made, 201)
+
+
+async def _receive(request: Request, file: IO[bytes], most: int) -> None:
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > most:
+            raise TooLargeError(f"a bundle of more than {most} bytes", hint="raise max_bundle_bytes")
+        file.write(piece)
+    file.seek(0)
 
 
 @router.get("/bundles/{bundle}")
