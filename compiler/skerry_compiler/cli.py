@@ -127,6 +127,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     names.version(arguments.version, "--version")
     if arguments.release < 0:
         raise CompileError("--release counts upward from 0")
+    if not 0 < arguments.budget < 86_400:
+        raise CompileError("--budget is a time in seconds, above 0 and below a day")
     return Request(
         source=arguments.source,
         profile=catalogue.get(arguments.target),

@@ -69,6 +69,11 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
         say("reading the model")
         prepared = prepare(request, folder)
         rows, calibration, notes = read_rows(request, prepared.signature)
+        histogram: tuple[Baseline, ...] = ()
+        if calibration is not None:
+            answers = foreign.original_outputs(prepared.original, prepared.signature, calibration, folder)
+            data.refuse_nan(answers, prepared.signature.outputs, "the calibration data")
+            histogram = histograms.baseline(prepared.signature, calibration, answers)
         built, failures = build_all(prepared, request.profile, say)
         for each in built:
             for content in each.blobs.values():
@@ -76,10 +81,6 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
         place = Place(request, prepared, rows, folder)
         outcome = measured(place, built, say) if runs_here(request.profile) else unmeasured(place, built, say)
         say("packing")
-        histogram: tuple[Baseline, ...] = ()
-        if calibration is not None:
-            answers = foreign.original_outputs(prepared.original, prepared.signature, calibration, folder)
-            histogram = histograms.baseline(prepared.signature, calibration, answers)
     shipped = ship(outcome.ranked, built)
     int8 = any(each.variant.precision == "int8" for each in shipped)
     vectors = golden.choose(prepared.signature, rows, outcome.expected, int8=int8)

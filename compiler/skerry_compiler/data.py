@@ -127,6 +127,21 @@ def outputs_of(content: bytes, specs: Sequence[TensorSpec], count: int) -> tuple
     return tuple(found)
 
 
+def refuse_nan(answers: Sequence[np.ndarray], specs: Sequence[TensorSpec], origin: str) -> None:
+    """Refuse data on which the model itself has no answer: neither ranges nor a baseline can be taken from it.
+
+    Raises:
+        DataError: some answers are NaN; says how many rows.
+    """
+    for answer, spec in zip(answers, specs, strict=True):
+        bad = int(np.isnan(answer).reshape(len(answer), -1).any(axis=1).sum())
+        if bad:
+            raise DataError(
+                f"{origin}: the model's {spec.name!r:.80} is NaN on {bad} of {len(answer)} rows",
+                hint="remove the rows that hold NaN or are out of range",
+            )
+
+
 def synthetic(specs: Sequence[TensorSpec], count: int) -> Rows:
     """Return made-up rows, the same every time, where no data was given: enough to compare answers, not to judge
     accuracy.

@@ -119,6 +119,9 @@ def test_bad_input_is_one_line_and_writes_nothing(
     (tmp_path / "cut.onnx").write_bytes(models.forest.read_bytes()[:5000])
     np.savez(tmp_path / "shape.npz", image=np.zeros((4, 63), np.float32))
     np.savez(tmp_path / "empty.npz", image=np.zeros((0, 64), np.float32))
+    rows = np.zeros((4, 64), np.float32)
+    rows[1:3, 5] = np.nan
+    np.savez(tmp_path / "nan.npz", image=rows)
     compile_: list[str | Path] = ["compile", models.forest, *WORDS, "-o", out]
 
     def source(path: Path) -> list[str | Path]:
@@ -132,6 +135,9 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert "has no rows" in refused(capsys, *compile_, "--calibration", tmp_path / "empty.npz")
     assert "has no rows" in refused(capsys, *compile_, "--evaluation", tmp_path / "empty.npz")
     assert "cannot read" in refused(capsys, *compile_, "--evaluation", tmp_path / "none.npz")
+    assert "is NaN on 2 of 4 rows" in refused(capsys, *source(models.mlp), "--calibration", tmp_path / "nan.npz")
+    assert "--budget" in refused(capsys, *compile_, "--budget", "-4")
+    assert "--budget" in refused(capsys, *compile_, "--budget", "nan")
     assert "did you mean 'x86-64-v3'" in refused(capsys, *compile_[:2], "--target", "x86-64v3", *WORDS[2:], "-o", out)
     assert "lower-case" in refused(capsys, *compile_[:2], *WORDS[:2], "--model", "Di Gits", *WORDS[4:], "-o", out)
     assert "no input" in refused(capsys, *compile_, "--shape", "other=1,64")
