@@ -30,7 +30,7 @@ HUNT_DEVICES, HUNT_SEEDS = 40, 5
 def figures(
     *, devices: int = DEVICES, seeds: int = SEEDS, days: float = 1.0, jobs: int = 1, tell: Callable[[str], None] = print
 ) -> dict[str, float]:
-    """Return the figures of issue 2 that the simulators give."""
+    """Return the figures of the spine that the simulators give."""
     worlds = [Settings(devices, seed, days) for seed in range(1, seeds + 1)]
     device_days, violations = 0.0, 0
     for report in run_worlds(worlds, jobs=jobs):
