@@ -75,7 +75,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"cannot read {path.name}: {error.strerror or error}") from error
     except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
         hint = "save it with numpy.savez; text labels as a numpy array of text"
-        raise DataError(f"{path.name} is not an .npz file of plain arrays: {str(error)[:120]}", hint=hint) from error
+        raise DataError(f"{path.name} is not an .npz file of plain arrays", hint=hint) from error
     if not arrays:
         raise DataError(f"{path.name} holds no arrays")
     return arrays
