@@ -220,8 +220,7 @@ def get(session: Session, tenant: str, bundle: str) -> Bundle:
         found = session.exec(query.limit(2)).all()
         row = found[0] if len(found) == 1 else None
     if row is None:
-        hint = "`skerry fleet bundle list --model NAME` shows what there is; an id may be cut to 6 characters or more"
-        raise MissingError(f"no bundle {bundle!r:.80}", hint=hint)
+        raise MissingError(f"no bundle {bundle!r:.80}", hint="`skerry fleet bundle list --model M`; 6 characters do")
     return row
 
 
