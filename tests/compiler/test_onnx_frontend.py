@@ -95,6 +95,12 @@ def test_names_that_are_paths_or_no_text_are_refused(name: str) -> None:
     assert isinstance(refused(model([helper.make_node("Relu", [name], ["y"])], names=(name, "y"))), ModelError)
 
 
+def test_a_weight_named_like_a_path_is_refused() -> None:
+    built = model([helper.make_node("Add", ["x", "../../etc/w"], ["y"])])
+    built.graph.initializer.append(helper.make_tensor("../../etc/w", TensorProto.FLOAT, [4], [1, 2, 3, 4]))
+    assert "is a path" in str(refused(built))
+
+
 def test_cycles_are_refused() -> None:
     nodes = [
         helper.make_node("Add", ["x", "b"], ["a"]),

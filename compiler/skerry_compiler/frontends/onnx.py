@@ -140,6 +140,10 @@ def refuse_names(model: ModelProto) -> None:
             )
         if ".." in value.name.split("/") or value.name.startswith("/"):
             raise ModelError(f"the name {value.name!r:.80} is a path", hint="rename it and export again")
+    for each in graphs(model.graph):  # exporters put slashes into inner names, but nobody honest climbs in them
+        for tensor in each.initializer:
+            if ".." in tensor.name.split("/"):
+                raise ModelError(f"the name {tensor.name!r:.80} is a path", hint="rename it and export again")
 
 
 def refuse_operators(model: ModelProto) -> None:
