@@ -17,13 +17,12 @@ import onnx
 from onnx import ModelProto
 
 from skerry_compiler import data, graph, roles, sandbox
+from skerry_compiler.engines import catalogue as engines
 from skerry_compiler.engines import onnxruntime
 from skerry_compiler.engines.candidate import Draft, Failure
-from skerry_compiler.engines.native import engine as native
-from skerry_compiler.engines.network import engine as network
 from skerry_compiler.errors import ModelError
-from skerry_compiler.frontends import onnx as onnx_frontend
-from skerry_compiler.frontends import sklearn as sklearn_frontend
+from skerry_compiler.frontends import catalogue as front_ends
+from skerry_compiler.frontends.opening import Opening
 from skerry_compiler.passes import base
 from skerry_compiler.passes.constant_fold import ConstantFold
 from skerry_compiler.passes.dead_code import DeadCode
@@ -35,7 +34,6 @@ from skerry_contracts import codec
 from skerry_contracts.errors import ContractError
 from skerry_contracts.tensor import TensorSpec
 from skerry_targets import profile as profiles
-from skerry_targets.profile import Profile
 
 CALIBRATION_ROWS = 200
 
@@ -48,7 +46,9 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     profile = profiles.from_plain(job["profile"], "the target")
     arrays = data.read_npz(Path(job["calibration"])) if job["calibration"] else {}
-    model, form = read(Path(job["source"]), job, profile, arrays)
+    source, shapes = Path(job["source"]), {name: tuple(extents) for name, extents in job["shapes"].items()}
+    opening = Opening(source, profile, arrays, shapes, job["trust_pickle"], job["input_name"])
+    model, form = front_ends.read(opening)
     original = folder / "original.onnx"
     original.write_bytes(model.SerializeToString(deterministic=True))
     outputs = TensorOutputs()
@@ -58,7 +58,7 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         [
             PlainForm(),
             outputs,
-            FixedShapes(_shapes(model, job["shapes"], arrays)),
+            FixedShapes(_shapes(model, shapes, arrays)),
             OpsetCap(caps.opset_max, caps.ir_max),
             ConstantFold(),
             DeadCode(),
@@ -69,49 +69,18 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     rows = data.inputs_of(arrays, inputs, "the calibration data").head(CALIBRATION_ROWS) if arrays else None
     answer = {"signature": codec.to_plain(signature), "format": form, "original": str(original)}
     if job["drafts"]:
-        answer["candidates"] = [_left(each, folder) for each in drafts(model, profile, inputs, rows)]
+        material = engines.Material(model, profile, _feeds(inputs, rows), source, form)
+        answer["candidates"] = [_left(each, folder) for each in engines.drafts(material)]
     return answer
 
 
-def read(path: Path, job: dict[str, Any], profile: Profile, arrays: dict[str, np.ndarray]) -> tuple[ModelProto, str]:
-    """Return the model of a file, and which front end read it.
-
-    Raises:
-        CompileError: see the front ends.
-    """
-    if path.suffix not in sklearn_frontend.SUFFIXES:
-        return onnx_frontend.load(path), "onnx"
-    estimator = sklearn_frontend.load(path, trust_pickle=job["trust_pickle"])
-    given = {name: array for name, array in arrays.items() if name != data.LABELS}
-    only = next(iter(given)) if len(given) == 1 else "X"
-    features = getattr(estimator, "n_features_in_", None)
-    rows = given.get(only)
-    if rows is not None and (rows.ndim != 2 or rows.shape[1] != features):
-        rows = None  # refused with its own words once the signature is known
-    model = sklearn_frontend.convert(
-        estimator,
-        input_name=job["input_name"] or only,
-        opset_max=profile.engines["onnxruntime"].opset_max,
-        rows=None if rows is None or not len(rows) else rows.astype(np.float32),
-    )
-    return onnx_frontend.parse(model.SerializeToString(), path.name), "sklearn"
-
-
-def drafts(
-    model: ModelProto, profile: Profile, inputs: list[TensorSpec], rows: data.Rows | None
-) -> list[Draft | Failure]:
-    """Return every candidate that the profile's engines can draft."""
-    feeds: dict[str, np.ndarray] = {}
-    if rows is not None:
-        batched = [each.reshape(len(each), *spec.shape[1:]) for spec, each in zip(inputs, rows.tensors, strict=True)]
-        feeds = {spec.name: each for spec, each in zip(inputs, batched, strict=True)} if _batches(inputs) else {}
-    made: list[Draft | Failure] = []
-    if "native" in profile.engines:
-        made += native.candidates(model, profile)
-        made += network.candidates(model, profile, feeds)
-    if "onnxruntime" in profile.engines:
-        made += onnxruntime.candidates(model, profile, feeds)
-    return made
+def _feeds(inputs: list[TensorSpec], rows: data.Rows | None) -> dict[str, np.ndarray]:
+    """Return calibration rows by input name; none where an input has no batch axis to stack them on."""
+    if rows is None or not _batches(inputs):
+        return {}
+    return {
+        spec.name: each.reshape(len(each), *spec.shape[1:]) for spec, each in zip(inputs, rows.tensors, strict=True)
+    }
 
 
 def _batches(inputs: list[TensorSpec]) -> bool:
@@ -119,12 +88,12 @@ def _batches(inputs: list[TensorSpec]) -> bool:
 
 
 def _shapes(
-    model: ModelProto, given: dict[str, list[int]], arrays: dict[str, np.ndarray]
+    model: ModelProto, given: dict[str, tuple[int, ...]], arrays: dict[str, np.ndarray]
 ) -> dict[str, tuple[int, ...]]:
     """Return whole shapes for inputs whose shape the model leaves open: from options, else from the calibration
     data's rows.
     """
-    shapes = {name: tuple(extents) for name, extents in given.items()}
+    shapes = dict(given)
     unknown = sorted(set(shapes) - {value.name for value in model.graph.input})
     if unknown:
         raise ModelError(f"no input {unknown[0]!r:.80}", hint=f"inputs: {', '.join(v.name for v in model.graph.input)}")

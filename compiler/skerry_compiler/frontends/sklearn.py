@@ -13,13 +13,37 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
+from skerry_compiler import data
 from skerry_compiler.errors import ModelError, UnsupportedError
+from skerry_compiler.frontends import onnx as onnx_frontend
+from skerry_compiler.frontends.opening import Opening
 
-SUFFIXES = (".skops", ".joblib", ".pkl", ".pickle")
 ML_OPSET = 3
 PARITY_ROWS = 256
 MAX_PROBABILITY_ERROR = 1e-3
 MIN_SAME_LABELS = 0.995
+
+
+def read(opening: Opening) -> ModelProto:
+    """Return the estimator of a file as ONNX; its one input is named as asked, as the calibration data's key, or X.
+
+    Raises:
+        CompileError: see `load` and `convert`.
+    """
+    estimator = load(opening.path, trust_pickle=opening.trust_pickle)
+    given = {name: array for name, array in opening.arrays.items() if name != data.LABELS}
+    only = next(iter(given)) if len(given) == 1 else "X"
+    features = getattr(estimator, "n_features_in_", None)
+    rows = given.get(only)
+    if rows is not None and (rows.ndim != 2 or rows.shape[1] != features):
+        rows = None  # refused with its own words once the signature is known
+    model = convert(
+        estimator,
+        input_name=opening.input_name or only,
+        opset_max=opening.profile.engines["onnxruntime"].opset_max,
+        rows=None if rows is None or not len(rows) else rows.astype(np.float32),
+    )
+    return onnx_frontend.parse(model.SerializeToString(), opening.path.name)
 
 
 def load(path: Path, *, trust_pickle: bool) -> Any:

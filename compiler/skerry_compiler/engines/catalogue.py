@@ -1,0 +1,45 @@
+"""Which engines draft candidates for which entry of a target profile."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from skerry_compiler.engines import onnxruntime
+from skerry_compiler.engines.candidate import Draft, Failure
+from skerry_compiler.engines.native import engine as native
+from skerry_compiler.engines.network import engine as network
+from skerry_targets.profile import Profile
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Material:
+    """What engines draft from: the model after the passes, calibration rows by input name (stacked; empty where there
+    are none), and the file as it came, for engines that take its form as it is.
+    """
+
+    model: ModelProto
+    profile: Profile
+    feeds: Mapping[str, NDArray[Any]]
+    source: Path
+    form: str
+
+
+Drafter = Callable[[Material], list[Draft | Failure]]
+
+# The profile's engine, and what drafts for it.
+ENGINES: tuple[tuple[str, Drafter], ...] = (
+    ("native", lambda given: native.candidates(given.model, given.profile)),
+    ("native", lambda given: network.candidates(given.model, given.profile, given.feeds)),
+    ("onnxruntime", lambda given: onnxruntime.candidates(given.model, given.profile, given.feeds)),
+)
+
+
+def drafts(given: Material) -> list[Draft | Failure]:
+    """Return every candidate that the profile's engines can draft."""
+    return [each for engine, draft in ENGINES if engine in given.profile.engines for each in draft(given)]

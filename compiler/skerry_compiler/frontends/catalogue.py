@@ -1,0 +1,43 @@
+"""Which front end reads which files. A front end returns ONNX (opset at most 21, all weights inside) and is loaded only
+when a file of its kind comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from onnx import ModelProto
+
+from skerry_compiler.frontends.opening import Opening
+
+
+def _onnx(opening: Opening) -> ModelProto:
+    from skerry_compiler.frontends import onnx
+
+    return onnx.load(opening.path)
+
+
+def _sklearn(opening: Opening) -> ModelProto:
+    from skerry_compiler.frontends import sklearn
+
+    return sklearn.read(opening)
+
+
+# Form, the suffixes of its files, its reader. What no line names is taken for ONNX, which says so if it is not.
+FRONT_ENDS: tuple[tuple[str, tuple[str, ...], Callable[[Opening], ModelProto]], ...] = (
+    ("onnx", (".onnx",), _onnx),
+    ("sklearn", (".skops", ".joblib", ".pkl", ".pickle"), _sklearn),
+)
+
+
+def read(opening: Opening) -> tuple[ModelProto, str]:
+    """Return the model of a file, and the form that it was in.
+
+    Raises:
+        CompileError: see the front ends.
+    """
+    suffix = opening.path.suffix.lower()
+    for form, suffixes, reader in FRONT_ENDS:
+        if suffix in suffixes:
+            return reader(opening), form
+    return _onnx(opening), "onnx"
