@@ -19,10 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from skerry_compiler.engines.native.machine import Machine as Processor
 from skerry_compiler.engines.network import library
+from skerry_compiler.engines.network.calibrate import calibrate
 from skerry_compiler.engines.network.cost import AVX2, AVX512, SSE, Machine
 from skerry_compiler.engines.network.emit import Source
 from skerry_compiler.engines.network.generate import generate, network_of
-from skerry_compiler.engines.network.quantise import Precision, calibrate
+from skerry_compiler.engines.network.quantise import Precision
 
 Array = NDArray[np.float32]
 Feed = Mapping[str, NDArray[Any]]

@@ -15,9 +15,10 @@ from onnx import helper
 from tests.compiler.network.conftest import call, machine, model, random, reference
 
 from skerry_compiler.engines.network import library
+from skerry_compiler.engines.network.calibrate import calibrate
 from skerry_compiler.engines.network.cost import AVX2, NEON, NEON_DOT, SSE
 from skerry_compiler.engines.network.generate import generate, network_of
-from skerry_compiler.engines.network.quantise import Precision, calibrate
+from skerry_compiler.engines.network.quantise import Precision
 from skerry_compiler.errors import UnsupportedError
 
 NAMES = ["kws", "vww", "resnet8", "ad", "facemesh", "ultraface"]

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from skerry_compiler.engines.candidate import Draft, Failure, megabytes
+from skerry_compiler.engines.network.calibrate import calibrate
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.emit import Source
 from skerry_compiler.engines.network.generate import generate, network_of
 from skerry_compiler.engines.network.graph import Conv
-from skerry_compiler.engines.network.quantise import Precision, calibrate
+from skerry_compiler.engines.network.quantise import Precision
 from skerry_compiler.errors import UnsupportedError
 from skerry_targets import fit
 from skerry_targets.profile import Profile
