@@ -48,11 +48,11 @@ class Bench:
         self.rows_path = rows_path
         with open(rows_path, "rb") as file:  # noqa: PTH123 pathlib costs a megabyte in every worker
             size = file.seek(0, 2)
-            if not size or size % self.row_bytes:
+            if size % self.row_bytes if self.row_bytes and size else size or self.row_bytes:
                 raise EngineError(f"{size} bytes of input are no whole number of rows of {self.row_bytes} bytes")
-            self.count = size // self.row_bytes
+            self.count = size // self.row_bytes if self.row_bytes else 1  # without inputs there is one answer
             file.seek(0)
-            held = min(self.count, max(1, HELD_BYTES // self.row_bytes))
+            held = min(self.count, max(1, HELD_BYTES // max(1, self.row_bytes)))
             self.rows = [self.split(file.read(self.row_bytes)) for _ in range(held)]
 
     def split(self, row: bytes) -> list[bytes]:

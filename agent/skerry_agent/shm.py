@@ -26,7 +26,7 @@ def offsets(sizes: list[int]) -> tuple[list[int], int]:
     for size in sizes:
         starts.append(end)
         end += -(-size // ALIGN_BYTES) * ALIGN_BYTES
-    return starts, end
+    return starts, max(end, ALIGN_BYTES)  # nothing cannot be mapped
 
 
 class Region:

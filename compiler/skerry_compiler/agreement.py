@@ -19,9 +19,9 @@ def compare(signature: Signature, expected: Outputs, found: Outputs, labels: np.
         found: the candidate's.
         labels: the true classes, one a row, or None.
     """
-    floats = [place for place, spec in enumerate(signature.outputs) if spec.dtype.value.startswith("FP")]
-    if floats:
-        one, two = (_flat(outputs, floats) for outputs in (expected, found))
+    compared = _compared(signature)
+    if compared:
+        one, two = (_flat(outputs, compared) for outputs in (expected, found))
         cosine, max_abs = _worst_cosine(one, two), _max_abs(one, two)
     else:
         cosine, max_abs = 1.0, 0.0
@@ -49,6 +49,15 @@ def classes(signature: Signature, outputs: Outputs) -> np.ndarray | None:
         values = outputs[names.index(signature.label_output)].reshape(-1)
         return np.array([str(int(each)) for each in values])
     return None
+
+
+def _compared(signature: Signature) -> list[int]:
+    """Return the places of the outputs whose numbers are compared: the floats, and where there are none the whole
+    numbers, but for a chosen class, which is no quantity.
+    """
+    held = [(place, spec) for place, spec in enumerate(signature.outputs) if spec.size_bytes]
+    floats = [place for place, spec in held if spec.dtype.value.startswith("FP")]
+    return floats or [place for place, spec in held if spec.name != signature.label_output]
 
 
 def range_of(signature: Signature, outputs: Outputs) -> float:

@@ -23,6 +23,9 @@ TIMED_ONE_BY_ONE = 400  # as in the probe
 DTYPES = {
     "BOOL": np.bool_,
     "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
     "INT8": np.int8,
     "INT16": np.int16,
     "INT32": np.int32,
@@ -54,8 +57,8 @@ class Original:
         ]
         self.row_bytes = sum(kind.itemsize * int(np.prod(shape, dtype=np.int64)) for _, kind, shape in self.specs)
         self.rows = rows
-        self.count = len(rows) // self.row_bytes
-        held = min(self.count, max(1, HELD_BYTES // self.row_bytes))
+        self.count = len(rows) // self.row_bytes if self.row_bytes else 1  # without inputs there is one answer
+        held = min(self.count, max(1, HELD_BYTES // max(1, self.row_bytes)))
         self.feeds = [self.feed(index) for index in range(held)]
 
     def feed(self, index: int) -> dict[str, np.ndarray]:

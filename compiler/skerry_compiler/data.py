@@ -19,6 +19,9 @@ MAX_FILE_BYTES = 4 << 30
 NUMPY: dict[DType, type[np.generic]] = {
     DType.BOOL: np.bool_,
     DType.UINT8: np.uint8,
+    DType.UINT16: np.uint16,
+    DType.UINT32: np.uint32,
+    DType.UINT64: np.uint64,
     DType.INT8: np.int8,
     DType.INT16: np.int16,
     DType.INT32: np.int32,
@@ -31,13 +34,15 @@ NUMPY: dict[DType, type[np.generic]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows for a model: each tensor as an array whose first extent counts rows; labels where the file has them."""
+    """Rows for a model: each tensor as an array whose first extent counts rows; labels where the file has them.
+    A model without inputs has one row of nothing.
+    """
 
     tensors: tuple[np.ndarray, ...]
     labels: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.tensors[0])
+        return len(self.tensors[0]) if self.tensors else 1
 
     def head(self, count: int) -> Rows:
         """Return the first rows."""
@@ -51,8 +56,9 @@ class Rows:
 
     def to_bytes(self) -> bytes:
         """Return row after row, each the tensors' bytes in order."""
-        flat = [np.ascontiguousarray(each).reshape(len(each), -1) for each in self.tensors]
-        return np.concatenate([each.view(np.uint8).reshape(len(each), -1) for each in flat], axis=1).tobytes()
+        flat = [np.ascontiguousarray(each).reshape(len(each), each.size // max(1, len(each))) for each in self.tensors]
+        parts = [each.view(np.uint8) for each in flat if each.size]
+        return np.concatenate(parts, axis=1).tobytes() if parts else b""
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -100,7 +106,7 @@ def inputs_of(arrays: Mapping[str, np.ndarray], specs: Sequence[TensorSpec], ori
             hint=f"it has {', '.join(sorted(given)) or 'none'}; name the arrays as the model's inputs",
         )
     tensors = tuple(_tensor(given[spec.name], spec, origin) for spec in specs)
-    count = len(tensors[0])
+    count = len(tensors[0]) if tensors else 1
     if any(len(each) != count for each in tensors):
         raise DataError(f"{origin}: inputs have {', '.join(str(len(each)) for each in tensors)} rows")
     labels = arrays.get(LABELS)
@@ -118,11 +124,11 @@ def outputs_of(content: bytes, specs: Sequence[TensorSpec], count: int) -> tuple
     row = sum(spec.size_bytes for spec in specs)
     if len(content) != row * count:
         raise DataError(f"{len(content)} bytes of output, {row * count} expected")
-    table = np.frombuffer(content, np.uint8).reshape(count, row)
+    table = np.frombuffer(content, np.uint8).reshape(count, row) if row else np.empty((count, 0), np.uint8)
     found, at = [], 0
     for spec in specs:
-        part = np.ascontiguousarray(table[:, at : at + spec.size_bytes])
-        found.append(part.view(NUMPY[spec.dtype]).reshape(count, *spec.shape))
+        part = table[:, at : at + spec.size_bytes].tobytes()
+        found.append(np.frombuffer(part, NUMPY[spec.dtype]).reshape(count, *spec.shape))
         at += spec.size_bytes
     return tuple(found)
 

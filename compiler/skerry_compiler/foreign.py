@@ -112,7 +112,7 @@ def _emulated(
 ) -> Candidate:
     about = (draft.id, draft.engine, draft.precision)
     row_bytes = sum(spec.size_bytes for spec in signature.inputs)
-    few = rows.head(max(1, min(PARITY_ROWS, PARITY_BYTES // row_bytes)))
+    few = rows.head(max(1, min(PARITY_ROWS, PARITY_BYTES // max(1, row_bytes))))
     assert draft.c_text is not None
     try:
         content = emulate.outputs(draft.c_text, profile, signature, few.to_bytes())

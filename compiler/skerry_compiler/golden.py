@@ -37,7 +37,7 @@ def choose(signature: Signature, rows: data.Rows, outputs: agreement.Outputs, *,
     finite = np.all([np.isfinite(each.reshape(len(each), -1)).all(axis=1) for each in outputs], axis=0)
     places = [int(each) for each in np.nonzero(clear & finite)[0]] or [0]
     row_bytes = sum(spec.size_bytes for spec in (*signature.inputs, *signature.outputs))
-    places = places[: max(1, min(MAX_ROWS, MAX_BYTES // row_bytes))]
+    places = places[: max(1, min(MAX_ROWS, MAX_BYTES // max(1, row_bytes)))]
     inputs = rows.pick(places).to_bytes()
     answers = data.Rows(tuple(each[places] for each in outputs)).to_bytes()
     same_label = signature.score_output is not None

@@ -14,6 +14,9 @@ from skerry_contracts.tensor import DType
 DTYPES: dict[int, DType] = {
     TensorProto.BOOL: DType.BOOL,
     TensorProto.UINT8: DType.UINT8,
+    TensorProto.UINT16: DType.UINT16,
+    TensorProto.UINT32: DType.UINT32,
+    TensorProto.UINT64: DType.UINT64,
     TensorProto.INT8: DType.INT8,
     TensorProto.INT16: DType.INT16,
     TensorProto.INT32: DType.INT32,

@@ -32,7 +32,7 @@ class Blob:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signature:
-    """What the model takes and gives.
+    """What the model takes and gives. A model without inputs gives the same answer every time.
 
     `labels` names the classes in the order of `score_output` (the output that holds one score a class, last axis);
     `label_output` is the output that holds the chosen class's index or value. Both are None where the model is no
@@ -46,8 +46,8 @@ class Signature:
     score_output: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.inputs or not self.outputs:
-            raise MismatchError("inputs", "at least one input and one output")
+        if not self.outputs:
+            raise MismatchError("outputs", "at least one output")
         outputs = {spec.name for spec in self.outputs}
         if len(outputs) != len(self.outputs) or len({spec.name for spec in self.inputs}) != len(self.inputs):
             raise MismatchError("outputs", "a name stands twice")

@@ -18,6 +18,9 @@ class DType(StrEnum):
 
     BOOL = "BOOL"
     UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
     INT8 = "INT8"
     INT16 = "INT16"
     INT32 = "INT32"
@@ -30,6 +33,9 @@ class DType(StrEnum):
 ITEM_BYTES: dict[DType, int] = {
     DType.BOOL: 1,
     DType.UINT8: 1,
+    DType.UINT16: 2,
+    DType.UINT32: 4,
+    DType.UINT64: 8,
     DType.INT8: 1,
     DType.INT16: 2,
     DType.INT32: 4,
@@ -43,6 +49,9 @@ ITEM_BYTES: dict[DType, int] = {
 STRUCT_CODE: dict[DType, str] = {
     DType.BOOL: "?",
     DType.UINT8: "B",
+    DType.UINT16: "H",
+    DType.UINT32: "I",
+    DType.UINT64: "Q",
     DType.INT8: "b",
     DType.INT16: "h",
     DType.INT32: "i",
@@ -55,7 +64,9 @@ STRUCT_CODE: dict[DType, str] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output of a model: name, element type and fixed shape (batch included)."""
+    """One input or output of a model: name, element type and fixed shape (batch included). An extent of 0 makes an
+    empty tensor, of no bytes.
+    """
 
     name: str
     dtype: DType
@@ -64,8 +75,8 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if not self.name or len(self.name) > 256 or any(ord(letter) < 32 for letter in self.name):
             raise MismatchError("name", "1 to 256 characters, no control characters")
-        if len(self.shape) > 8 or any(not 0 < extent <= 1 << 31 for extent in self.shape):
-            raise MismatchError("shape", "at most eight extents, each from 1 to 2^31")
+        if len(self.shape) > 8 or any(not 0 <= extent <= 1 << 31 for extent in self.shape):
+            raise MismatchError("shape", "at most eight extents, each from 0 to 2^31")
         if self.size_bytes > MAX_TENSOR_BYTES:
             raise MismatchError("shape", f"{self.size_bytes} bytes, at most {MAX_TENSOR_BYTES}")
 

@@ -21,6 +21,9 @@ FLOATS = {DType.FP16: 16, DType.FP32: 32, DType.FP64: 64}
 ELEMENTS: dict[DType, st.SearchStrategy[Any]] = {
     DType.BOOL: st.booleans(),
     DType.UINT8: st.integers(0, 255),
+    DType.UINT16: st.integers(0, 2**16 - 1),
+    DType.UINT32: st.integers(0, 2**32 - 1),
+    DType.UINT64: st.integers(0, 2**64 - 1),
     DType.INT8: st.integers(-128, 127),
     DType.INT16: st.integers(-(2**15), 2**15 - 1),
     DType.INT32: st.integers(-(2**31), 2**31 - 1),

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ITEM_BYTES = {
     "BOOL": 1,
     "UINT8": 1,
+    "UINT16": 2,
+    "UINT32": 4,
+    "UINT64": 8,
     "INT8": 1,
     "INT16": 2,
     "INT32": 4,

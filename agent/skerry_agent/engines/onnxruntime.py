@@ -47,12 +47,15 @@ _ELEMENT = {
     "FP32": 1,
     "UINT8": 2,
     "INT8": 3,
+    "UINT16": 4,
     "INT16": 5,
     "INT32": 6,
     "INT64": 7,
     "BOOL": 9,
     "FP16": 10,
     "FP64": 11,
+    "UINT32": 12,
+    "UINT64": 13,
 }
 _LEVELS = {"none": 0, "basic": 1, "extended": 2, "all": 99}
 _LOG_FATAL = 4

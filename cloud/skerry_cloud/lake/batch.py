@@ -17,6 +17,9 @@ Array = npt.NDArray[Any]
 NUMPY_TYPE: dict[DType, str] = {
     DType.BOOL: "?",
     DType.UINT8: "u1",
+    DType.UINT16: "<u2",
+    DType.UINT32: "<u4",
+    DType.UINT64: "<u8",
     DType.INT8: "i1",
     DType.INT16: "<i2",
     DType.INT32: "<i4",
