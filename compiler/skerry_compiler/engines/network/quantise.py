@@ -32,10 +32,13 @@ KEEPS = (Move, Permute, Reshape, Resize)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Precision:
-    """What stays in float32: the first `skip` convolutions (in running order), and the last `keep` ones."""
+    """What stays in float32: the first `skip` convolutions (in running order), the last `keep` ones, and those whose
+    numbers are in `leave`.
+    """
 
     skip: int = 0
     keep: int = 0
+    leave: frozenset[int] = frozenset()
 
 
 def quantise(network: Network, ranges: Ranges, precision: Precision) -> None:
@@ -78,7 +81,8 @@ def quant_of(low: float, high: float) -> Quant:
 
 def _choose(network: Network, precision: Precision) -> None:
     convs = [op for op in network.ops if isinstance(op, Conv)]
-    inside = {id(op) for op in convs[precision.skip : len(convs) - precision.keep]}
+    last = len(convs) - precision.keep
+    inside = {id(op) for i, op in enumerate(convs) if precision.skip <= i < last and i not in precision.leave}
     byte: set[int] = set()
     for op in network.ops:
         if isinstance(op, Conv):
