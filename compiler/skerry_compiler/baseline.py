@@ -8,6 +8,7 @@ candidate; SPEC holds the signature as plain JSON. Imports nothing of Skerry: it
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -98,19 +99,19 @@ def numbers(content: Any, labels: list[str]) -> np.ndarray:
 
 def timed(original: Original, runs: int) -> dict[str, Any]:
     """Return the processor time of `runs` inferences together and percentiles of some timed one by one."""
-    feeds, infer = original.feeds, original.infer
+    feeds, run = itertools.cycle(original.feeds), original.session.run
     start = time.thread_time_ns()
-    for index in range(runs):
-        infer(feeds[index % len(feeds)])
+    for feed in itertools.islice(feeds, runs):
+        run(None, feed)
     cpu_ns = time.thread_time_ns() - start
-    singles = sorted(_single(infer, feeds[index % len(feeds)]) for index in range(min(runs, TIMED_ONE_BY_ONE)))
+    singles = sorted(_single(run, feed) for feed in itertools.islice(feeds, min(runs, TIMED_ONE_BY_ONE)))
     p50, p95 = singles[len(singles) // 2], singles[min(len(singles) - 1, len(singles) * 95 // 100)]
     return {"runs": runs, "cpu_ns": cpu_ns, "p50_ns": p50, "p95_ns": p95}
 
 
-def _single(infer: Callable[[Any], Any], feed: Any) -> int:
+def _single(run: Callable[..., Any], feed: Any) -> int:
     start = time.perf_counter_ns()
-    infer(feed)
+    run(None, feed)
     return time.perf_counter_ns() - start
 
 

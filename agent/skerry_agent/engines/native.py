@@ -20,6 +20,7 @@ from skerry_agent.engines.base import Engine, EngineError, addresses
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from skerry_agent.engines.base import Job
 
@@ -51,7 +52,6 @@ class NativeEngine(Engine):
         if found != expected:
             raise EngineError(f"the native library was made for other tensors: {found} bytes, not {expected}")
         function.restype = ctypes.c_int32
-        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self._function = function
 
     def bind(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> Callable[[], None]:
@@ -60,10 +60,15 @@ class NativeEngine(Engine):
         targets, keep_out = addresses(self.outputs, outputs, writable=True)
         source_list = (ctypes.c_void_p * len(sources))(*sources)
         target_list = (ctypes.c_void_p * len(targets))(*targets)
-        function, at, to = self._function, ctypes.addressof(source_list), ctypes.addressof(target_list)
-        keep = (keep_in, keep_out, source_list, target_list)
+        keep = (keep_in, keep_out)
 
-        def call(_keep: object = keep) -> None:
+        # References made once and looked up as defaults: small models take less time than converting arguments would.
+        def call(
+            function: Any = self._function,
+            at: object = ctypes.byref(source_list),
+            to: object = ctypes.byref(target_list),
+            _keep: object = keep,
+        ) -> None:
             status = function(at, to)
             if status:
                 raise EngineError(f"the native library returned {status}")
