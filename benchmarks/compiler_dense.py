@@ -1,0 +1,125 @@
+"""Dense networks of real size, compiled for this machine, beside ONNX Runtime's default: `skerry compile`, then
+`skerry bench`. Random weights (see dense_networks.py): speed and memory are real, agreement is optimistic.
+
+Images are crops of scikit-learn's two photographs at random places, scales and brightness; those for calibration are
+never those for evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, the folder beside it is not a package yet
+from benchmarks import dense_networks
+
+Files = tuple[Path, Path, Path]
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CALIBRATION, EVALUATION = 24, 8
+ENCODER = "benchmarks.compiler_encoder"  # build(work) -> model, calibration, evaluation
+SETTINGS = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def photographs(count: int, seed: int) -> NDArray[np.float32]:
+    """Return f32[count, 3, 224, 224]: crops of 60 to 420 pixels, some mirrored, some darker, normalised as usual."""
+    random = np.random.default_rng(seed)
+    sources = load_sample_images().images
+    made = []
+    for _ in range(count):
+        source = sources[random.integers(len(sources))]
+        size = int(random.integers(60, 421))
+        top, left = (int(random.integers(extent - size + 1)) for extent in source.shape[:2])
+        crop = Image.fromarray(source[top : top + size, left : left + size])
+        pixels = np.asarray(crop.resize((dense_networks.SIDE,) * 2, Image.Resampling.BILINEAR), np.float32) / 255
+        pixels = np.clip(pixels * random.uniform(0.6, 1.2), 0.0, 1.0)
+        pixels = pixels[:, ::-1] if random.integers(2) else pixels
+        made.append(((pixels - MEAN) / DEVIATION).transpose(2, 0, 1))
+    return np.ascontiguousarray(made, np.float32)
+
+
+def build(name: str, work: Path) -> Files:
+    """Write a network and its rows; returns the paths of model, calibration and evaluation."""
+    files = (work / f"{name}.onnx", work / "photographs.calibration.npz", work / "photographs.evaluation.npz")
+    onnx.save(dense_networks.build(name), files[0])
+    for path, count, seed in ((files[1], CALIBRATION, 1), (files[2], EVALUATION, 2)):
+        if not path.exists():
+            np.savez(path, x=photographs(count, seed))
+    return files
+
+
+def builders() -> dict[str, Callable[[Path], Files]]:
+    """Return how each network is made; the encoder comes from its own benchmark."""
+
+    def builder(name: str) -> Callable[[Path], Files]:
+        return lambda work: build(name, work)
+
+    made = {name: builder(name) for name in dense_networks.NETWORKS}
+    if importlib.util.find_spec(ENCODER) is not None:
+        made["encoder"] = importlib.import_module(ENCODER).build
+    return made
+
+
+def measured(name: str, files: Files, work: Path) -> dict[str, Any]:
+    """Return what `skerry bench` says of a network's bundle."""
+    model, calibration, evaluation = map(str, files)
+    bundle = str(work / f"{name}.skerry")
+    skerry = [sys.executable, "-m", "skerry"]
+    words = ["--target", "host", "--model", name, "--version", "1", "--release", "1", "-o", bundle]
+    words += ["--calibration", calibration, "--evaluation", evaluation]
+    subprocess.run([*skerry, "compile", model, *words], check=True, stdout=subprocess.DEVNULL, env=SETTINGS)
+    words = ["bench", bundle, "--against", model, "--evaluation", evaluation, "--json"]
+    said = subprocess.run([*skerry, *words], check=True, stdout=subprocess.PIPE, env=SETTINGS).stdout
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def figures(work: Path, say: Callable[[str], None], only: list[str] | None = None) -> dict[str, float]:
+    """Return the figures of the dense networks; `say` gets one line for each network."""
+    made: dict[str, float] = {}
+    known = builders()
+    names = only or list(known)
+    for name in names:
+        found = measured(name, known[name](work), work)
+        ratio, agreement = found["ratio"], found["agreement"]
+        made |= {f"{name}_speedup": ratio["latency"], f"{name}_memory": ratio["memory"]}
+        made[f"{name}_cosine"] = agreement["cosine"]
+        say(
+            f"{name:<12} {found['bundle']['variant']:<28} {ratio['latency']:6.2f}x  memory {ratio['memory']:.2f}  "
+            f"cosine {agreement['cosine']:.5f}"
+        )
+    if set(known) <= set(names):
+        made["dense_speedup"] = geometric_mean(made[f"{name}_speedup"] for name in names)
+        made["dense_memory"] = geometric_mean(made[f"{name}_memory"] for name in names)
+    return made
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="only the figures, on the last line")
+    parser.add_argument("--only", nargs="+", choices=sorted(builders()))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="skerry-") as work:
+        say: Callable[[str], None] = (lambda line: None) if arguments.json else (lambda line: print(line, flush=True))
+        found = figures(Path(work), say, arguments.only)
+    print(json.dumps({"figures": {key: round(value, 4) for key, value in found.items()}}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
