@@ -1,4 +1,4 @@
-"""`skerry agent enroll|run|status|import`. Heavy libraries are imported by the command that needs them."""
+"""`skerry agent enroll|run|status|import|tuf-client`. Heavy libraries are imported by the command that needs them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from skerry_agent.config import DEFAULT_ROOT, AgentConfig, load
 from skerry_agent.errors import AgentError, ConfigError, NetworkError
+from skerry_agent.trust import tuf_client
 from skerry_contracts.errors import ContractError
 
 
@@ -51,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     put = words.add_parser("import", help="install a bundle from a file as the factory model, which is never removed")
     put.add_argument("bundle", type=Path, metavar="B.skerry")
     put.set_defaults(command=_import)
+
+    client = words.add_parser("tuf-client", help="the update client alone, against any TUF repository")
+    tuf_client.add_words(client)
+    client.set_defaults(command=tuf_client.run)
 
     for each in (enrol, run, status, put):
         each.add_argument("--root", type=Path, metavar="DIR", help=f"the agent's folder (default {DEFAULT_ROOT})")

@@ -23,6 +23,7 @@ from skerry_agent.trust import __main__ as trust
 from skerry_agent.trust.enrol import enrol
 from skerry_agent.trust.fetch import fetch_bundle
 from skerry_agent.trust.listing import Listing
+from skerry_agent.trust.repository import Memory
 from skerry_agent.trust.transfer import Fleet
 from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment, Envelope, Receipt, target_path
@@ -68,7 +69,8 @@ def fleet(site: Site) -> Iterator[Fleet]:
 def list_it(site: Site, fleet: Fleet, disk: RealDisk, bundle: Bundle, **more: Any) -> tuple[bytes, dict[str, int]]:
     settings: dict[str, Any] = {"floors": {}, "clock_floor_s": NOW_S, "wall_s": NOW_S, **more}
     root = codec.decode(Trust, site.office.trust_document).tuf_root
-    listing = Listing(fleet, disk.root / "tuf", root, settings["floors"], settings["clock_floor_s"], settings["wall_s"])
+    memory = Memory(settings["floors"], settings["clock_floor_s"])
+    listing = Listing(fleet, disk.root / "tuf", root, memory, settings["wall_s"])
     return listing.manifest(target_path("digits", bundle.id), bundle.id, len(bundle.data))
 
 
@@ -114,7 +116,7 @@ def test_a_listed_manifest_comes_with_the_versions_of_its_roles(site: Site, flee
     publish(site, bundle)
     data, versions = list_it(site, fleet, disk, bundle)
     assert data == bundle.data
-    assert set(versions) == {"root", "timestamp", "snapshot", "targets", "model-digits"}
+    assert {name.partition("@")[0] for name in versions} == {"root", "timestamp", "snapshot", "targets", "model-digits"}
 
 
 def test_what_is_not_listed_is_refused(site: Site, fleet: Fleet, disk: RealDisk) -> None:
@@ -133,6 +135,22 @@ def test_an_older_repository_is_refused_even_with_an_empty_cache(site: Site, fle
     higher = {role: version + 5 for role, version in versions.items()}
     with pytest.raises(TrustError) as caught:
         list_it(site, fleet, disk, bundle, floors=higher)
+    assert caught.value.reason == Reason.REPLAYED
+
+
+def test_a_thief_of_the_online_key_cannot_shut_devices_out(site: Site, fleet: Fleet, disk: RealDisk) -> None:
+    """Floors at the highest version there is must fall with the stolen key; root's never falls."""
+    bundle = make_bundle()
+    publish(site, bundle)
+    _, versions = list_it(site, fleet, disk, bundle)
+    highest = {role: 2**31 for role in versions if role != "root"}
+    with pytest.raises(TrustError):
+        list_it(site, fleet, disk, bundle, floors=highest)
+    site.office.repository.replace_online_key(NOW_S)
+    _, after = list_it(site, fleet, disk, bundle, floors={**highest, "root": versions["root"]})
+    assert not set(after) & set(highest) and after["root"] > versions["root"]
+    with pytest.raises(TrustError) as caught:
+        list_it(site, fleet, disk, bundle, floors={"root": after["root"] + 1})
     assert caught.value.reason == Reason.REPLAYED
 
 

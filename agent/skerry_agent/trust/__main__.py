@@ -53,11 +53,10 @@ def sign(disk: RealDisk, request: Request) -> Reply:
 def manifest(disk: RealDisk, request: Request) -> Reply:
     """Ask the update repository for the manifest that an assignment names (see effects.FetchManifest)."""
     from skerry_agent.trust.listing import Listing
+    from skerry_agent.trust.repository import Memory
 
-    fleet, trust = _fleet(disk), identity.load_trust(disk)
-    listing = Listing(
-        fleet, disk.root / "tuf", trust.tuf_root, request["floors"], request["clock_floor_s"], time.time()
-    )
+    trust, memory = identity.load_trust(disk), Memory(request["floors"], request["clock_floor_s"])
+    listing = Listing(_fleet(disk), disk.root / "tuf", trust.tuf_root, memory, time.time())
     data, floors = listing.manifest(request["target_path"], request["bundle"], request["size_bytes"])
     return {"manifest": base64.b64encode(data).decode(), "floors": floors}
 
