@@ -23,9 +23,16 @@ def _sklearn(opening: Opening) -> ModelProto:
     return sklearn.read(opening)
 
 
+def _tflite(opening: Opening) -> ModelProto:
+    from skerry_compiler.frontends import tflite
+
+    return tflite.read(opening)
+
+
 # Form, the suffixes of its files, its reader. What no line names is taken for ONNX, which says so if it is not.
 FRONT_ENDS: tuple[tuple[str, tuple[str, ...], Callable[[Opening], ModelProto]], ...] = (
     ("onnx", (".onnx",), _onnx),
+    ("tflite", (".tflite",), _tflite),
     ("sklearn", (".skops", ".joblib", ".pkl", ".pickle"), _sklearn),
 )
 

@@ -1,0 +1,1 @@
+"""The TFLite format: read as if an enemy wrote it, written for LiteRT, and turned into ONNX."""
