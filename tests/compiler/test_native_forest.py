@@ -22,6 +22,7 @@ from tests.compiler import native_cases as cases
 from skerry_compiler.engines.native import emit_forest
 from skerry_compiler.errors import UnsupportedError
 
+FORMS = [emit_forest.TABLE, emit_forest.BRANCHY, emit_forest.VECTOR]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 ESTIMATORS: dict[str, Any] = {
     "forest": ensemble.RandomForestClassifier(13, random_state=0),
@@ -50,7 +51,7 @@ def noisy(rows: np.ndarray) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("form", [emit_forest.TABLE, emit_forest.BRANCHY])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 def test_ensembles_of_digits(name: str, form: str) -> None:
     features, labels = load_digits(return_X_y=True)
@@ -144,7 +145,7 @@ class Nodes:
     st.integers(1, 3),
     st.sampled_from([["BRANCH_LEQ"], ["BRANCH_LT"], ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GT", "BRANCH_GTE"]]),
     st.booleans(),
-    st.sampled_from([emit_forest.TABLE, emit_forest.BRANCHY]),
+    st.sampled_from(FORMS),
     st.sampled_from(["SUM", "AVERAGE"]),
 )
 def test_trees_of_any_making(

@@ -1,4 +1,4 @@
-"""Tree ensembles in two forms, both timed by the tournament.
+"""Tree ensembles in three forms, all timed by the tournament. The vector form is in emit_walk.
 
 Table: one node is 8 bytes, the two children of a node lie side by side, and a step is `node += node->next +
 !(x[feature] <= threshold)` without a branch. Several trees walk at once to hide the latency of memory. A leaf steps
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from skerry_compiler.engines.native import ir
+from skerry_compiler.engines.native import emit_walk, ir
 from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.engines.native.text import Source, number
 
-TABLE, BRANCHY = "table", "branchy"
+TABLE, BRANCHY, VECTOR = "table", "branchy", "vector"
 MAX_BRANCHY_SPLITS = 4_000  # the C compiler takes half a second for a thousand, and larger ones never won
 MAX_EXACT_ROW = 1 << 24  # rows beyond are not exact in a float32
 
@@ -30,9 +30,11 @@ def emit(op: ir.Forest, name: str, source: Source, machine: Machine, form: str) 
     """Add the functions of one ensemble. Signature: (const float *x, float *y)."""
     features, count = op.inputs[0].width, len(op.trees)
     row_type = "uint16_t" if len(op.values) < 1 << 16 else "uint32_t"
-    walk = _branchy(op, name, source, row_type) if form == BRANCHY else _table(op, name, source, machine)
-    lines = [f"{row_type} leaf[{count}];", walk, _sum(op, name, source, machine)]
-    body = "\n".join(lines)
+    if form == VECTOR and emit_walk.fits(op, machine):
+        body = emit_walk.emit(op, name, source)
+    else:
+        walk = _branchy(op, name, source, row_type) if form == BRANCHY else _table(op, name, source, machine)
+        body = "\n".join([f"{row_type} leaf[{count}];", walk, _sum(op, name, source)])
     if op.inputs[0].rows > 1:
         step = op.output.elements // op.inputs[0].rows
         body = f"for (int row = 0; row < {op.inputs[0].rows}; row++, x += {features}, y += {step}) {{\n{body}\n}}"
@@ -40,30 +42,21 @@ def emit(op: ir.Forest, name: str, source: Source, machine: Machine, form: str) 
     source.function(name, "const float *restrict x, float *restrict y", body, about)
 
 
-def _sum(op: ir.Forest, name: str, source: Source, machine: Machine) -> str:
-    """Return the code that adds the leaves' values in the trees' order, as ONNX Runtime does."""
+def _sum(op: ir.Forest, name: str, source: Source) -> str:
+    """Return the code that adds the leaves' values, in double precision: so near ties fall as in the original."""
     count, columns = len(op.trees), op.output.width
     base = source.table(f"{name}_base", op.base)
     divide = f" / {number(op.divide_by)}" if op.divide_by != 1.0 else ""
+    values = source.table(f"{name}_values", op.values)
     if op.target is not None:
-        values = source.table(f"{name}_values", op.values)
         target = source.table(f"{name}_target", np.asarray(op.target, np.uint32), "uint32_t")
-        return (
-            f"float sum[{columns}];\nfor (int c = 0; c < {columns}; c++) sum[c] = 0.0f;\n"
-            f"for (int t = 0; t < {count}; t++) sum[{target}[t]] += {values}[leaf[t]];\n"
-            f"for (int c = 0; c < {columns}; c++) y[c] = sum[c]{divide} + {base}[c];"
-        )
-    lanes = machine.lanes if columns * 2 > machine.lanes else 1
-    width = -(-columns // lanes) * lanes
-    padded = np.zeros((len(op.values), width), np.float32)
-    padded[:, :columns] = op.values
-    values = source.table(f"{name}_values", padded)
+        add = f"sum[{target}[t]] += {values}[leaf[t]];"
+    else:
+        add = f"for (int c = 0; c < {columns}; c++) sum[c] += {values}[(uint32_t)leaf[t] * {columns} + c];"
     return (
-        f"float sum[{width}] __attribute__((aligned(64)));\nfor (int c = 0; c < {width}; c++) sum[c] = 0.0f;\n"
-        f"for (int t = 0; t < {count}; t++) {{\n"
-        f"    const float *v = {values} + (uint32_t)leaf[t] * {width};\n"
-        f"    for (int c = 0; c < {width}; c++) sum[c] += v[c];\n}}\n"
-        f"for (int c = 0; c < {columns}; c++) y[c] = sum[c]{divide} + {base}[c];"
+        f"double sum[{columns}];\nfor (int c = 0; c < {columns}; c++) sum[c] = 0.0;\n"
+        f"for (int t = 0; t < {count}; t++) {add}\n"
+        f"for (int c = 0; c < {columns}; c++) y[c] = (float)(sum[c]{divide} + {base}[c]);"
     )
 
 

@@ -20,6 +20,17 @@ def number(value: float) -> str:
     return (said if any(letter in said for letter in ".e") else f"{said}.0") + "f"
 
 
+def double(value: float) -> str:
+    """Return a float64 as C text that reads back as the same float64."""
+    full = float(value)
+    if math.isnan(full):
+        return '__builtin_nan("")'
+    if math.isinf(full):
+        return "__builtin_inf()" if full > 0 else "-__builtin_inf()"
+    said = repr(full)
+    return said if any(letter in said for letter in ".e") else f"{said}.0"
+
+
 def comment(text: str) -> str:
     """Return text that can stand inside a C comment."""
     return "".join(letter if letter.isalnum() or letter in " _-.,:()[]" else "_" for letter in text)[:80]
@@ -37,7 +48,10 @@ class Source:
         """Add a constant table and return its name."""
         flat = content.reshape(-1)
         self.constant_bytes += flat.nbytes
-        items = [number(each) for each in flat] if c_type == "float" else [str(int(each)) for each in flat]
+        if c_type in ("float", "double"):
+            items = [number(each) for each in flat] if c_type == "float" else [double(each) for each in flat]
+        else:
+            items = [str(int(each)) for each in flat]
         body = textwrap.fill(", ".join(items), 116, initial_indent="    ", subsequent_indent="    ")
         self.tables.append(f"static const {c_type} {name}[{flat.size}] __attribute__((aligned(64))) = {{\n{body}\n}};")
         return name
