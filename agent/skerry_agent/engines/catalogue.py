@@ -24,9 +24,16 @@ def _onnxruntime(job: Job) -> Engine:
     return OnnxRuntimeEngine(job)
 
 
+def _litert(job: Job) -> Engine:
+    from skerry_agent.engines.litert import LiteRtEngine
+
+    return LiteRtEngine(job)
+
+
 ENGINES: dict[str, Callable[[Job], Engine]] = {
     "native": _native,
     "onnxruntime": _onnxruntime,
+    "litert": _litert,
 }
 
 
@@ -62,7 +69,8 @@ def available() -> dict[str, str]:
     from skerry_agent.engines.library import find
 
     found = {"native": str(native.ABI)}
-    library = find()
-    if library is not None:
-        found["onnxruntime"] = library.version
+    for engine in ENGINES:
+        library = None if engine in found else find(engine)
+        if library is not None:
+            found[engine] = library.version
     return found

@@ -8,11 +8,10 @@ The interface is a table of function pointers that only ever grows, so an index 
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 
 from skerry_agent.engines.base import Engine, EngineError, addresses
-from skerry_agent.engines.library import VARIABLE, find
+from skerry_agent.engines.library import VARIABLE, find, mapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class OnnxRuntimeEngine(Engine):
                 "ONNX Runtime is not installed here", hint=f"pip install skerry[onnxruntime], or set {VARIABLE}"
             )
         self._api = _Api(library.path)
-        self._model = _mapped(job.path("model"))
+        self._model = mapped(job.path("model"))
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._model))
         environment = self._api.create("CreateEnv", _LOG_FATAL, b"skerry")
         options = self._options(job)
@@ -191,15 +190,3 @@ class _Bound:
 
 def _names(specs: Sequence[Spec]) -> Any:
     return (_TEXT * len(specs))(*(spec.name.encode() for spec in specs))
-
-
-def _mapped(path: str) -> mmap.mmap:
-    """Return the file's bytes, mapped copy-on-write: clean pages are shared with the page cache and can be dropped."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError) as error:
-        raise EngineError(f"the model cannot be read: {error}") from error
