@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from skerry_targets.profile import Profile
+
+LINE_BYTES = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -17,6 +20,8 @@ class Machine:
         registers: vector registers.
         signed_dot: the dot product of four bytes takes signed activations (ARM's SDOT) instead of unsigned ones.
         folds_loads: instructions take one operand from memory, so that weights need no register of their own.
+        l1_bytes, l1_ways: the first data cache and how many lines share a place in it.
+        l2_bytes: the second one.
     """
 
     name: str
@@ -24,13 +29,16 @@ class Machine:
     registers: int
     signed_dot: bool = False
     folds_loads: bool = True
+    l1_bytes: int = 32 << 10
+    l1_ways: int = 8
+    l2_bytes: int = 512 << 10
 
 
-AVX512 = Machine("AVX-512", 16, 32)
+AVX512 = Machine("AVX-512", 16, 32, l2_bytes=1 << 20)
 AVX2 = Machine("AVX2", 8, 16)
 SSE = Machine("SSE", 4, 16)
-NEON = Machine("NEON", 4, 32, folds_loads=False)
-NEON_DOT = Machine("NEON with dot products", 4, 32, signed_dot=True, folds_loads=False)
+NEON = Machine("NEON", 4, 32, folds_loads=False, l1_ways=4)
+NEON_DOT = Machine("NEON with dot products", 4, 32, signed_dot=True, folds_loads=False, l1_ways=4)
 
 
 def machine_of(profile: Profile) -> Machine:
@@ -50,11 +58,18 @@ class Block:
     vectors: int
 
 
-def best_block(h: int, w: int, vectors: int, steps: int, machine: Machine) -> Block:
+def best_block(h: int, w: int, vectors: int, steps: int, machine: Machine, pitch_bytes: int = 0) -> Block:
     """Return the block of least estimated cycles.
 
     The model: two multiply-adds and two loads a cycle, four cycles of latency, a few instructions to start and finish
-    each accumulator. `steps` is how many multiply-adds each accumulator gets.
+    each accumulator, and what pixels cost that push each other out of the first cache.
+
+    Args:
+        h, w: pixels.
+        vectors: vectors of output channels.
+        steps: multiply-adds that each accumulator gets.
+        machine: what runs it.
+        pitch_bytes: from the source of one pixel to that of the next.
     """
     best: tuple[float, Block] | None = None
     for nr in (n for n in range(1, min(vectors, 8) + 1) if vectors % n == 0):
@@ -65,11 +80,23 @@ def best_block(h: int, w: int, vectors: int, steps: int, machine: Machine) -> Bl
                 if pixels * nr + spare > machine.registers:
                     continue
                 full, rest = divmod(w, columns)
-                cycles = full * block_cycles(pixels, nr, steps) + (block_cycles(rest * rows, nr, steps) if rest else 0)
+                misses = steps * crowding(pixels, pitch_bytes, machine)
+                cycles = full * (block_cycles(pixels, nr, steps) + misses)
+                cycles += block_cycles(rest * rows, nr, steps) if rest else 0
                 total = cycles * (h // rows) * (vectors // nr)
                 if best is None or total < best[0]:
                     best = (total, Block(rows, columns, nr))
     return best[1] if best else Block(1, 1, 1)
+
+
+def crowding(pixels: int, pitch_bytes: int, machine: Machine) -> float:
+    """Return the estimated cycles lost in each step because pixels a power of two apart share places in the first
+    cache: a line is then fetched anew (about 16 cycles) for every 16 steps of each pixel.
+    """
+    way = machine.l1_bytes // machine.l1_ways
+    apart = math.gcd(pitch_bytes, way)
+    places = way // max(apart, LINE_BYTES)
+    return float(pixels) if -(-pixels // places) > machine.l1_ways - 2 else 0.0
 
 
 def block_cycles(pixels: int, vectors: int, steps: int) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
 from skerry_compiler.engines.network.cost import Block, Machine, best_block
-from skerry_compiler.engines.network.graph import Array, Conv, Tensor
+from skerry_compiler.engines.network.graph import Conv, Tensor
 from skerry_compiler.engines.network.quantised import Requantised, requantise
 from skerry_compiler.engines.network.tail import Place, Result, Tail, store, stores
 
@@ -46,8 +46,9 @@ class Nest:
 def emit(op: Conv, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of a convolution."""
     nest = plan_nest(op, machine)
+    op = nest.op
     code = Code()
-    kh, kw, ci, co = op.weight.shape
+    kh, kw = op.weight.shape[:2]
     x, y = op.x, op.y
     b = nest.block
     code.line(
@@ -57,14 +58,14 @@ def emit(op: Conv, name: str, tables: Tables, machine: Machine) -> Code:
     )
     code.open(f"static void {name}(void)")
     halo(code, y)
-    for group in range(op.groups):
-        _group(code, nest, tables, machine, group, ci, co // op.groups)
+    _groups(code, nest, tables, machine)
     code.close()
     return code
 
 
 def plan_nest(op: Conv, machine: Machine) -> Nest:
     """Decide the loops of a convolution."""
+    op = _joined(op)
     x, y = op.x, op.y
     kh, kw, ci, co = op.weight.shape
     per_group = co // op.groups
@@ -79,7 +80,7 @@ def plan_nest(op: Conv, machine: Machine) -> Nest:
     run = kw * ci if whole else ci
     size = 4 if x.quant else 1
     steps = -(-run // size)
-    block = best_block(height, width, vectors, steps * len(taps), machine)
+    block = best_block(height, width, vectors, steps * len(taps), machine, op.stride[1] * x.c * x.item)
     return Nest(op, n, height, width, taps, run, size, steps, block, flat)
 
 
@@ -92,21 +93,38 @@ def _flat(op: Conv) -> bool:
     return plain and same and constant and all(t.dense for t in tensors) and op.y.h > 1
 
 
-def _group(code: Code, nest: Nest, tables: Tables, machine: Machine, group: int, ci: int, co: int) -> None:
-    """Write the loops over blocks of one group of channels."""
+def _joined(op: Conv) -> Conv:
+    """Join groups of one or two input channels where bytes are taken by fours anyway; zeros fill the rest."""
+    inside, outside = op.weight.shape[2], op.weight.shape[3] // op.groups
+    many = next((m for m in (4, 2) if op.groups % m == 0 and m * inside <= 4), 1) if op.x.quant else 1
+    if many == 1:
+        return op
+    weight = np.zeros((*op.weight.shape[:2], many * inside, op.weight.shape[3]), np.float32)
+    for channel in range(op.weight.shape[3]):
+        first = channel // outside % many * inside
+        weight[:, :, first : first + inside, channel] = op.weight[..., channel]
+    return dataclasses.replace(op, weight=weight, groups=op.groups // many)
+
+
+def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine) -> None:
+    """Write the loops over groups of channels and over blocks."""
     op, n, b = nest.op, nest.n, nest.block
     x, y = op.x, op.y
-    first = group * co
+    ci, co = op.weight.shape[2], op.weight.shape[3] // op.groups
     tail = Tail(op, tables)
-    packed = requantise(op, machine, slice(first, first + co), tail.offset) if x.quant else None
-    weight = packed.weight if packed else op.weight[..., first : first + co]
-    pointer = tables.add(pack(weight, nest, b.vectors), "int8" if packed else "float32")
+    packed = requantise(op, machine, offset=tail.offset) if x.quant else None
+    weight = packed.weight if packed else op.weight
+    panels = np.stack([pack(weight[..., g * co : (g + 1) * co], nest, b.vectors) for g in range(op.groups)])
     per_block = len(nest.taps) * nest.steps * nest.group * b.vectors * n
-    start = x.origin - op.pads[0] * x.row - op.pads[1] * x.c + group * ci
-    code.open("") if op.groups > 1 else None
-    code.line(f"const {x.ctype} *const x = {at(x)} + {start};")
-    code.line(f"{y.ctype} *const y = {at(y)} + {y.origin + first};")
-    sums = _Sums(nest, tables, tail, packed, first, co, op.bias[first : first + co])
+    panel = panels[0].size
+    pointer = tables.add(panels, "int8" if packed else "float32")
+    group = op.groups > 1
+    if group:
+        code.loop("group", op.groups)
+    start = x.origin - op.pads[0] * x.row - op.pads[1] * x.c
+    code.line(f"const {x.ctype} *const x = {at(x)} + {start}{f' + group * {ci}' if group else ''};")
+    code.line(f"{y.ctype} *const y = {at(y)} + {y.origin}{f' + group * {co}' if group else ''};")
+    sums = _Sums(nest, tables, tail, packed, co)
     vectors = -(-co // n)
     code.loop("block", vectors // b.vectors)
     code.line(f"const int c = block * {b.vectors * n};")
@@ -116,15 +134,15 @@ def _group(code: Code, nest: Nest, tables: Tables, machine: Machine, group: int,
         if end > start_column:
             code.loop("column", end, columns, start_column)
             code.line(f"const {x.ctype} *const p = x + row * {op.stride[0] * x.row} + column * {op.stride[1] * x.c};")
-            code.line(f"const {'int8_t' if packed else 'float'} *w = {pointer} + block * {per_block};")
+            offset = f"block * {per_block}{f' + group * {panel}' if group else ''}"
+            code.line(f"const {'int8_t' if packed else 'float'} *w = {pointer} + {offset};")
             pixels = [(r, q) for r in range(b.rows) for q in range(columns)]
             sums.begin(code, pixels)
             _taps(code, nest, pixels, machine)
             sums.finish(code, pixels)
             code.close()
-    code.close()
-    code.close()
-    code.close() if op.groups > 1 else None
+    for _ in range(3 if group else 2):
+        code.close()
 
 
 def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machine) -> None:
@@ -162,18 +180,25 @@ def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machin
 class _Sums:
     """Writes how accumulators begin and how they become outputs."""
 
-    def __init__(
-        self, nest: Nest, tables: Tables, tail: Tail, packed: Requantised | None, first: int, co: int, bias: Array
-    ) -> None:
-        self.nest, self.tail, self.packed, self.co, self.first = nest, tail, packed, co, first
-        spare = np.zeros(-co % nest.n + nest.n * 4)
+    def __init__(self, nest: Nest, tables: Tables, tail: Tail, packed: Requantised | None, co: int) -> None:
+        self.nest, self.tail, self.packed, self.co = nest, tail, packed, co
+        self.tables = tables
         if packed:
             tail.prove(packed.reach)
-            self.start = tables.add(np.concatenate([packed.start, spare]), "int32")
-            self.factor = tables.add(np.concatenate([packed.factor, spare]), "float32")
-            self.term = tables.add(np.concatenate([packed.term, spare]), "float32")
+            self.start = self._table(packed.start, "int32")
+            self.factor = self._table(packed.factor, "float32")
+            self.term = self._table(packed.term, "float32")
         else:
-            self.start = tables.add(np.concatenate([bias / tail.unit, spare]), "float32")
+            self.start = self._table(nest.op.bias / tail.unit, "float32")
+
+    def _table(self, row: NDArray[np.generic], dtype: str) -> str:
+        """Store one value for each output channel, each group padded to whole vectors; returns where a group's are."""
+        n, groups = self.nest.n, self.nest.op.groups
+        wide = -(-self.co // n) * n
+        padded = np.zeros(groups * wide + 4 * n, np.float64)
+        padded[: groups * wide].reshape(groups, wide)[:, : self.co] = row.reshape(groups, self.co)
+        pointer = self.tables.add(padded, dtype)
+        return pointer if groups == 1 else f"{pointer} + group * {wide}"
 
     def begin(self, code: Code, pixels: list[tuple[int, int]]) -> None:
         """Write the declarations of the accumulators."""
@@ -219,7 +244,8 @@ class _Sums:
                 code.line(f"f32x{n} {v} = {r.name} * {scale} + load{n}({self.start} + {channel});")
             else:
                 v = r.name
-            place = Place(r.place.row, r.place.column, channel if self.first == 0 else f"{channel} + {self.first}")
+            whole = channel if self.nest.op.groups == 1 else f"{channel} + group * {self.co}"
+            place = Place(r.place.row, r.place.column, whole)
             self.tail.steps(code, v, place, n, r.lanes)
             finished.append(Result(v, r.place, r.lanes))
         store(code, y, finished, n, self.tail.bounded)
