@@ -1,9 +1,10 @@
 """The original in its default runtime: what a user would run otherwise, measured like a candidate.
 
-    python -m skerry_compiler.baseline MODEL.onnx SPEC.json ROWS [RESULTS]
+    python -m skerry_compiler.baseline MODEL SPEC.json ROWS [RESULTS]
 
-Speaks the lines of skerry_agent.probe. `onnxruntime.InferenceSession` with its defaults, on one thread like every
-candidate; SPEC holds the signature as plain JSON. Imports nothing of Skerry: its memory is one of the figures.
+Speaks the lines of skerry_agent.probe. `onnxruntime.InferenceSession` with its defaults, for a .tflite file LiteRT's
+`Interpreter`, on one thread like every candidate; SPEC holds the signature as plain JSON. Imports nothing of Skerry
+that weighs: its memory is one of the figures.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 HELD_BYTES = 2 << 20  # as in the probe
 TIMED_ONE_BY_ONE = 400  # as in the probe
@@ -43,15 +43,26 @@ def say(answer: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def opened(model: str, signature: dict[str, Any]) -> Any:
+    """Return a model in its default runtime, on one thread. What runs it is imported only here: each counts alone."""
+    if model.endswith(".tflite"):
+        from skerry_compiler.baseline_tflite import Session
+
+        return Session(model, signature)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class Original:
     """The session and the rows to feed."""
 
     def __init__(self, model: str, signature: dict[str, Any], rows: bytes) -> None:
         """Make the session and the first rows' feeds."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4
-        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.session = opened(model, signature)
         self.signature = signature
         self.specs = [
             (spec["name"], np.dtype(DTYPES[spec["dtype"]]), tuple(spec["shape"])) for spec in signature["inputs"]

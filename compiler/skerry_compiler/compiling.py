@@ -28,6 +28,7 @@ from skerry_targets.profile import Profile
 EVALUATION_ROWS = 512
 SYNTHETIC_ROWS = 64
 RUNNER_UP_BYTES = 1 << 20  # a runner-up ships only if it is small: every device downloads it
+OWN_RUNTIME = ("onnx", "tflite")  # forms whose files a default runtime opens as they are
 
 Say = Callable[[str], None]
 
@@ -159,7 +160,7 @@ def prepare(request: Request, folder: Path, *, drafts: bool = True) -> Prepared:
         plain = each["draft"]
         files = {role: Path(path).read_bytes() for role, path in plain["files"].items()}
         made.append(Draft(**{**plain, "files": files, "requires": codec.from_plain(Predicates, plain["requires"])}))
-    original = request.source if answer["format"] == "onnx" else Path(answer["original"])
+    original = request.source if answer["format"] in OWN_RUNTIME else Path(answer["original"])
     signature = codec.from_plain(Signature, answer["signature"])
     return Prepared(signature, answer["format"], original, tuple(made), tuple(failures))
 

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from skerry_compiler.engines import onnxruntime
+from skerry_compiler.engines import litert, onnxruntime
 from skerry_compiler.engines.candidate import Draft, Failure
 from skerry_compiler.engines.native import engine as native
 from skerry_compiler.engines.network import engine as network
@@ -37,6 +37,7 @@ ENGINES: tuple[tuple[str, Drafter], ...] = (
     ("native", lambda given: native.candidates(given.model, given.profile)),
     ("native", lambda given: network.candidates(given.model, given.profile, given.feeds)),
     ("onnxruntime", lambda given: onnxruntime.candidates(given.model, given.profile, given.feeds)),
+    ("litert", lambda given: litert.candidates(given.profile, given.source, given.form)),
 )
 
 
