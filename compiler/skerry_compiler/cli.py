@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; its first word is compile, bench, run or bundle. Returns 0 done, 1 refused, 2 wrong usage."""
+    """Run the command; its first word is compile, bench, run or bundle.
+
+    Returns 0 done, 1 refused, 2 wrong usage, or the error's own code (skerry_compiler.errors).
+    """
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except (CompileError, TargetError, ContractError) as error:
         hint = f" ({error.hint})" if error.hint else ""
         print(f"skerry: error: {error}{hint}", file=sys.stderr)
-        return 1
+        return getattr(error, "code", 1)
+    except KeyboardInterrupt:
+        print("skerry: stopped; nothing was written", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -63,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("bundle", type=Path)
         each.add_argument("--json", action="store_true")
         each.set_defaults(run=function)
+    each.add_argument("--rebuild", type=Path, metavar="MODEL", help="make it again from its model and compare bytes")
+    each.add_argument("--calibration", type=Path, metavar="F.npz", help="the calibration data it was made with")
+    each.add_argument("--trust-pickle", action="store_true", help="the model is a pickle that you made yourself")
+    each.add_argument("--quiet", action="store_true", help="say nothing while working")
     return parser
 
 
@@ -76,9 +86,11 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
         "--calibration", type=Path, metavar="F.npz", help="rows of real inputs: 8-bit ranges and drift baseline"
     )
     parser.add_argument("--evaluation", type=Path, metavar="F.npz", help="held-out rows; a key `labels` gives accuracy")
-    parser.add_argument("--objective", choices=("latency", "memory", "size"), default="latency")
+    parser.add_argument("--objective", choices=("latency", "memory", "size", "balanced"), default="latency")
     parser.add_argument("--recipe", type=Path, metavar="B.skerry", help="make this bundle again, byte for byte")
-    parser.add_argument("--budget", type=float, default=10.0, metavar="SECONDS", help="for measuring (default: 10)")
+    parser.add_argument(
+        "--budget", default="60s", metavar="TIME", help="for building and measuring: 90s, 5m (default: 60s)"
+    )
     parser.add_argument(
         "--shape", action="append", default=[], metavar="INPUT=1,3,224,224", help="where the model leaves it open"
     )
@@ -90,32 +102,43 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="B.skerry")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="say nothing while working")
     parser.set_defaults(run=_compile, parser=parser)
 
 
 def _compile(arguments: argparse.Namespace) -> None:
-    from skerry_compiler import compiling, files, report
+    from skerry_compiler import compiling, files, progress, rebuilding, report
     from skerry_contracts import codec
 
-    if arguments.recipe is not None:
-        with files.opened(arguments.recipe) as bundle:
-            result = compiling.rebuild(_recipe_request(arguments, bundle.manifest), bundle, _say)
-            same = codec.digest(result.manifest_bytes) == bundle.bundle_id
-    else:
-        result = compiling.compile_model(_request(arguments), time.time(), _say)
-        same = None
+    with progress.shown(quiet=arguments.quiet) as say:
+        if arguments.recipe is not None:
+            with files.opened(arguments.recipe) as bundle:
+                manifest = bundle.manifest
+                result = rebuilding.rebuild(_recipe_request(arguments, manifest), bundle, say)
+        else:
+            result = compiling.compile_model(_request(arguments), time.time(), say)
     evidence = None if result.evidence is None else codec.encode(result.evidence)
     files.write(arguments.output, result.manifest_bytes, result.blobs, evidence)
-    _say("")
-    if same is False:
-        raise CompileError("the rebuilt bundle differs from the recipe's; it was written for comparison")
+    if arguments.recipe is not None:
+        _refuse_differences(manifest, result.manifest, f"{arguments.output} was written for comparison")
     summary = report.summary(result.manifest, codec.digest(result.manifest_bytes), result.evidence)
-    if same is not None:
-        summary["identical"] = same
+    if arguments.recipe is not None:
+        summary["identical"] = True
     print(json.dumps(summary) if arguments.json else report.text(summary))
 
 
+def _refuse_differences(wanted: Manifest, made: Manifest, hint: str) -> None:
+    from skerry_compiler import rebuilding
+    from skerry_compiler.errors import DiffersError
+
+    found = rebuilding.differences(wanted, made)
+    if found:
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        raise DiffersError(f"the rebuilt bundle differs: {'; '.join(found[:3])}{more}", hint=hint)
+
+
 def _request(arguments: argparse.Namespace) -> Request:
+    from skerry_compiler import durations
     from skerry_compiler.request import Request
     from skerry_contracts import names
     from skerry_targets import catalogue
@@ -127,8 +150,6 @@ def _request(arguments: argparse.Namespace) -> Request:
     names.version(arguments.version, "--version")
     if arguments.release < 0:
         raise CompileError("--release counts upward from 0")
-    if not 0 < arguments.budget < 86_400:
-        raise CompileError("--budget is a time in seconds, above 0 and below a day")
     return Request(
         source=arguments.source,
         profile=catalogue.get(arguments.target),
@@ -138,7 +159,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         calibration=arguments.calibration,
         evaluation=arguments.evaluation,
         objective=arguments.objective,
-        time_s=arguments.budget,
+        time_s=durations.seconds(arguments.budget),
         trust_pickle=arguments.trust_pickle,
         input_name=arguments.input_name,
         shapes=_shapes(arguments.shape),
@@ -146,23 +167,9 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 
 def _recipe_request(arguments: argparse.Namespace, manifest: Manifest) -> Request:
-    """Return the request that a bundle's recipe describes; only the files come from the command line."""
-    from skerry_compiler import pack
-    from skerry_compiler.request import Request
+    from skerry_compiler import rebuilding
 
-    options = manifest.recipe.options
-    return Request(
-        source=arguments.source,
-        profile=pack.profile_of(manifest.recipe),
-        model=manifest.model,
-        version=manifest.version,
-        release=manifest.release,
-        calibration=arguments.calibration,
-        objective=options.get("objective", "latency"),
-        trust_pickle=arguments.trust_pickle,
-        input_name=options.get("input-name"),
-        shapes={name: tuple(extents) for name, extents in json.loads(options.get("shapes", "{}")).items()},
-    )
+    return rebuilding.request_of(manifest, arguments.source, arguments.calibration, trust_pickle=arguments.trust_pickle)
 
 
 def _shapes(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -211,15 +218,18 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from skerry_compiler import files
+    from skerry_compiler import files, progress, rebuilding
 
     with files.opened(arguments.bundle) as bundle:
         bundle.verify()
         found = {"bundle": bundle.bundle_id, "whole": True, "blobs": len(bundle.manifest.blobs())}
-    print(json.dumps(found) if arguments.json else f"whole: {found['blobs']} blobs, bundle {found['bundle']}")
-
-
-def _say(words: str) -> None:
-    """Show on one terminal line what is being done; nothing where the output is no terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
+        if arguments.rebuild is not None:
+            request = rebuilding.request_of(
+                bundle.manifest, arguments.rebuild, arguments.calibration, trust_pickle=arguments.trust_pickle
+            )
+            with progress.shown(quiet=arguments.quiet) as say:
+                result = rebuilding.rebuild(request, bundle, say)
+            _refuse_differences(bundle.manifest, result.manifest, "it was not made from this model alone")
+            found["rebuilt"] = True
+    words = f"whole: {found['blobs']} blobs, bundle {found['bundle']}"
+    print(json.dumps(found) if arguments.json else words + ("\nrebuilt: every byte is the same" * ("rebuilt" in found)))

@@ -7,27 +7,26 @@ from __future__ import annotations
 import dataclasses
 import platform
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from skerry_compiler import data, emulate, foreign, golden, histograms, pack, sandbox, tournament
-from skerry_compiler.engines.candidate import Built, Draft, Failure, megabytes
-from skerry_compiler.engines.native import build
-from skerry_compiler.engines.native.machine import Machine
-from skerry_compiler.engines.network import library
-from skerry_compiler.errors import CompileError, LimitError
+from skerry_compiler import building, data, emulate, foreign, golden, histograms, pack, ranking, sandbox, tournament
+from skerry_compiler.engines.candidate import Built, Draft, Failure
+from skerry_compiler.errors import CompileError
 from skerry_compiler.request import Request
 from skerry_contracts import codec
-from skerry_contracts.bundle import Baseline, Manifest, Predicates, Signature, Variant
-from skerry_contracts.container import Container
+from skerry_contracts.bundle import Baseline, Manifest, Predicates, Signature
 from skerry_contracts.evidence import Candidate, Evidence, Verdict
 from skerry_targets import fit, host
 from skerry_targets.profile import Profile
 
 EVALUATION_ROWS = 512
 SYNTHETIC_ROWS = 64
-RUNNER_UP_BYTES = 1 << 20  # a runner-up ships only if it is small: every device downloads it
+RUNNER_UP_BYTES = 1 << 20  # a runner-up may take this much, or as much as the winner: every device downloads it
+BUILDING_SHARE = 0.5  # of the budget: the rest is for measuring
+READING_BUDGETS = 3  # the sandbox may take this many budgets, but at least its usual time
 OWN_RUNTIME = ("onnx", "tflite")  # forms whose files a default runtime opens as they are
 
 Say = Callable[[str], None]
@@ -45,13 +44,14 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prepared:
-    """What came out of the sandbox. `failures` could not be drafted."""
+    """What came out of the sandbox. `failures` could not be drafted; `operators` counts nodes after the passes."""
 
     signature: Signature
     form: str
     original: Path
     drafts: tuple[Draft, ...]
     failures: tuple[Failure, ...]
+    operators: dict[str, int]
 
 
 def compile_model(request: Request, now_s: float, say: Say) -> Result:
@@ -75,16 +75,39 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
             answers = foreign.original_outputs(prepared.original, prepared.signature, calibration, folder)
             data.refuse_nan(answers, prepared.signature.outputs, "the calibration data")
             histogram = histograms.baseline(prepared.signature, calibration, answers)
-        built, failures = build_all(prepared, request.profile, say)
+        begun = time.monotonic()
+        built, failures = building.build_all(
+            prepared.drafts, request.profile, begun + BUILDING_SHARE * request.time_s, say
+        )
+        failures += [_failed(each) for each in prepared.failures]
         for each in built:
             for content in each.blobs.values():
                 (folder / codec.digest(content)).write_bytes(content)
-        place = Place(request, prepared, rows, folder)
+        place = Place(request, prepared, rows, folder, begun + request.time_s)
         outcome = measured(place, built, say) if runs_here(request.profile) else unmeasured(place, built, say)
         say("packing")
-    shipped = ship(outcome.ranked, built)
-    int8 = any(each.variant.precision == "int8" for each in shipped)
-    vectors = golden.choose(prepared.signature, rows, outcome.expected, int8=int8)
+    return _packed(request, prepared, rows, (histogram, built, failures), outcome, notes, now_s)
+
+
+def _failed(each: Failure) -> Candidate:
+    return Candidate(each.id, each.engine, each.precision, Verdict.FAILED, each.reason)
+
+
+def _packed(
+    request: Request,
+    prepared: Prepared,
+    rows: data.Rows,
+    made: tuple[tuple[Baseline, ...], list[Built], list[Candidate]],
+    outcome: foreign.Outcome,
+    notes: list[str],
+    now_s: float,
+) -> Result:
+    """Return the bundle of an outcome."""
+    histogram, built, failures = made
+    shipped = shipped_of(outcome.ranked, built, request.profile)
+    compared = rows.head(len(outcome.expected[0]))
+    low = any(each.variant.precision != "fp32" for each in shipped)
+    vectors = golden.choose(prepared.signature, compared, outcome.expected, int8=low)
     parts = pack.Parts(prepared.signature, prepared.form, vectors.golden, histogram, outcome.accuracy)
     manifest = pack.manifest(request, parts, shipped)
     content = codec.encode(manifest)
@@ -96,8 +119,12 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
         created_s=int(now_s),
         original=outcome.original,
         original_accuracy=outcome.original_accuracy,
-        candidates=(*outcome.candidates, *failures),
-        notes=(*notes, *outcome.notes),
+        candidates=(*told(outcome.candidates, shipped), *failures),
+        notes=(*outcome.warnings, *notes, *outcome.notes),
+        ships_original=bool(outcome.warnings),
+        objective=request.objective,
+        rows=len(compared),
+        operators=prepared.operators,
     )
     blobs = {codec.digest(each): each for each in (vectors.inputs, vectors.outputs)}
     for variant in shipped:
@@ -111,37 +138,20 @@ def runs_here(profile: Profile) -> bool:
     return not fit.missing(fit.predicates(profile), facts)
 
 
-def rebuild(request: Request, recipe: Container, say: Say) -> Result:
-    """Make a bundle again from its recipe: the same model, data and tools give the same bytes, without measuring.
+def prepare(request: Request, folder: Path, *, drafts: bool = True, wanted: frozenset[str] | None = None) -> Prepared:
+    """Read the model in the sandbox and return what it answers.
 
-    Raises:
-        CompileError: the model, the data or a tool is not what the recipe names.
-    """
-    found = recipe.manifest
-    pack.check_sources(request, found.recipe)
-    with tempfile.TemporaryDirectory(prefix="skerry-") as name:
-        say("reading the model")
-        prepared = prepare(request, Path(name))
-    wanted = dataclasses.replace(
-        prepared, drafts=tuple(each for each in prepared.drafts if each.id in found.recipe.candidates)
-    )
-    built, _ = build_all(wanted, request.profile, say)
-    manifest = pack.rebuilt(found, built)
-    blobs = {each.sha256: recipe.read_blob(each.sha256) for each in (found.golden.inputs, found.golden.outputs)}
-    for each in built:
-        blobs |= {codec.digest(content): content for content in each.blobs.values()}
-    evidence = codec.decode(Evidence, recipe.evidence) if recipe.evidence is not None else None
-    return Result(manifest, codec.encode(manifest), blobs, evidence)
-
-
-def prepare(request: Request, folder: Path, *, drafts: bool = True) -> Prepared:
-    """Read the model in the sandbox and return what it answers; without drafts, only the signature and the original.
+    Args:
+        request: what is asked.
+        folder: where the sandbox leaves its files.
+        drafts: without, only the signature and the original.
+        wanted: the candidates that a recipe names; None drafts all.
 
     Raises:
         CompileError: see `skerry_compiler.prepare`.
     """
     if not request.source.is_file():
-        raise CompileError(f"no file {request.source}", hint="name an .onnx, .skops, .joblib or .pkl file")
+        raise CompileError(f"no file {request.source}", hint="name a model file; docs/compiler.md lists the kinds")
     job: dict[str, Any] = {
         "source": str(request.source.resolve()),
         "profile": codec.to_plain(request.profile),
@@ -150,8 +160,11 @@ def prepare(request: Request, folder: Path, *, drafts: bool = True) -> Prepared:
         "input_name": request.input_name,
         "shapes": request.shapes,
         "drafts": drafts,
+        "wanted": None if wanted is None else sorted(wanted),
+        "time_s": request.time_s,
     }
-    answer = sandbox.call("skerry_compiler.prepare", job, folder, sandbox.Limits(), "reading the model")
+    limits = sandbox.Limits(time_s=int(max(sandbox.Limits().time_s, READING_BUDGETS * request.time_s)))
+    answer = sandbox.call("skerry_compiler.prepare", job, folder, limits, "reading the model")
     made, failures = [], []
     for each in answer.get("candidates", []):
         if "failure" in each:
@@ -162,7 +175,7 @@ def prepare(request: Request, folder: Path, *, drafts: bool = True) -> Prepared:
         made.append(Draft(**{**plain, "files": files, "requires": codec.from_plain(Predicates, plain["requires"])}))
     original = request.source if answer["format"] in OWN_RUNTIME else Path(answer["original"])
     signature = codec.from_plain(Signature, answer["signature"])
-    return Prepared(signature, answer["format"], original, tuple(made), tuple(failures))
+    return Prepared(signature, answer["format"], original, tuple(made), tuple(failures), answer["operators"])
 
 
 def read_rows(request: Request, signature: Signature) -> tuple[data.Rows, data.Rows | None, list[str]]:
@@ -184,58 +197,26 @@ def read_rows(request: Request, signature: Signature) -> tuple[data.Rows, data.R
     return data.synthetic(signature.inputs, SYNTHETIC_ROWS), None, notes
 
 
-def build_all(prepared: Prepared, profile: Profile, say: Say) -> tuple[list[Built], list[Candidate]]:
-    """Compile the drafts that are still C, and return every variant and the verdicts of those that could not be
-    made.
-    """
-    built: list[Built] = []
-    failures = [
-        Candidate(each.id, each.engine, each.precision, Verdict.FAILED, each.reason) for each in prepared.failures
-    ]
-    machine = Machine.of(profile)
-    for draft in prepared.drafts:
-        say(f"building {draft.id}")
-        try:
-            built.append(finish(draft, machine))
-        except LimitError as error:
-            failures.append(Candidate(draft.id, draft.engine, draft.precision, Verdict.FAILED, str(error)))
-    return built, failures
-
-
-def finish(draft: Draft, machine: Machine) -> Built:
-    """Return a draft as a variant, its C compiled.
-
-    Raises:
-        ToolError, LimitError: the C compiler failed.
-    """
-    blobs, memory = dict(draft.files), draft.memory_bytes
-    if draft.c_text is not None:
-        weights = blobs.pop("weights", None)  # part of the library, not a file of its own
-        if weights is None:
-            blobs["library"] = build.shared_library(draft.c_text, machine)
-        else:
-            blobs["library"] = library.shared_library(draft.c_text, weights, machine)
-        memory = max(memory, megabytes(len(blobs["library"])))
-    records = {role: golden.blob(content) for role, content in blobs.items()}
-    variant = Variant(draft.id, draft.engine, draft.precision, records, draft.requires, memory, draft.options)
-    return Built(draft, variant, blobs)
-
-
-def ship(ranked: tuple[str, ...], built: list[Built]) -> list[Built]:
-    """Return what goes into the bundle: the winner, and one small runner-up of each other engine.
-
-    A device may then choose by measuring, or fall back where the winner's engine fails. Candidates of one engine are
-    often as fast as each other, so the runner-up is the engine's plainest, not the luckiest: the bundle does not
-    change from run to run.
+def shipped_of(ranked: tuple[str, ...], built: list[Built], profile: Profile) -> list[Built]:
+    """Return what goes into the bundle, best first: see `skerry_compiler.ranking.shipping`. A device may then choose by
+    measuring, or fall back where the winner's engine fails.
     """
     by_id = {each.variant.id: each for each in built}
-    chosen = [by_id[ranked[0]]]
-    others = sorted((by_id[name] for name in ranked[1:]), key=lambda each: each.draft.order)
-    for each in others:
-        engines = {one.variant.engine for one in chosen}
-        if each.variant.engine not in engines and each.size_bytes <= RUNNER_UP_BYTES:
-            chosen.append(each)
-    return chosen
+    about = [(name, by_id[name].variant.engine, by_id[name].variant.precision) for name in ranked]
+    blobs = {name: {blob.sha256: blob.size_bytes for blob in by_id[name].variant.blobs.values()} for name in ranked}
+    chosen = ranking.shipping(about, blobs, profile.budget.artifact_bytes, RUNNER_UP_BYTES)
+    return [by_id[name] for name in chosen]
+
+
+def told(candidates: tuple[Candidate, ...], shipped: list[Built]) -> tuple[Candidate, ...]:
+    """Return the verdicts, those of the runners-up that ship saying so."""
+    names = {each.variant.id for each in shipped}
+    return tuple(
+        dataclasses.replace(each, reason=f"{each.reason}; ships too")
+        if each.id in names and each.verdict is Verdict.RUNNER_UP
+        else each
+        for each in candidates
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -246,6 +227,7 @@ class Place:
     prepared: Prepared
     rows: data.Rows
     folder: Path
+    deadline: float
 
 
 def measured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
@@ -259,10 +241,11 @@ def measured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
         rows=place.rows,
         budget=request.profile.budget,
         objective=request.objective,
-        time_s=request.time_s,
+        deadline=place.deadline,
     )
     entries = [tournament.Entry(each.variant, each.size_bytes) for each in built]
-    say(f"measuring {len(entries)} candidates")
+    if not entries:
+        raise CompileError("no candidate could be built")
     return foreign.from_tournament(tournament.play(field, entries, say))
 
 

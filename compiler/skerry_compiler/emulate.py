@@ -14,6 +14,7 @@ from pathlib import Path
 
 from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine
+from skerry_compiler.engines.network import library
 from skerry_compiler.errors import CompileError
 from skerry_contracts.bundle import Signature
 from skerry_targets.profile import Profile
@@ -66,7 +67,7 @@ def available(profile: Profile) -> bool:
     return emulated and shutil.which(profile.emulator.command) is not None
 
 
-def outputs(c_text: str, profile: Profile, signature: Signature, rows: bytes) -> bytes:
+def outputs(c_text: str, weights: bytes | None, profile: Profile, signature: Signature, rows: bytes) -> bytes:
     """Return the outputs of rows as the emulated processor computes them.
 
     Raises:
@@ -78,7 +79,12 @@ def outputs(c_text: str, profile: Profile, signature: Signature, rows: bytes) ->
         (folder / "model.c").write_text(c_text)
         (folder / "main.c").write_text(_main(signature))
         flags = [*build.compile_flags(machine), "-static", "-nostdlib", "-Wl,-e,_start", "-o", "model"]
-        build.run([*flags, "model.c", "main.c"], folder)
+        sources = ["model.c", "main.c"]
+        if weights is not None:
+            (folder / "weights.bin").write_bytes(weights)
+            (folder / "weights.S").write_text(library.ASSEMBLY)
+            sources += ["weights.S", "-Wno-unused-command-line-argument"]
+        build.run([*flags, *sources], folder)
         environment = {
             "PATH": os.environ.get("PATH", ""),
             **({"QEMU_CPU": profile.cpu.qemu_cpu} if profile.cpu.qemu_cpu else {}),

@@ -1,18 +1,21 @@
-"""What can go wrong in a compile.
+"""What can go wrong in a compile, and the exit code of the command that says so.
 
-CompileError
- ├── ModelError          the model file cannot be used: not a model, cut short, external data, untrusted, unfixed
- shapes │    └── UnsupportedError    operators that no engine here runs; every one is named
- ├── DataError           calibration, evaluation or input data that does not fit the model
- ├── LimitError          out of time or memory; says in which step
- └── ToolError           the C compiler or a measuring process failed
+CompileError (1)
+ ├── ModelError (3)            the model file cannot be used: not a model, cut short, external data, untrusted
+ │    └── UnsupportedError (4) operators that no engine here runs; every one is named
+ ├── DataError (5)             calibration, evaluation or input data that does not fit the model
+ ├── LimitError (6)            out of time or memory; says in which step, and with which candidate
+ ├── ToolError (7)             the C compiler or a measuring process failed
+ └── DiffersError (8)          a rebuilt bundle is not the one that its recipe promises
 """
 
 from __future__ import annotations
 
 
 class CompileError(Exception):
-    """A compile that was refused. `hint` is the reader's next step."""
+    """A compile that was refused. `hint` is the reader's next step, `code` the command's exit code."""
+
+    code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -22,21 +25,37 @@ class CompileError(Exception):
 class ModelError(CompileError):
     """The model file cannot be used as it is."""
 
+    code = 3
+
 
 class UnsupportedError(ModelError):
     """The model has operators that cannot be compiled; the message names each with its node and opset."""
+
+    code = 4
 
 
 class DataError(CompileError):
     """Rows of the wrong shape, type or number."""
 
+    code = 5
+
 
 class LimitError(CompileError):
     """A step used more time or memory than it may."""
 
+    code = 6
+
 
 class ToolError(CompileError):
     """A tool that the compiler calls failed; the message holds what it said."""
+
+    code = 7
+
+
+class DiffersError(CompileError):
+    """A bundle was made again, and some bytes are not the recipe's."""
+
+    code = 8
 
 
 KINDS = {each.__name__: each for each in (CompileError, ModelError, UnsupportedError, DataError, LimitError, ToolError)}

@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from skerry_compiler import agreement, data, emulate, tournament
+from skerry_compiler import agreement, data, emulate, tournament, verdicts
 from skerry_compiler.engines import candidate
+from skerry_compiler.engines.onnxruntime import PLAIN
 from skerry_compiler.errors import CompileError
 from skerry_compiler.measure import Process, baseline_command
+from skerry_compiler.verdicts import Answers
 from skerry_contracts import codec
 from skerry_contracts.bundle import Signature, Variant
-from skerry_contracts.evidence import Agreement, Candidate, Measurement, Verdict
+from skerry_contracts.evidence import Candidate, Measurement, Verdict
 from skerry_targets.profile import Profile
 
 HOST, NOWHERE = "host", "nowhere"
 PARITY_ROWS = 512
 PARITY_BYTES = 4 << 20
-_LEFT_OUT = "8 bits are not chosen unmeasured: on some processors they are slower than floats"
+# On such processors 8 bits are known to be faster than floats; on others they are not chosen unmeasured.
+DOT_PRODUCTS = frozenset({"asimddp", "i8mm", "avx512_vnni", "avx_vnni"})
+_SLOW = "unmeasured: without dot-product instructions 8 bits may be slower than floats"
+_UNCHECKED = "unmeasured: nothing here can check the answers of 8 bits"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class Outcome:
     original_accuracy: float | None
     accuracy: float | None
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def from_tournament(outcome: tournament.Outcome) -> Outcome:
@@ -46,13 +53,17 @@ def from_tournament(outcome: tournament.Outcome) -> Outcome:
     said.
     """
     ranked, candidates, notes = outcome.ranked, outcome.candidates, outcome.notes
+    warnings: tuple[str, ...] = ()
     if not ranked:
         usable = [each.id for each in candidates if each.measurement is not None and each.precision == "fp32"]
         if not usable:
-            raise CompileError(f"no candidate runs: {'; '.join(each.reason for each in candidates)[:300]}")
-        chosen = "ort-plain" if "ort-plain" in usable else usable[0]
+            raise CompileError(
+                f"no candidate runs: {'; '.join(f'{each.id}: {each.reason}' for each in candidates)[:400]}",
+                hint="does the model run in ONNX Runtime on this machine?",
+            )
+        chosen = PLAIN if PLAIN in usable else usable[0]
         ranked = (chosen,)
-        notes = (*notes, "no candidate passed the gates: the original ships, run through its engine's C interface")
+        warnings = (f"no candidate passed the gates: the original ships, run as {chosen}",)
         candidates = tuple(
             dataclasses.replace(each, verdict=Verdict.CHOSEN, reason=f"the original; {each.reason}")
             if each.id == chosen
@@ -61,7 +72,15 @@ def from_tournament(outcome: tournament.Outcome) -> Outcome:
         )
     accuracy = next((each.agreement.accuracy for each in candidates if each.id == ranked[0] and each.agreement), None)
     return Outcome(
-        candidates, ranked, outcome.expected, HOST, outcome.original, outcome.original_accuracy, accuracy, notes
+        candidates,
+        ranked,
+        outcome.expected,
+        HOST,
+        outcome.original,
+        outcome.original_accuracy,
+        accuracy,
+        notes,
+        warnings,
     )
 
 
@@ -81,19 +100,23 @@ def play(
     expected = original_outputs(original, signature, rows, folder)
     base = agreement.accuracy(signature, expected, rows.labels)
     emulated = emulate.available(profile)
-    judged: list[tuple[int, Candidate]] = []
+    judged: list[tuple[candidate.Draft, Candidate]] = []
     for draft, variant, size in built:
         about = (variant.id, variant.engine, variant.precision)
-        if size > profile.budget.artifact_bytes:
-            reason = f"{size} bytes, the target allows {profile.budget.artifact_bytes}"
-            judged.append((draft.order, Candidate(*about, Verdict.TOO_LARGE, reason)))
-        elif variant.precision != "fp32":
-            judged.append((draft.order, Candidate(*about, Verdict.UNMEASURED, _LEFT_OUT)))
-        elif emulated and draft.c_text is not None:
-            judged.append((draft.order, _emulated(profile, signature, rows, expected, draft)))
+        checked = emulated and draft.c_text is not None
+        large = verdicts.too_large(size, profile.budget)
+        if large:
+            judged.append((draft, Candidate(*about, Verdict.TOO_LARGE, large)))
+        elif variant.precision == "int8" and not DOT_PRODUCTS & set(profile.cpu.features):
+            judged.append((draft, Candidate(*about, Verdict.UNMEASURED, _SLOW)))
+        elif variant.precision != "fp32" and not checked:
+            judged.append((draft, Candidate(*about, Verdict.UNMEASURED, _UNCHECKED)))
+        elif checked:
+            judged.append((draft, _emulated(profile, signature, rows, expected, draft)))
         else:
-            judged.append((draft.order, Candidate(*about, Verdict.RUNNER_UP, "unmeasured: compiled, not run")))
-    passed = sorted((each for each in judged if each[1].verdict is Verdict.RUNNER_UP), key=lambda each: each[0])
+            judged.append((draft, Candidate(*about, Verdict.RUNNER_UP, "unmeasured: compiled, not run")))
+    passed = [each for each in judged if each[1].verdict is Verdict.RUNNER_UP]
+    passed.sort(key=lambda each: _static(each[0]))
     if not passed:
         raise CompileError(f"no candidate for {profile.id}: {'; '.join(each.reason for _, each in judged)[:300]}")
     ranked = tuple(each.id for _, each in passed)
@@ -107,31 +130,33 @@ def play(
     return Outcome(final, ranked, expected, on, None, base, accuracy, (note,))
 
 
+def _static(draft: candidate.Draft) -> tuple[float, int]:
+    """Return the place in the static order: the cost model's cycles, then the engine's own order."""
+    return (math.inf if draft.estimate_cycles is None else draft.estimate_cycles, draft.order)
+
+
 def _emulated(
-    profile: Profile, signature: Signature, rows: data.Rows, expected: agreement.Outputs, draft: candidate.Draft
+    profile: Profile,
+    signature: Signature,
+    rows: data.Rows,
+    expected: agreement.Outputs,
+    draft: candidate.Draft,
 ) -> Candidate:
     about = (draft.id, draft.engine, draft.precision)
     row_bytes = sum(spec.size_bytes for spec in signature.inputs)
     few = rows.head(max(1, min(PARITY_ROWS, PARITY_BYTES // max(1, row_bytes))))
     assert draft.c_text is not None
     try:
-        content = emulate.outputs(draft.c_text, profile, signature, few.to_bytes())
+        content = emulate.outputs(draft.c_text, draft.files.get("weights"), profile, signature, few.to_bytes())
         found = data.outputs_of(content, signature.outputs, len(few))
     except CompileError as error:
         return Candidate(*about, Verdict.FAILED, f"in the emulator: {error}")
-    agrees = agreement.compare(signature, tuple(each[: len(few)] for each in expected), found, few.labels)
-    if _differs(agrees, agreement.range_of(signature, expected)):
-        return Candidate(*about, Verdict.INACCURATE, f"in the emulator: off by {agrees.max_abs:.2g}", None, agrees)
+    answers = Answers(signature, tuple(each[: len(few)] for each in expected), few.labels)
+    agrees = answers.compare(found)
+    wrong = answers.refusal(draft.precision, found)
+    if wrong:
+        return Candidate(*about, Verdict.INACCURATE, f"in the emulator: {wrong}", None, agrees)
     return Candidate(*about, Verdict.RUNNER_UP, "unmeasured: right answers in the emulator", None, agrees)
-
-
-def _differs(agrees: Agreement, value_range: float) -> bool:
-    off = agrees.max_abs / value_range
-    return (
-        agrees.cosine < tournament.FLOAT_COSINE
-        or off > tournament.FLOAT_RANGE_SHARE
-        or agrees.top1 < tournament.FLOAT_TOP1
-    )
 
 
 def original_outputs(original: Path, signature: Signature, rows: data.Rows, folder: Path) -> agreement.Outputs:

@@ -4,25 +4,29 @@ interleave.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import os
+import resource
 import select
 import signal
 import statistics
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from skerry_compiler.errors import ToolError
 from skerry_contracts.evidence import Measurement
+from skerry_targets import host
 
-READY_S = 60.0
-ANSWER_S = 60.0
+MEMORY_SHARE = 0.8  # of the machine's memory: what one measuring process may ask for
+SAID_BYTES = 2000
 ROUND_S = 0.02  # processor time of one candidate in one round
 FIRST_RUNS = 3
 MAX_RUNS = 20_000
@@ -51,6 +55,15 @@ def baseline_command(model: Path, spec: Path, rows: Path, results: Path) -> list
     return [sys.executable, "-m", "skerry_compiler.baseline", str(model), str(spec), str(rows), str(results)]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a process in seconds: until it is ready, for a round, for its last answers."""
+
+    ready_s: float = 60.0
+    round_s: float = 60.0
+    finish_s: float = 300.0
+
+
 @dataclasses.dataclass(slots=True)
 class Samples:
     """What the rounds gave: processor time of one inference in each, and wall-clock percentiles of each."""
@@ -72,27 +85,31 @@ class Samples:
             rss_mb=round(rss_bytes / 1e6, 3),
             cold_start_ms=round(cold_start_ms, 3),
             size_bytes=size_bytes,
+            cpu_ms=round(self.best_ns / 1e6, 7),
         )
 
 
 class Process:
-    """One measuring process. `start` waits for its first answer; every failure is a ToolError that says what it
-    said.
+    """One measuring process. Making it waits for its first answer; every failure is a ToolError that says how it
+    ended: a crash, too little memory, no answer in time, or its own last words.
     """
 
-    def __init__(self, command: list[str], name: str) -> None:
+    def __init__(self, command: list[str], name: str, patience: Patience | None = None) -> None:
         self.name = name
+        self.patience = patience or Patience()
         self.samples = Samples()
         self.runs = FIRST_RUNS
         self.peak_rss_bytes = 0
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         begun = time.perf_counter()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in stop
         self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
         )
         self._read = b""
+        _limit_memory(self._child.pid)
         try:
-            self._answer(READY_S)
+            self._answer(self.patience.ready_s)
         except ToolError:
             self.stop()
             raise
@@ -117,7 +134,7 @@ class Process:
         assert self._child.stdin is not None
         try:
             self._child.stdin.close()
-            self.peak_rss_bytes = int(self._answer(ANSWER_S)["peak_rss_bytes"])
+            self.peak_rss_bytes = int(self._answer(self.patience.finish_s)["peak_rss_bytes"])
         except OSError as error:
             raise ToolError(f"{self.name}: {error}") from error
         finally:
@@ -131,6 +148,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 self._child.kill()
         self._child.wait()
+        self._errors.close()
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None and not pipe.closed:
                 try:
@@ -145,7 +163,7 @@ class Process:
             self._child.stdin.flush()
         except BrokenPipeError as error:
             raise ToolError(f"{self.name}: {self._why()}") from error
-        return self._answer(ANSWER_S)
+        return self._answer(self.patience.round_s)
 
     def _answer(self, limit_s: float) -> dict[str, Any]:
         assert self._child.stdout is not None
@@ -153,7 +171,7 @@ class Process:
         while b"\n" not in self._read:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._child.stdout], [], [], left)[0]:
-                raise ToolError(f"{self.name}: no answer within {limit_s:.0f} s")
+                raise ToolError(f"{self.name}: hangs: no answer within {limit_s:.0f} s")
             piece = os.read(self._child.stdout.fileno(), 1 << 16)
             if not piece:
                 raise ToolError(f"{self.name}: {self._why()}")
@@ -175,4 +193,28 @@ class Process:
             return "closed its output"
         if code == -signal.SIGILL:
             return "an instruction that this processor does not have (SIGILL)"
-        return f"ended with {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        if code == -signal.SIGKILL:
+            return "killed (SIGKILL): most likely out of memory"
+        said = self._last_words()
+        if "MemoryError" in said or "bad_alloc" in said:
+            return f"out of memory: {said}"
+        about = f"crashed with {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return f"{about}: {said}" if said else about
+
+    def _last_words(self) -> str:
+        """Return the last line that the process wrote to its error output."""
+        if self._errors.closed:
+            return ""
+        end = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, end - SAID_BYTES))
+        lines = self._errors.read().decode("utf-8", "replace").split("\n")
+        line = next((each for each in reversed(lines) if each.strip()), "")
+        return "".join(letter for letter in line if letter.isprintable()).strip()[:200]
+
+
+def _limit_memory(pid: int) -> None:
+    """Let a measuring process die of its own appetite before the machine does."""
+    most = int(host.memory_bytes() * MEMORY_SHARE)
+    if most:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            resource.prlimit(pid, resource.RLIMIT_AS, (most, most))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,19 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     inputs = _inputs(model)
     signature = roles.signature(model, inputs, _outputs(model, inputs), outputs.labels)
     rows = data.inputs_of(arrays, inputs, "the calibration data").head(CALIBRATION_ROWS) if arrays else None
-    answer = {"signature": codec.to_plain(signature), "format": form, "original": str(original)}
+    operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+    answer = {"signature": codec.to_plain(signature), "format": form, "original": str(original), "operators": operators}
     if job["drafts"]:
-        material = engines.Material(model, profile, _feeds(inputs, rows), source, form)
-        answer["candidates"] = [_left(each, folder) for each in engines.drafts(material)]
+        wanted = None if job["wanted"] is None else frozenset(job["wanted"])
+        material = engines.Material(model, profile, _feeds(inputs, rows), source, form, wanted, job["time_s"])
+        made = engines.drafts(material, lambda words: _note(folder, words))
+        answer["candidates"] = [_left(each, folder) for each in made]
     return answer
+
+
+def _note(folder: Path, words: str) -> None:
+    """Leave in words what is being done, for the error if it never ends."""
+    (folder / sandbox.STEP).write_text(words)
 
 
 def _feeds(inputs: list[TensorSpec], rows: data.Rows | None) -> dict[str, np.ndarray]:

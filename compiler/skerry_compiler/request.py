@@ -10,7 +10,9 @@ from skerry_targets.profile import Profile
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be compiled, for what, and how. `time_s` bounds the measuring."""
+    """What is to be compiled, for what, and how. `time_s` bounds building and measuring
+    together.
+    """
 
     source: Path
     profile: Profile
@@ -20,7 +22,7 @@ class Request:
     calibration: Path | None = None
     evaluation: Path | None = None
     objective: str = "latency"
-    time_s: float = 10.0
+    time_s: float = 60.0
     trust_pickle: bool = False
     input_name: str | None = None
     shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)

@@ -20,6 +20,7 @@ from typing import Any
 from skerry_compiler.errors import KINDS, CompileError, LimitError, ToolError
 
 RESULT = "result.json"
+STEP = "step"  # a file in which the child says what it is at
 _SAID_CHARACTERS = 300
 
 
@@ -48,6 +49,7 @@ def call(module: str, job: dict[str, Any], folder: Path, limits: Limits, step: s
     path.write_text(json.dumps({**job, "limits": dataclasses.asdict(limits)}))
     result = folder / RESULT
     result.unlink(missing_ok=True)
+    (folder / STEP).unlink(missing_ok=True)
     environment = {
         **os.environ,
         "OPENBLAS_NUM_THREADS": "1",
@@ -61,11 +63,10 @@ def call(module: str, job: dict[str, Any], folder: Path, limits: Limits, step: s
             command, capture_output=True, timeout=limits.time_s, env=environment, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired as error:
-        raise LimitError(
-            f"{step} took more than {limits.time_s} s", hint="is the model that large? raise --budget"
-        ) from error
+        words = f"{step} took more than {limits.time_s} s{_at(folder)}"
+        raise LimitError(words, hint="is the model that large? raise --budget") from error
     if not result.exists():
-        raise _died(done, step, limits)
+        raise _died(done, f"{step}{_at(folder)}", limits)
     answer = json.loads(result.read_text())
     if "error" in answer:
         raise KINDS[answer["kind"]](answer["error"], hint=answer["hint"])
@@ -94,6 +95,12 @@ def answer(argv: list[str], work: Callable[[dict[str, Any], Path], Any]) -> int:
         said = {"error": words, "kind": "LimitError", "hint": "is the file what it should be?"}
     (path.parent / RESULT).write_text(json.dumps(said))
     return 0
+
+
+def _at(folder: Path) -> str:
+    """Return in words what the child was at, or nothing."""
+    said = folder / STEP
+    return f", while {_line(said.read_text(errors='replace'), 100)}" if said.exists() else ""
 
 
 def _died(done: subprocess.CompletedProcess[bytes], step: str, limits: Limits) -> CompileError:

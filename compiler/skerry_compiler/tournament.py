@@ -1,7 +1,6 @@
-"""Every candidate runs beside the original, in rounds; gates decide who may ship, the objective who wins.
-
-Gates: never slower than the original in its default runtime; answers within the budget of its precision; inside the
-target's limits.
+"""The tournament: many candidates, little time. Every heat runs beside the original; the better half goes on to a
+longer one (successive halving: Jamieson and Talwalkar, "Non-stochastic best arm identification", 2016), the best of
+each engine and precision always. Gates decide who may ship, the objective who wins.
 """
 
 from __future__ import annotations
@@ -9,27 +8,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from skerry_compiler import agreement, data
-from skerry_compiler.errors import ToolError
-from skerry_compiler.measure import Process, baseline_command, probe_command
+from skerry_compiler import agreement, data, heats, ranking, verdicts
+from skerry_compiler.heats import Heat, Plan, Say, Timing
+from skerry_compiler.measure import Patience, Process, baseline_command, probe_command
+from skerry_compiler.verdicts import Answers
 from skerry_contracts import codec
 from skerry_contracts.bundle import Signature, Variant
-from skerry_contracts.evidence import Agreement, Candidate, Measurement, Verdict
+from skerry_contracts.evidence import Candidate, Measurement, Verdict
 from skerry_targets.profile import Budget
 
-OBJECTIVES = ("latency", "memory", "size")
 ROUNDS = 8
+TRIAL_ROUNDS = 2
 MIN_ROUNDS = 3
-FLOAT_COSINE, FLOAT_RANGE_SHARE, FLOAT_TOP1 = 0.9999, 1e-4, 0.999
-INT8_COSINE, INT8_TOP1 = 0.99, 1.0
-ACCURACY_BUDGET = 0.01  # share of rows that a candidate may get wrong beyond the original
-TIE = 0.03  # latencies closer than this are one: what agrees better wins, then the smaller
-MAX_JSON_FLOAT = 1e30
-
-Say = Callable[[str], None]
+FINALISTS = heats.GROUP
+TRIAL_SHARE = 0.6  # of the budget: the rest is the final's
+TRIAL_DOUBT = 1.25  # a trial's few rounds are noisy: only what is this much slower is out
+ALL_ROWS_S, FEW_ROWS_S = 5.0, 0.5  # for the original's answers; what is slow is compared on fewer rows
+MIN_ROWS, MIN_FEW_ROWS = 16, 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """Verdicts in the order of rank, the original's figures, its answers on the evaluation rows."""
+    """Verdicts in the order of the entries, who passed the final (best first), the original's figures and answers."""
 
     candidates: tuple[Candidate, ...]
     ranked: tuple[str, ...]
@@ -63,7 +61,23 @@ class Field:
     rows: data.Rows
     budget: Budget
     objective: str
-    time_s: float
+    deadline: float
+
+
+@dataclasses.dataclass(slots=True)
+class Play:
+    """A tournament under way: the last verdict on each candidate, the best speed so far, and the rows in use."""
+
+    field: Field
+    entries: dict[str, Entry]
+    patience: Patience
+    count: int
+    few: int
+    verdicts: dict[str, Candidate] = dataclasses.field(default_factory=dict)
+    shares: dict[str, float] = dataclasses.field(default_factory=dict)
+    original: Timing | None = None
+    expected: agreement.Outputs = ()
+    rounds: int = 0
 
 
 def play(field: Field, entries: Sequence[Entry], say: Say) -> Outcome:
@@ -73,177 +87,160 @@ def play(field: Field, entries: Sequence[Entry], say: Say) -> Outcome:
         ToolError: the original itself does not run.
     """
     write_field(field, [entry.variant for entry in entries])
-    folder = field.folder
-    rows = folder / "rows"
-    command = baseline_command(field.original, folder / "signature.json", rows, folder / "original.out")
-    original = Process(command, "the original")
-    running: dict[str, Process] = {}
-    failed: dict[str, str] = {}
-    try:
-        for entry in entries:
-            name = entry.variant.id
-            try:
-                running[name] = Process(probe_command(folder, name, rows, folder / f"{name}.out"), name)
-            except ToolError as error:
-                failed[name] = str(error)
-        rounds = _rounds(original, running, failed, field.time_s, say)
-        _finish(original, running, failed)
-    finally:
-        for process in (original, *running.values()):
-            process.stop()
-    notes = [f"{rounds} rounds, each candidate beside the original on one thread; times are of the processor"]
-    return _judge(field, entries, original, running, failed, notes)
+    state = _pilot(field, {entry.variant.id: entry for entry in entries})
+    waiting = _in_order(entries)
+    begun = time.monotonic()
+    trial_end = begun + (field.deadline - begun) * TRIAL_SHARE
+    rounds, stage = TRIAL_ROUNDS, 1
+    while len(waiting) > FINALISTS:
+        _heat(state, waiting, (rounds, rounds, trial_end), say, f"heat {stage}, {len(waiting)} candidates")
+        passed = _passed(state, waiting)
+        kept = ranking.survivors([candidate for _, candidate in passed], FINALISTS)
+        rounds, stage, shrunk = rounds * 2, stage + 1, len(kept) < len(waiting)
+        waiting = kept
+        if not shrunk or rounds > ROUNDS or time.monotonic() > trial_end:
+            break
+    ranked = _final(state, waiting, say)
+    return _outcome(state, entries, ranked)
 
 
 def write_field(field: Field, variants: Sequence[Variant]) -> None:
-    """Write what measuring processes read: the variants with the signature, and the rows."""
+    """Write what measuring processes read: the variants with the signature."""
     signature = codec.to_plain(field.signature)
     manifest = {"variants": [codec.to_plain(each) for each in variants], "signature": signature}
     (field.folder / "manifest.json").write_text(json.dumps(manifest))
     (field.folder / "signature.json").write_text(json.dumps(signature))
-    (field.folder / "rows").write_bytes(field.rows.to_bytes())
 
 
-def _rounds(original: Process, running: dict[str, Process], failed: dict[str, str], time_s: float, say: Say) -> int:
-    """Run interleaved rounds until there are enough or the time is up; return how many."""
-    deadline = time.monotonic() + time_s
-    done = 0
-    for step in range(ROUNDS + 1):
-        if step > MIN_ROUNDS and time.monotonic() > deadline:
-            break
-        for process in (original, *running.values()):
-            if process.name in failed:
-                continue
-            try:
-                process.warm() if step == 0 else process.round()
-            except ToolError as error:
-                if process is original:
-                    raise
-                failed[process.name] = str(error)
-        done = step
-        say(f"round {step} of {ROUNDS}")
-    return done
+def _pilot(field: Field, entries: dict[str, Entry]) -> Play:
+    """Run the original alone to learn its speed: from it follow how many rows are compared and how long to wait."""
+    (field.folder / "rows").write_bytes(field.rows.head(1).to_bytes())
+    process = Process(_original(field), "the original")
+    try:
+        process.warm()
+        process.round()
+        process.finish()
+    finally:
+        process.stop()
+    each_s = process.samples.best_ns / 1e9
+    count = max(MIN_ROWS, min(len(field.rows), int(ALL_ROWS_S / each_s)))
+    few = max(MIN_FEW_ROWS, min(count, int(FEW_ROWS_S / each_s)))
+    slow = 30 * each_s  # a candidate this much slower than the original hangs, as far as anyone cares
+    patience = Patience(20 + 10 * process.cold_start_ms / 1e3 + slow, 10 + 10 * slow, 30 + count * slow)
+    return Play(field, entries, patience, min(count, len(field.rows)), min(few, len(field.rows)))
 
 
-def _finish(original: Process, running: dict[str, Process], failed: dict[str, str]) -> None:
-    original.finish()
-    for name, process in running.items():
-        if name in failed:
+def _original(field: Field) -> list[str]:
+    folder = field.folder
+    return baseline_command(field.original, folder / "signature.json", folder / "rows", folder / "original.out")
+
+
+def _in_order(entries: Sequence[Entry]) -> list[str]:
+    """Return the ids with the first of each engine and precision in front: whatever the time, those are measured."""
+    about = [(each.variant.id, each.variant.engine, each.variant.precision) for each in entries]
+    first = ranking.leads(about)
+    return [*first, *(name for name, _, _ in about if name not in first)]
+
+
+def _heat(state: Play, names: Sequence[str], bounds: tuple[int, int, float], say: Say, stage: str) -> Heat:
+    """Measure candidates and judge them; `bounds` are most rounds, least rounds, deadline."""
+    final = bounds[0] == ROUNDS
+    field, count = state.field, state.count if final else state.few
+    folder = field.folder
+    rows = folder / "rows"
+    rows.write_bytes(field.rows.head(count).to_bytes())
+    commands = {name: probe_command(folder, name, rows, folder / f"{name}.out") for name in names}
+    most, least, deadline = bounds
+    plan = Plan(_original(field), commands, state.patience, most, least, deadline)
+    heat = heats.run(names, plan, lambda words: say(f"{stage}: {words}{_best(state)}"))
+    assert heat.original is not None
+    state.original, state.rounds = heat.original, heat.rounds
+    content = (folder / "original.out").read_bytes()
+    state.expected = data.outputs_of(content, field.signature.outputs, count)
+    _judge(state, heat, names, count, final=final)
+    return heat
+
+
+def _best(state: Play) -> str:
+    passed = _passed(state, list(state.verdicts))
+    if not passed:
+        return ""
+    name = min(passed)[1].id if state.field.objective == "latency" else passed[0][1].id
+    return f", best so far {name} ({1 / state.shares[name]:.1f}x)"
+
+
+def _judge(state: Play, heat: Heat, names: Sequence[str], count: int, *, final: bool) -> None:
+    field, original = state.field, heat.original
+    signature, rows = field.signature, field.rows.head(count)
+    assert original is not None
+    answers = Answers(signature, state.expected, rows.labels)
+    doubt = 1.0 if final else TRIAL_DOUBT
+    labelled = rows.labels is not None and not final  # a few rows do not settle what the labels of all decide
+    for name in names:
+        variant = state.entries[name].variant
+        about = (name, variant.engine, variant.precision)
+        if name in heat.failed:
+            state.verdicts[name] = Candidate(*about, Verdict.FAILED, heat.failed[name].removeprefix(f"{name}: "))
             continue
-        try:
-            process.finish()
-        except ToolError as error:
-            failed[name] = str(error)
-
-
-def _judge(
-    field: Field,
-    entries: Sequence[Entry],
-    original: Process,
-    running: dict[str, Process],
-    failed: dict[str, str],
-    notes: list[str],
-) -> Outcome:
-    signature, count = field.signature, len(field.rows)
-    expected = data.outputs_of((field.folder / "original.out").read_bytes(), signature.outputs, count)
-    base = agreement.accuracy(signature, expected, field.rows.labels)
-    judged: list[tuple[float, Candidate]] = []
-    for entry in entries:
-        variant = entry.variant
-        about = (variant.id, variant.engine, variant.precision)
-        if variant.id in failed:
-            judged.append((0.0, Candidate(*about, Verdict.FAILED, failed[variant.id])))
+        if name not in heat.timings:
+            words = "not measured: the time was up; a larger --budget measures it"
+            state.verdicts.setdefault(name, Candidate(*about, Verdict.UNMEASURED, words))
             continue
-        process = running[variant.id]
-        found = data.outputs_of((field.folder / f"{variant.id}.out").read_bytes(), signature.outputs, count)
-        agrees = agreement.compare(signature, expected, found, field.rows.labels)
-        figures = process.samples.measurement(process.peak_rss_bytes, process.cold_start_ms, entry.size_bytes)
-        limits = Limits(field.budget, original.samples.best_ns, agreement.range_of(signature, expected), base)
-        verdict, reason = gate(variant.precision, process.samples.best_ns, figures, agrees, limits)
-        agrees = dataclasses.replace(agrees, max_abs=min(agrees.max_abs, MAX_JSON_FLOAT))
-        judged.append((process.samples.best_ns, Candidate(*about, verdict, reason, figures, agrees)))
+        timing = heat.timings[name]
+        found = data.outputs_of((field.folder / f"{name}.out").read_bytes(), signature.outputs, count)
+        figures = timing.samples.measurement(
+            timing.peak_rss_bytes, timing.cold_start_ms, state.entries[name].size_bytes
+        )
+        refusal = None if labelled else answers.refusal(variant.precision, found)
+        verdict, reason = verdicts.gate(timing.share / doubt, figures, refusal, field.budget)
+        state.shares[name] = timing.share
+        state.verdicts[name] = Candidate(*about, verdict, reason, figures, answers.compare(found))
+
+
+def _passed(state: Play, names: Sequence[str]) -> list[ranking.Timed]:
+    """Return those of these that no gate keeps, best first; times are shares of the original's."""
+    passed = [
+        (state.shares[name], state.verdicts[name])
+        for name in names
+        if name in state.shares and state.verdicts[name].verdict is Verdict.RUNNER_UP
+    ]
+    return ranking.rank(passed, state.field.objective)
+
+
+def _final(state: Play, finalists: Sequence[str], say: Say) -> tuple[str, ...]:
+    """Run the final on all rows; if its gates keep every finalist, those who came next have theirs."""
+    names = list(finalists)
+    while names:
+        bounds = (ROUNDS, MIN_ROUNDS, state.field.deadline)
+        heat = _heat(state, names, bounds, say, f"final, {len(names)} candidates")
+        passed = _passed(state, list(heat.timings))
+        if passed:
+            return tuple(candidate.id for _, candidate in passed)
+        known = set(names)
+        finalists = [*finalists, *names]
+        names = [each.id for _, each in _passed(state, list(state.verdicts)) if each.id not in known][:FINALISTS]
+    return ()
+
+
+def _outcome(state: Play, entries: Sequence[Entry], ranked: tuple[str, ...]) -> Outcome:
+    field, original = state.field, state.original
+    assert original is not None
+    rows = field.rows.head(len(state.expected[0]))
+    base = agreement.accuracy(field.signature, state.expected, rows.labels)
     figures = original.samples.measurement(original.peak_rss_bytes, original.cold_start_ms, field.original_bytes)
-    passed = rank([each for each in judged if each[1].verdict is Verdict.RUNNER_UP], field.objective)
-    ranked = tuple(candidate.id for _, candidate in passed)
-    speed = {candidate.id: original.samples.best_ns / ns for ns, candidate in judged if ns}
-    final = tuple(_final(candidate, ranked, speed) for _, candidate in judged)
-    return Outcome(final, ranked, figures, base, expected, tuple(notes))
+    final = tuple(_worded(state, state.verdicts[entry.variant.id], ranked) for entry in entries)
+    notes = [f"{state.rounds} rounds, each candidate beside the original on one thread; times are of the processor"]
+    if len(rows) < len(field.rows):
+        notes.append(f"answers were compared on the first {len(rows)} of {len(field.rows)} rows: the original is slow")
+    return Outcome(final, ranked, figures, base, state.expected, tuple(notes))
 
 
-def _final(candidate: Candidate, ranked: tuple[str, ...], speed: dict[str, float]) -> Candidate:
+def _worded(state: Play, candidate: Candidate, ranked: tuple[str, ...]) -> Candidate:
+    """Return a candidate that passed with its place in words."""
     if candidate.verdict is not Verdict.RUNNER_UP:
         return candidate
-    place = ranked.index(candidate.id)
-    verdict = Verdict.CHOSEN if place == 0 else Verdict.RUNNER_UP
-    return dataclasses.replace(
-        candidate, verdict=verdict, reason=f"{speed[candidate.id]:.2f} times as fast as the original"
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """What a candidate is held to: the target's budget, the original's time, range of values and accuracy."""
-
-    budget: Budget
-    original_ns: float
-    value_range: float
-    accuracy: float | None
-
-
-def gate(
-    precision: str, best_ns: float, figures: Measurement, agrees: Agreement, limits: Limits
-) -> tuple[Verdict, str]:
-    """Return whether a candidate may ship (RUNNER_UP) or what keeps it, with the reason in words."""
-    wrong = _inaccurate(precision, agrees, limits)
-    if wrong:
-        return Verdict.INACCURATE, wrong
-    if figures.size_bytes > limits.budget.artifact_bytes:
-        return Verdict.TOO_LARGE, f"{figures.size_bytes} bytes, the target allows {limits.budget.artifact_bytes}"
-    if figures.rss_mb * 1e6 > limits.budget.memory_bytes:
-        return (
-            Verdict.TOO_LARGE,
-            f"{figures.rss_mb:.0f} MB of memory, the target allows {limits.budget.memory_bytes / 1e6:.0f}",
-        )
-    if best_ns > limits.original_ns:
-        return Verdict.SLOWER, f"{limits.original_ns / best_ns:.2f} times as fast as the original"
-    return Verdict.RUNNER_UP, ""
-
-
-def _inaccurate(precision: str, agrees: Agreement, limits: Limits) -> str | None:
-    if limits.accuracy is not None and agrees.accuracy is not None:
-        lost = limits.accuracy - agrees.accuracy
-        if lost > ACCURACY_BUDGET:
-            return f"accuracy {agrees.accuracy:.4f}, the original's is {limits.accuracy:.4f}"
-    if precision == "fp32":
-        off = agrees.max_abs / limits.value_range
-        if agrees.cosine < FLOAT_COSINE or off > FLOAT_RANGE_SHARE or agrees.top1 < FLOAT_TOP1:
-            return f"off by {off:.2g} of the range, {agrees.top1:.1%} same classes, worst cosine {agrees.cosine:.5f}"
-        return None
-    if agrees.cosine < INT8_COSINE and agrees.top1 < INT8_TOP1:
-        return f"worst cosine {agrees.cosine:.4f} (at least {INT8_COSINE}), {agrees.top1:.1%} same classes"
-    return None
-
-
-def rank(passed: Sequence[tuple[float, Candidate]], objective: str) -> list[tuple[float, Candidate]]:
-    """Return candidates that passed, best first: by the objective, ties by agreement, size, then name."""
-
-    def figures(candidate: Candidate) -> Measurement:
-        assert candidate.measurement is not None
-        return candidate.measurement
-
-    if objective == "memory":
-        return sorted(passed, key=lambda each: (round(figures(each[1]).rss_mb), each[0], each[1].id))
-    if objective == "size":
-        return sorted(passed, key=lambda each: (figures(each[1]).size_bytes, each[0], each[1].id))
-    waiting, ordered = sorted(passed, key=lambda each: (each[0], each[1].id)), []
-    while waiting:
-        tied = [each for each in waiting if each[0] <= waiting[0][0] * (1 + TIE)]
-        best = min(tied, key=lambda each: (-_agreement(each[1]), figures(each[1]).size_bytes, each[1].id))
-        ordered.append(best)
-        waiting.remove(best)
-    return ordered
-
-
-def _agreement(candidate: Candidate) -> float:
-    """Return the worst cosine in thousandths: finer differences are not worth a byte."""
-    return round(candidate.agreement.cosine, 3) if candidate.agreement else 0.0
+    words = f"{1 / state.shares[candidate.id]:.2f} times as fast as the original"
+    if candidate.id not in ranked:
+        return dataclasses.replace(candidate, reason=f"{words}; overtaken before the final")
+    verdict = Verdict.CHOSEN if candidate.id == ranked[0] else Verdict.RUNNER_UP
+    return dataclasses.replace(candidate, verdict=verdict, reason=words)

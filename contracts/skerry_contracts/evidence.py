@@ -22,13 +22,17 @@ class Verdict(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measurement:
-    """Latency of one inference, peak memory of its process, start of process to first answer, bytes on disk."""
+    """Latency of one inference, peak memory of its process, start of process to first answer, bytes on disk.
+
+    `cpu_ms` is the processor time of one inference in the quietest round: by it candidates are compared.
+    """
 
     latency_p50_ms: float
     latency_p95_ms: float
     rss_mb: float
     cold_start_ms: float
     size_bytes: int
+    cpu_ms: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +62,11 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evidence:
-    """The tournament's record. `executed_on` says where the figures come from: the host, an emulator, or nowhere."""
+    """The tournament's record. `executed_on` says where the figures come from: the host, an emulator, or nowhere.
+
+    `ships_original`: nobody passed the gates, so the model as it came ships. `rows` is on how many rows answers were
+    compared; `operators` counts the nodes of the model by operator, after the passes.
+    """
 
     bundle: str
     target: str
@@ -69,3 +77,7 @@ class Evidence:
     original: Measurement | None = None
     original_accuracy: float | None = None
     notes: tuple[str, ...] = ()
+    ships_original: bool | None = None
+    objective: str | None = None
+    rows: int | None = None
+    operators: dict[str, int] | None = None

@@ -29,11 +29,12 @@ def answer(capsys: pytest.CaptureFixture[str], *words: str | Path) -> dict[str, 
     return found
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *words: str | Path, code: int = 1) -> str:
     capsys.readouterr()
-    assert cli.main([*map(str, words)]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("skerry: error: ") and error.count("\n") == 1
+    assert cli.main([*map(str, words)]) == code
+    lines = capsys.readouterr().err.splitlines()
+    error = lines.pop()
+    assert error.startswith("skerry: error: ") and all(each.startswith("[") for each in lines)
     return error
 
 
@@ -127,20 +128,22 @@ def test_bad_input_is_one_line_and_writes_nothing(
     def source(path: Path) -> list[str | Path]:
         return ["compile", path, *WORDS, "-o", out]
 
-    assert "not an ONNX model" in refused(capsys, *source(tmp_path / "text.onnx"))
-    assert "cut short" in refused(capsys, *source(tmp_path / "cut.onnx"))
+    assert "not an ONNX model" in refused(capsys, *source(tmp_path / "text.onnx"), code=3)
+    assert "cut short" in refused(capsys, *source(tmp_path / "cut.onnx"), code=3)
     assert "no file" in refused(capsys, *source(tmp_path / "none.onnx"))
-    assert "pickle" in refused(capsys, *source(models.folder / "forest.joblib"))
-    assert "[rows, 64] expected" in refused(capsys, *compile_, "--calibration", tmp_path / "shape.npz")
-    assert "has no rows" in refused(capsys, *compile_, "--calibration", tmp_path / "empty.npz")
-    assert "has no rows" in refused(capsys, *compile_, "--evaluation", tmp_path / "empty.npz")
-    assert "cannot read" in refused(capsys, *compile_, "--evaluation", tmp_path / "none.npz")
-    assert "is NaN on 2 of 4 rows" in refused(capsys, *source(models.mlp), "--calibration", tmp_path / "nan.npz")
+    assert "pickle" in refused(capsys, *source(models.folder / "forest.joblib"), code=3)
+    assert "[rows, 64] expected" in refused(capsys, *compile_, "--calibration", tmp_path / "shape.npz", code=5)
+    assert "has no rows" in refused(capsys, *compile_, "--calibration", tmp_path / "empty.npz", code=5)
+    assert "has no rows" in refused(capsys, *compile_, "--evaluation", tmp_path / "empty.npz", code=5)
+    assert "cannot read" in refused(capsys, *compile_, "--evaluation", tmp_path / "none.npz", code=5)
+    assert "is NaN on 2 of 4 rows" in refused(
+        capsys, *source(models.mlp), "--calibration", tmp_path / "nan.npz", code=5
+    )
     assert "--budget" in refused(capsys, *compile_, "--budget", "-4")
     assert "--budget" in refused(capsys, *compile_, "--budget", "nan")
     assert "did you mean 'x86-64-v3'" in refused(capsys, *compile_[:2], "--target", "x86-64v3", *WORDS[2:], "-o", out)
     assert "lower-case" in refused(capsys, *compile_[:2], *WORDS[:2], "--model", "Di Gits", *WORDS[4:], "-o", out)
-    assert "no input" in refused(capsys, *compile_, "--shape", "other=1,64")
+    assert "no input" in refused(capsys, *compile_, "--shape", "other=1,64", code=3)
     assert "--shape" in refused(capsys, *compile_, "--shape", "image=a,b")
     assert "cannot write" in refused(capsys, *source(models.mlp)[:-1], tmp_path / "no" / "folder.skerry")
     assert not out.exists()

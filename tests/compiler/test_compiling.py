@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.compiler.conftest import Models
 
-from skerry_compiler import compiling, emulate, sandbox
+from skerry_compiler import compiling, emulate, rebuilding, sandbox
 from skerry_compiler.compiling import Result
 from skerry_compiler.errors import CompileError, LimitError, UnsupportedError
 from skerry_compiler.request import Request
@@ -69,12 +69,12 @@ def test_the_recipe_gives_the_same_bytes_in_another_folder(forest: Result, model
         shutil.copy(source, tmp_path / source.name)
     made = request(tmp_path / models.forest.name, calibration=tmp_path / models.calibration.name)
     opened = container_of(forest)
-    again = compiling.rebuild(made, opened, lambda words: None)
+    again = rebuilding.rebuild(made, opened, lambda words: None)
     assert again.manifest_bytes == forest.manifest_bytes and again.blobs == forest.blobs
     with pytest.raises(CompileError, match="calibration data"):
-        compiling.rebuild(dataclasses.replace(made, calibration=None), opened, lambda words: None)
+        rebuilding.rebuild(dataclasses.replace(made, calibration=None), opened, lambda words: None)
     with pytest.raises(CompileError, match="not the model"):
-        compiling.rebuild(dataclasses.replace(made, source=models.mlp), opened, lambda words: None)
+        rebuilding.rebuild(dataclasses.replace(made, source=models.mlp), opened, lambda words: None)
 
 
 @pytest.mark.parametrize("name", ["mlp.onnx", "mlp.skops"])

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skerry_compiler import agreement, data, golden, histograms, tournament
+from skerry_compiler import agreement, data, golden, histograms, verdicts
 from skerry_contracts.bundle import Signature
-from skerry_contracts.evidence import Agreement, Candidate, Measurement, Verdict
+from skerry_contracts.evidence import Agreement, Measurement, Verdict
 from skerry_contracts.sketch import bin_of
 from skerry_contracts.tensor import DType, TensorSpec
 from skerry_targets.profile import Budget
@@ -54,51 +54,30 @@ def test_agreement_is_finite_whatever_the_values(one: np.ndarray, two: np.ndarra
         assert found.max_abs > 1e30
 
 
-def verdict(precision: str = "fp32", ns: float = 10.0, figures: Measurement = BASE, **changes: float) -> Verdict:
-    agrees = dataclasses.replace(Agreement(1.0, 0.0, 1.0, 0.9), **changes)
-    limits = tournament.Limits(Budget(10_000, 100_000_000), 20.0, 1.0, 0.9)
-    found, reason = tournament.gate(precision, ns, figures, agrees, limits)
+def verdict(share: float = 0.5, refusal: str | None = None, figures: Measurement = BASE) -> Verdict:
+    found, reason = verdicts.gate(share, figures, refusal, Budget(10_000, 100_000_000))
     assert reason or found is Verdict.RUNNER_UP
     return found
 
 
 def test_gates() -> None:
-    assert verdict() is Verdict.RUNNER_UP
-    assert verdict(ns=21.0) is Verdict.SLOWER
-    assert verdict(cosine=0.999) is Verdict.INACCURATE
-    assert verdict(max_abs=0.01) is Verdict.INACCURATE
-    assert verdict(top1=0.99) is Verdict.INACCURATE
-    assert verdict(accuracy=0.88) is Verdict.INACCURATE
-    assert verdict("int8", cosine=0.995, max_abs=0.1, top1=0.98, accuracy=0.895) is Verdict.RUNNER_UP
-    assert verdict("int8", cosine=0.9, top1=1.0) is Verdict.RUNNER_UP
-    assert verdict("int8", cosine=0.9, top1=0.99) is Verdict.INACCURATE
+    assert verdict() is Verdict.RUNNER_UP and verdict(1.0) is Verdict.RUNNER_UP
+    assert verdict(1.05) is Verdict.SLOWER
+    assert verdict(refusal="off") is Verdict.INACCURATE
     assert verdict(figures=dataclasses.replace(BASE, size_bytes=10_001)) is Verdict.TOO_LARGE
     assert verdict(figures=dataclasses.replace(BASE, rss_mb=101.0)) is Verdict.TOO_LARGE
 
 
-def test_ranking_by_objective_and_ties_by_size() -> None:
-    def entry(name: str, ns: float, rss_mb: float, size: int) -> tuple[float, Candidate]:
-        figures = dataclasses.replace(BASE, rss_mb=rss_mb, size_bytes=size)
-        return ns, Candidate(name, "e", "fp32", Verdict.RUNNER_UP, "", figures)
-
-    field = [entry("a", 100, 40, 500), entry("b", 102, 50, 100), entry("c", 200, 10, 900), entry("d", 300, 90, 50)]
-
-    def order(objective: str) -> str:
-        return "".join(candidate.id for _, candidate in tournament.rank(field, objective))
-
-    assert order("latency") == "bacd"
-    assert order("memory") == "cabd"
-    assert order("size") == "dbac"
-
-
-def test_of_two_equally_fast_the_one_that_agrees_better_wins() -> None:
-    rough, close = Agreement(0.9897, 0.1, 1.0), Agreement(0.9990, 0.02, 1.0)
-    smaller = dataclasses.replace(BASE, size_bytes=10)
-    field = [
-        (100.0, Candidate("rough", "e", "int8", Verdict.RUNNER_UP, "", smaller, rough)),
-        (101.0, Candidate("close", "e", "int8", Verdict.RUNNER_UP, "", BASE, close)),
-    ]
-    assert [each.id for _, each in tournament.rank(field, "latency")] == ["close", "rough"]
+def test_answers_are_held_to_the_tolerance_of_their_precision() -> None:
+    expected = outputs([0.7, 0.2, 0.1], [0.1, 0.2, 0.7])
+    answers = verdicts.Answers(SIGNATURE, expected, np.array(["ant", "cat"]))
+    assert answers.refusal("fp32", expected) is None and answers.refusal("int8", expected) is None
+    near = outputs([0.7004, 0.2, 0.1], [0.1, 0.2, 0.7])
+    assert "off by" in (answers.refusal("fp32", near) or "") and answers.refusal("int8", near) is None
+    other = outputs([0.2, 0.7, 0.1], [0.1, 0.2, 0.7])
+    assert "accuracy" in (answers.refusal("fp32", other) or "") and answers.refusal("int8", other) is not None
+    nan = outputs([np.nan, 0.2, 0.1], [0.1, 0.2, 0.7])
+    assert answers.refusal("fp32", nan) is not None and answers.compare(nan).max_abs <= verdicts.MAX_JSON_FLOAT
 
 
 def test_golden_rows_are_clear_cut_and_small() -> None:

@@ -14,7 +14,8 @@ class Draft:
     """One way to run the model. `files` maps a role to content; `c_text` is source that is still to be compiled to
     `library`.
 
-    `memory_bytes` is what it adds to a bare worker, estimated; `order` ranks candidates where nothing can be measured.
+    `memory_bytes` is what it adds to a bare worker, estimated. Where nothing can be measured, candidates are ranked by
+    `estimate_cycles`, the cost model's processor cycles of one inference, and by `order` where an engine has no model.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Draft:
     files: dict[str, bytes] = dataclasses.field(default_factory=dict)
     options: dict[str, str] = dataclasses.field(default_factory=dict)
     c_text: str | None = None
+    estimate_cycles: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ from skerry_targets.profile import Profile
 class Material:
     """What engines draft from: the model after the passes, calibration rows by input name (stacked; empty where there
     are none), and the file as it came, for engines that take its form as it is.
+
+    `wanted` holds the ids to draft when a bundle is made again from its recipe; an engine may skip the others, and
+    must not search. None: draft all. `time_s` is the person's budget, a bound for an engine that searches.
     """
 
     model: ModelProto
@@ -28,6 +31,8 @@ class Material:
     feeds: Mapping[str, NDArray[Any]]
     source: Path
     form: str
+    wanted: frozenset[str] | None = None
+    time_s: float = 60.0
 
 
 Drafter = Callable[[Material], list[Draft | Failure]]
@@ -41,6 +46,11 @@ ENGINES: tuple[tuple[str, Drafter], ...] = (
 )
 
 
-def drafts(given: Material) -> list[Draft | Failure]:
-    """Return every candidate that the profile's engines can draft."""
-    return [each for engine, draft in ENGINES if engine in given.profile.engines for each in draft(given)]
+def drafts(given: Material, say: Callable[[str], None]) -> list[Draft | Failure]:
+    """Return every candidate that the profile's engines can draft; `say` hears whose turn it is."""
+    made: list[Draft | Failure] = []
+    for engine, draft in ENGINES:
+        if engine in given.profile.engines:
+            say(f"drafting for the engine {engine}")
+            made += draft(given)
+    return made

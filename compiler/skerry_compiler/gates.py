@@ -1,0 +1,127 @@
+"""How much of its tolerance a candidate in bytes uses up: by worst cosine, largest error and same classes.
+
+Cosine alone hides one coordinate that is off (facial landmarks: cosine 0.9999, one point 2.4 % of the image away), and
+says little of a model that itself answers otherwise when its input moves by less than a byte's step. So regressions
+are held to a largest error too, classifiers to their classes, and ill-conditioned models to their task alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from skerry_compiler import agreement
+from skerry_contracts.bundle import Signature
+
+COSINE = 0.99
+RANGE_SHARE = 0.05  # of an output's range: the largest error of a model that does not classify
+TOP1 = 0.99  # share of rows whose class stays
+SETTLED_COSINE = 0.95  # enough where every single row keeps its class
+ACCURACY_LOSS = 0.01  # share of labelled rows that may become wrong
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was compared.
+
+    Attributes:
+        cosine: worst of all rows.
+        range_share: largest error of any element as a share of its output's range over the rows.
+        top1: share of rows with the same class; None for models that do not classify.
+        lost: accuracy lost on labels; None without labels.
+        conditioned: whether the original itself keeps to the cosine when its input moves by one byte's step.
+    """
+
+    cosine: float
+    range_share: float
+    top1: float | None = None
+    lost: float | None = None
+    conditioned: bool = True
+
+    @property
+    def used(self) -> float:
+        """The share of the tolerance that is used up; above 1 the candidate is refused."""
+        spread = (1 - self.cosine) / (1 - COSINE)
+        if self.lost is not None:
+            return max(self.lost / ACCURACY_LOSS, min(spread, 1.0))
+        if self.top1 is None:
+            return max(self.range_share / RANGE_SHARE, spread)
+        settled = not self.conditioned or (self.top1 == 1.0 and self.cosine >= SETTLED_COSINE)
+        return max((1 - self.top1) / (1 - TOP1), min(spread, 1.0) if settled else spread)
+
+    @property
+    def refusal(self) -> str | None:
+        """Why a candidate may not ship, in words; None where it may."""
+        if self.used <= 1:
+            return None
+        ill = "" if self.conditioned else "; ill-conditioned: the original answers otherwise one input step away"
+        if self.lost is not None and self.lost > ACCURACY_LOSS:
+            return f"accuracy {self.lost:.2%} below the original's{ill}"
+        if self.cosine < COSINE:
+            same = "" if self.top1 is None else f", {self.top1:.1%} same classes"
+            return f"worst cosine {self.cosine:.4f} (at least {COSINE}){same}{ill}"
+        if self.top1 is not None:
+            return f"{self.top1:.1%} same classes (at least {TOP1:.0%}){ill}"
+        return f"off by {self.range_share:.2%} of an output's range (at most {RANGE_SHARE:.0%}){ill}"
+
+
+def judge(
+    signature: Signature,
+    expected: agreement.Outputs,
+    found: agreement.Outputs,
+    labels: np.ndarray | None = None,
+    noisy: agreement.Outputs | None = None,
+) -> Judgement:
+    """Return the judgement of a candidate's answers.
+
+    Args:
+        signature: of the model.
+        expected: the original's outputs; each tensor's first extent counts rows.
+        found: the candidate's.
+        labels: the true classes, one a row, or None.
+        noisy: the original's outputs on the same rows with one byte's step of noise, where that was tried.
+    """
+    agrees = agreement.compare(signature, expected, found, labels)
+    chosen = agreement.classes(signature, expected)
+    accuracy = agreement.accuracy(signature, expected, labels)
+    lost = None if accuracy is None or agrees.accuracy is None else accuracy - agrees.accuracy
+    conditioned = noisy is None or agreement.compare(signature, expected, noisy, None).cosine >= COSINE
+    top1 = None if chosen is None else agrees.top1
+    return Judgement(agrees.cosine, range_share(signature, expected, found), top1, lost, conditioned)
+
+
+def mean_cosine(signature: Signature, expected: agreement.Outputs, found: agreement.Outputs) -> float:
+    """Return the mean of the rows' cosines: less a matter of chance than the worst, for ranking."""
+    count = len(expected[0])
+    rows = [(tuple(e[i : i + 1] for e in expected), tuple(f[i : i + 1] for f in found)) for i in range(count)]
+    return float(np.mean([agreement.compare(signature, one, two, None).cosine for one, two in rows]))
+
+
+def range_share(signature: Signature, expected: agreement.Outputs, found: agreement.Outputs) -> float:
+    """Return the largest error of any element of a float output, as a share of that output's range over all rows."""
+    worst = 0.0
+    for spec, one, two in zip(signature.outputs, expected, found, strict=True):
+        if spec.dtype.value.startswith("FP") and one.size:
+            a, b = one.astype(np.float64), two.astype(np.float64)
+            finite = np.isfinite(a)
+            if not finite.any():
+                continue
+            span = float(max(a[finite].max(), 0.0) - min(a[finite].min(), 0.0)) or 1.0
+            with np.errstate(invalid="ignore"):
+                off = np.where(a == b, 0.0, np.abs(a - b))
+            worst = max(worst, float(np.nan_to_num(off[finite], nan=np.inf).max()) / span)
+    return worst
+
+
+def noise(rows: tuple[np.ndarray, ...], seed: int = 20_261_124) -> tuple[np.ndarray, ...]:
+    """Return float rows with uniform noise of one byte's step of each tensor's range, the same every time."""
+    random = np.random.default_rng(seed)
+    moved = []
+    for each in rows:
+        if each.dtype.kind != "f":
+            moved.append(each)
+            continue
+        step = float(max(each.max(), 0.0) - min(each.min(), 0.0)) / 255
+        moved.append((each + random.uniform(-step / 2, step / 2, each.shape)).astype(each.dtype))
+    return tuple(moved)

@@ -1,0 +1,75 @@
+"""What keeps a candidate from shipping, with the reason in words: answers beyond the tolerance of its precision, files
+or memory beyond the target's limits, slower than the original in its default runtime.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from skerry_compiler import agreement, gates
+from skerry_contracts.bundle import Signature
+from skerry_contracts.evidence import Agreement, Measurement, Verdict
+from skerry_targets.profile import Budget
+
+FLOAT_COSINE, FLOAT_RANGE_SHARE, FLOAT_TOP1 = 0.9999, 1e-4, 0.999
+MAX_JSON_FLOAT = 1e30
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answers:
+    """What answers are compared with: the original's on some rows, and the true classes of those rows (or None)."""
+
+    signature: Signature
+    expected: agreement.Outputs
+    labels: np.ndarray | None
+
+    def compare(self, found: agreement.Outputs) -> Agreement:
+        """Return how far a candidate's answers are from the original's."""
+        agrees = agreement.compare(self.signature, self.expected, found, self.labels)
+        return dataclasses.replace(agrees, max_abs=min(agrees.max_abs, MAX_JSON_FLOAT))
+
+    def refusal(self, precision: str, found: agreement.Outputs) -> str | None:
+        """Return how a candidate's answers fail, or None."""
+        if precision != "fp32":
+            return gates.judge(self.signature, self.expected, found, self.labels).refusal
+        agrees = self.compare(found)
+        accuracy = agreement.accuracy(self.signature, self.expected, self.labels)
+        if accuracy is not None and agrees.accuracy is not None and accuracy - agrees.accuracy > gates.ACCURACY_LOSS:
+            return f"accuracy {agrees.accuracy:.4f}, the original's is {accuracy:.4f}"
+        off = agrees.max_abs / agreement.range_of(self.signature, self.expected)
+        if agrees.cosine < FLOAT_COSINE or off > FLOAT_RANGE_SHARE or agrees.top1 < FLOAT_TOP1:
+            return f"off by {off:.2g} of the range, {agrees.top1:.1%} same classes, worst cosine {agrees.cosine:.5f}"
+        return None
+
+
+def gate(share: float, figures: Measurement, refusal: str | None, budget: Budget) -> tuple[Verdict, str]:
+    """Return whether a candidate may ship (RUNNER_UP) or what keeps it, with the reason in words.
+
+    Args:
+        share: of the original's time.
+        figures: what was measured.
+        refusal: how its answers fail, or None.
+        budget: the target's.
+    """
+    if refusal:
+        return Verdict.INACCURATE, refusal
+    large = too_large(figures.size_bytes, budget)
+    if large:
+        return Verdict.TOO_LARGE, large
+    if figures.rss_mb * 1e6 > budget.memory_bytes:
+        return (
+            Verdict.TOO_LARGE,
+            f"{figures.rss_mb:.0f} MB of memory, the target allows {budget.memory_bytes / 1e6:.0f}",
+        )
+    if share > 1:
+        return Verdict.SLOWER, f"{1 / share:.2f} times as fast as the original"
+    return Verdict.RUNNER_UP, ""
+
+
+def too_large(size_bytes: int, budget: Budget) -> str | None:
+    """Return why files of this size cannot ship, or None."""
+    if size_bytes <= budget.artifact_bytes:
+        return None
+    return f"{size_bytes} bytes, the target allows {budget.artifact_bytes}"
