@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from skerry_compiler.engines.network.graph import ALIGNMENT_BYTES, Tensor
+from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES, CTYPES, Tensor
 
 
 def number(value: float) -> str:
@@ -60,13 +60,13 @@ class Tables:
         self.known: dict[bytes, int] = {}
 
     def add(self, values: NDArray[np.generic] | list[float], dtype: str) -> str:
-        """Store values ("float32", "int8", "int32" or "uint8"); returns the C expression that points at them."""
+        """Store values of a type (a key of CTYPES); returns the C expression that points at them."""
         data = np.ascontiguousarray(values, dtype).tobytes()
         data += b"\0" * (-len(data) % ALIGNMENT_BYTES)
         at = self.known.setdefault(data, len(self.blob))
         if at == len(self.blob):
             self.blob += data
-        ctype = {"float32": "float", "int8": "int8_t", "int32": "int32_t", "uint8": "uint8_t"}[dtype]
+        ctype = "int32_t" if dtype == "int32" else CTYPES[dtype]
         return f"((const {ctype} *)(weights + {at}))"
 
 

@@ -7,9 +7,22 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from skerry_compiler.engines.network import emit_conv, emit_depthwise, emit_map, emit_move, emit_pool, graph
+import numpy as np
+
+from skerry_compiler.engines.network import (
+    emit_conv,
+    emit_depthwise,
+    emit_loops,
+    emit_map,
+    emit_move,
+    emit_pool,
+    graph,
+    loops,
+)
 from skerry_compiler.engines.network.code import Code, Tables
 from skerry_compiler.engines.network.cost import Machine
+from skerry_compiler.engines.network.functions import FAULT, TYPES, used
+from skerry_compiler.engines.network.tensors import CTYPES
 from skerry_compiler.engines.network.vectors import prelude
 
 ABI = 1
@@ -30,6 +43,10 @@ EMITTERS: dict[type[graph.Op], Emitter] = {
     graph.Permute: emit_move.emit_permute,
     graph.Move: emit_move.emit_move,
     graph.Matmul: emit_move.emit_matmul,
+    loops.Loops: emit_loops.emit_loops,
+    loops.Cumulate: emit_loops.emit_cumulate,
+    loops.Select: emit_loops.emit_select,
+    loops.Mix: emit_loops.emit_mix,
 }
 
 
@@ -55,15 +72,16 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
         functions.append("\n".join(code.lines))
         argument = ""
         if isinstance(op, graph.Input):
-            argument = f"(const float *)inputs[{op.index}]"
+            argument = f"(const {CTYPES[op.given]} *)inputs[{op.index}]"
         elif isinstance(op, graph.Output):
-            argument = f"(float *)outputs[{op.index}]"
+            argument = f"({CTYPES[op.x.kind]} *)outputs[{op.index}]"
         calls.append(f"  {name}({argument});")
-    sizes = [4 * math.prod(shape) for _, shape in network.inputs + network.outputs]
+    sizes = _sizes(network)
     counts = [len(network.inputs), len(network.outputs), *sizes]
     text = "\n\n".join(
         [
             f"/* A network for {machine.name}. Generated; the weights are beside it. */\n{prelude(machine.lanes)}",
+            TYPES + FAULT + used("\n".join(functions)),
             '#define PUBLIC __attribute__((visibility("default"), used))\n'
             f"PUBLIC const uint32_t skerry_abi = {ABI};\n"
             f"PUBLIC const uint64_t skerry_sizes[] = {{{', '.join(map(str, counts))}}};\n"
@@ -72,8 +90,17 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
             f"static uint8_t arena[{arena_bytes}] __attribute__((aligned(64)));",
             *functions,
             "PUBLIC int32_t skerry_run(const void *const *inputs, void *const *outputs) {\n"
-            + "\n".join(calls)
-            + "\n  return 0;\n}\n",
+            + "\n".join(["  fault = 0;", *calls])
+            + "\n  return fault;\n}\n",
         ]
     )
     return Source(text, bytes(tables.blob) + bytes(128), arena_bytes)
+
+
+def _sizes(network: graph.Network) -> list[int]:
+    """Return the bytes of each input and output."""
+    given = {op.index: op.given for op in network.ops if isinstance(op, graph.Input)}
+    taken = {op.index: op.x.kind for op in network.ops if isinstance(op, graph.Output)}
+    kinds = [given[i] for i in range(len(given))] + [taken[i] for i in range(len(taken))]
+    shapes = [shape for _, shape in network.inputs + network.outputs]
+    return [np.dtype(k).itemsize * math.prod(s) for k, s in zip(kinds, shapes, strict=True)]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
 from skerry_compiler.engines.network.cost import Machine
+from skerry_compiler.engines.network.emit_loops import scalar
 from skerry_compiler.engines.network.graph import Box, Constant, Input, Matmul, Move, Output, Permute, Reshape, Tensor
 from skerry_compiler.engines.network.tail import Tail
+from skerry_compiler.engines.network.tensors import CTYPES
 from skerry_compiler.engines.network.values import strides
 
 
@@ -15,7 +19,7 @@ def emit_input(op: Input, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function that takes one input of the caller."""
     code, y, n = Code(), op.y, machine.lanes
     code.line(f"/* input {op.index} {literal(y.name)}: {y.h}x{y.w}x{y.c} */")
-    code.open(f"static void {name}(const float *const x)")
+    code.open(f"static void {name}(const {CTYPES[op.given]} *const x)")
     halo(code, y)
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
     natural = tuple(math.prod(op.dims[i + 1 :]) for i in range(len(op.dims)))
@@ -23,9 +27,9 @@ def emit_input(op: Input, name: str, tables: Tables, machine: Machine) -> Code:
     if plain:
         rows, length = (1, y.elements) if y.dense else (y.h, y.w * y.c)
         code.loop("row", rows)
-        code.line(f"const float *const p = x + row * {length};")
+        code.line(f"const {CTYPES[op.given]} *const p = x + row * {length};")
         code.line(f"{y.ctype} *const q = y + row * {y.row};")
-        _row(code, y, length, n)
+        _row(code, op, length, n)
         code.close()
     elif planes(op) and y.quant is not None and y.c == 4:
         _planes(code, op, n)
@@ -38,7 +42,9 @@ def emit_input(op: Input, name: str, tables: Tables, machine: Machine) -> Code:
 
 
 def planes(op: Input) -> bool:
-    """Whether the caller gives up to four planes of an image that y interleaves."""
+    """Whether the caller gives up to four float planes of an image that y interleaves."""
+    if op.given != "float32":
+        return False
     sizes = [(d, s) for d, s in zip(op.dims, op.strides, strict=True) if d > 1]
     if len(sizes) != 3 or not 2 <= sizes[2][0] <= 4:
         return False
@@ -64,11 +70,16 @@ def _planes(code: Code, op: Input, n: int) -> None:
     code.close()
 
 
-def _row(code: Code, y: Tensor, length: int, n: int) -> None:
-    """Write the copy of one contiguous row of floats, quantised where y is bytes."""
-    if y.quant is None:
-        code.line(f"copy_bytes(q, p, {4 * length});")
+def _row(code: Code, op: Input, length: int, n: int) -> None:
+    """Write the copy of one contiguous row, quantised where y is bytes."""
+    y = op.y
+    if y.quant is None and op.given == y.kind:
+        code.line(f"copy_bytes(q, p, {length * y.item});")
         return
+    if op.given != "float32":
+        code.line(f"for (int i = 0; i < {length}; i++) q[i] = {_converted(y, 'p[i]')};")
+        return
+    assert y.quant is not None
     factor, zero = number(1 / y.quant.scale), number(y.quant.zero)
     if length < 4 * n:
         code.loop("i", length, n)
@@ -93,26 +104,30 @@ def _nest(code: Code, y: Tensor, dims: tuple[int, ...], source: tuple[int, ...],
         code.open(f"for (int i{i} = 0; i{i} < {dims[i]}; i{i}++)")
     read = " + ".join(f"i{i} * {source[i]}" for i in order) or "0"
     write = " + ".join(f"i{i} * {target[i]}" for i in order) or "0"
-    if y.quant is None:
-        code.line(f"y[{write}] = x[{read}];")
-    else:
-        code.line(f"const float v = x[{read}] * {number(1 / y.quant.scale)} + {number(y.quant.zero + 0.5)};")
-        code.line(f"y[{write}] = (uint8_t)(int)(v < 0.f ? 0.f : v > 255.f ? 255.f : v);")
+    code.line(f"y[{write}] = {_converted(y, f'x[{read}]')};")
     for _ in order:
         code.close()
+
+
+def _converted(y: Tensor, value: str) -> str:
+    """Return the C expression of a caller's value as an element of y."""
+    if y.quant is None:
+        return f"({y.ctype}){value}"
+    number_of = f"(float){value} * {number(1 / y.quant.scale)} + {number(y.quant.zero + 0.5)}"
+    return f"(uint8_t)fn_clamp({number_of}, 0, 255)"
 
 
 def emit_output(op: Output, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function that gives one output to the caller."""
     code, x = Code(), op.x
     code.line(f"/* output {op.index} {literal(op.y.name)} */")
-    code.open(f"static void {name}(float *const y)")
+    code.open(f"static void {name}({CTYPES[x.kind]} *const y)")
     rows, length = (1, x.elements) if x.dense else (x.h, x.w * x.c)
     code.loop("row", rows)
     code.line(f"const {x.ctype} *const p = {at(x)} + {x.origin} + row * {x.row};")
-    code.line(f"float *const q = y + row * {length};")
+    code.line(f"{CTYPES[x.kind]} *const q = y + row * {length};")
     if x.quant is None:
-        code.line(f"copy_bytes(q, p, {4 * length});")
+        code.line(f"copy_bytes(q, p, {length * x.item});")
     else:
         code.open(f"for (int i = 0; i < {length}; i++)")
         code.line(f"q[i] = (float)(p[i] - {x.quant.zero}) * {number(x.quant.scale)};")
@@ -134,9 +149,9 @@ def emit_constant(op: Constant, name: str, tables: Tables, machine: Machine) -> 
     """Return the C function that writes a constant tensor."""
     code, y = Code(), op.y
     head(code, op.label, name, y, "constant")
-    source = tables.add(op.data, "float32")
+    source = tables.add(op.data, y.kind)
     code.loop("row", y.h)
-    code.line(f"copy_bytes(y + row * {y.row}, {source} + row * {y.w * y.c}, {4 * y.w * y.c});")
+    code.line(f"copy_bytes(y + row * {y.row}, {source} + row * {y.w * y.c}, {y.w * y.c * y.item});")
     code.close()
     code.close()
     return code
@@ -192,7 +207,9 @@ def emit_move(op: Move, name: str, tables: Tables, machine: Machine) -> Code:
             code.line(f"for (int r = 0; r < {y.h}; r++) fill_bytes(y + r * {y.row}, {value}, {y.w * y.c});")
         else:
             code.open(f"for (int r = 0; r < {y.h}; r++)")
-            code.line(f"for (int i = 0; i < {y.w * y.c}; i++) y[r * {y.row} + i] = {number(op.fill)};")
+            code.line(
+                f"for (int i = 0; i < {y.w * y.c}; i++) y[r * {y.row} + i] = {scalar(np.dtype(y.kind).type(op.fill))};"
+            )
             code.close()
     for x, box in op.parts:
         _box(code, x, y, box)

@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from skerry_compiler.engines.network import read_linear, read_map, read_pool, read_shape
 from skerry_compiler.engines.network.calibrate import Ranges
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit import Source, emit
 from skerry_compiler.engines.network.fuse import fuse
 from skerry_compiler.engines.network.graph import Network
+from skerry_compiler.engines.network.operators import HANDLERS
 from skerry_compiler.engines.network.plan import plan
 from skerry_compiler.engines.network.quantise import Precision, quantise
 from skerry_compiler.engines.network.read import read
-
-HANDLERS = {**read_linear.HANDLERS, **read_map.HANDLERS, **read_pool.HANDLERS, **read_shape.HANDLERS}
 
 
 def network_of(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Network:

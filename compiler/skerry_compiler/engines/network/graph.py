@@ -9,80 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[np.float32]
-ALIGNMENT_BYTES = 64
-SLACK_BYTES = 128  # kernels read whole vectors: up to this far past the last element
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Quant:
-    """How a byte stands for a real number: real = (byte - zero) * scale."""
-
-    scale: float
-    zero: int
-
-
-@dataclasses.dataclass(eq=False, slots=True)
-class Tensor:
-    """An activation of h x w pixels of c channels: float32, or bytes where `quant` is given. `halo` is (top, left,
-    bottom, right) in pixels, `offset` the first byte in the arena, `alias` the tensor whose memory this one shares.
-    """
-
-    name: str
-    h: int
-    w: int
-    c: int
-    halo: tuple[int, int, int, int] = (0, 0, 0, 0)
-    quant: Quant | None = None
-    offset: int = -1
-    alias: Tensor | None = None
-
-    @property
-    def item(self) -> int:
-        """Bytes of one element."""
-        return 4 if self.quant is None else 1
-
-    @property
-    def ctype(self) -> str:
-        """The C type of one element."""
-        return "float" if self.quant is None else "uint8_t"
-
-    @property
-    def row(self) -> int:
-        """Elements from one row to the next."""
-        return (self.w + self.halo[1] + self.halo[3]) * self.c
-
-    @property
-    def origin(self) -> int:
-        """Elements from the start of the memory to pixel (0, 0)."""
-        return self.halo[0] * self.row + self.halo[1] * self.c
-
-    @property
-    def elements(self) -> int:
-        """Elements without the halo."""
-        return self.h * self.w * self.c
-
-    @property
-    def dense(self) -> bool:
-        """Whether the elements lie without gaps."""
-        return not any(self.halo)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes in the arena, with halo and slack."""
-        used = (self.h + self.halo[0] + self.halo[2]) * self.row * self.item
-        return -(-used // ALIGNMENT_BYTES) * ALIGNMENT_BYTES + SLACK_BYTES
-
-    def widen(self, halo: tuple[int, int, int, int]) -> None:
-        """Make the halo at least this wide."""
-        top, left, bottom, right = (max(a, b) for a, b in zip(self.halo, halo, strict=True))
-        self.halo = (top, left, bottom, right)
-
-
-Operand = Tensor | Array
+from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES as ALIGNMENT_BYTES
+from skerry_compiler.engines.network.tensors import SLACK_BYTES as SLACK_BYTES
+from skerry_compiler.engines.network.tensors import Array as Array
+from skerry_compiler.engines.network.tensors import ConstantArray as ConstantArray
+from skerry_compiler.engines.network.tensors import Operand as Operand
+from skerry_compiler.engines.network.tensors import Quant as Quant
+from skerry_compiler.engines.network.tensors import Tensor as Tensor
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -107,6 +40,11 @@ class Op:
     def sources(self) -> list[Tensor]:
         """The tensors that the operation itself reads, without those of its steps."""
         return []
+
+    @property
+    def dense(self) -> bool:
+        """Whether it reads and writes only tensors without a halo."""
+        return False
 
     @property
     def reads(self) -> list[Tensor]:
@@ -137,18 +75,19 @@ class Unary(Op):
 
 @dataclasses.dataclass(eq=False, slots=True, kw_only=True)
 class Input(Op):
-    """Takes input number `index`. `dims`, `strides`: of the caller's float32 elements in the order of y."""
+    """Takes input number `index`. `dims`, `strides`: of the caller's elements, of type `given`, in the order of y."""
 
     index: int
     dims: tuple[int, ...]
     strides: tuple[int, ...]
+    given: str = "float32"
 
 
 @dataclasses.dataclass(eq=False, slots=True, kw_only=True)
 class Constant(Op):
-    """Writes values known now: data f32[h, w, c]."""
+    """Writes values known now: data [h, w, c] of the type of y."""
 
-    data: Array
+    data: ConstantArray
 
 
 @dataclasses.dataclass(eq=False, slots=True, kw_only=True)

@@ -40,24 +40,24 @@ def _densify(network: Network) -> None:
     ops: list[Op] = []
     for op in network.ops:
         needs: list[Tensor] = []
-        if isinstance(op, Matmul):
+        if isinstance(op, Matmul) or op.dense:
             needs = [t for t in op.sources if not t.dense]
         elif isinstance(op, Permute) and strides(op.x, op.dims) is None:
             needs = [op.x]
-        for tensor in needs:
-            copy = Tensor(tensor.name, tensor.h, tensor.w, tensor.c, quant=tensor.quant)
+        for tensor in dict.fromkeys(needs):
+            copy = Tensor(tensor.name, tensor.h, tensor.w, tensor.c, quant=tensor.quant, kind=tensor.kind)
             ops.append(Reshape(label="Copy", x=tensor, y=copy))
             op.replace(tensor, copy)
         ops.append(op)
         cut = isinstance(op, Permute) and strides(op.y, tuple(op.dims[a] for a in op.axes)) is None
         cut = (
             cut
-            or (isinstance(op, Matmul) and not op.y.dense)
+            or ((isinstance(op, Matmul) or op.dense) and not op.y.dense)
             or (isinstance(op, Input) and op.y.elements == math.prod(op.dims) and strides(op.y, op.dims) is None)
         )
         if cut:
             tensor = op.y
-            op.y = Tensor(tensor.name, tensor.h, tensor.w, tensor.c, quant=tensor.quant)
+            op.y = Tensor(tensor.name, tensor.h, tensor.w, tensor.c, quant=tensor.quant, kind=tensor.kind)
             ops.append(Reshape(label="Copy", x=op.y, y=tensor))
     network.ops[:] = ops
 

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from skerry_compiler.engines.network.graph import Input, Network, Op, Output, Tensor
+from skerry_compiler.engines.network import inline
+from skerry_compiler.engines.network.graph import Constant, Input, Network, Op, Output, Tensor
+from skerry_compiler.engines.network.tensors import CTYPES
 from skerry_compiler.engines.network.values import Layouts, Value, fold, identity
 from skerry_compiler.errors import UnsupportedError
 
 MAX_ELEMENTS = 1 << 28
 IR_VERSION = 10
-KINDS = {onnx.TensorProto.FLOAT: "float"}
+KINDS = {int(helper.np_dtype_to_tensor_dtype(np.dtype(kind))): kind for kind in CTYPES}
+RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,13 +70,31 @@ class Reader:
         return self.constants[name]
 
     def value(self, node: Node, index: int) -> Value:
-        """Return an input as a value; a constant becomes an error."""
+        """Return an input of float32 as a value; other types are an error."""
+        value = self.typed(node, index)
+        if value.kind != "float32":
+            raise node.fail(f"input {index} is {value.kind}; float32 is supported here")
+        return value
+
+    def typed(self, node: Node, index: int) -> Value:
+        """Return an input of any type as a value; a constant is written by an operation of its own."""
+        if not node.given(index):
+            raise node.fail(f"input {index} is missing")
         name = node.inputs[index]
-        if name not in self.values:
-            raise node.fail(
-                f"input {index} ({name!r:.60}) is a constant or missing, which this engine does not take here"
-            )
-        return self.values[name]
+        return self.values[name] if name in self.values else self.written(node, self.constants[name], name)
+
+    def written(self, node: Node, data: NDArray[Any], name: str) -> Value:
+        """Return a value that holds a constant."""
+        if str(data.dtype) not in CTYPES or data.size == 0:
+            raise node.fail(f"a constant of {data.dtype}{list(data.shape)}")
+        h, w, c = fold(data.shape)
+        y = self.add(Constant(label=node.name, y=Tensor(name, h, w, c, kind=str(data.dtype)), data=data))
+        return Value(y, tuple(data.shape), identity(data.ndim))
+
+    def kind(self, node: Node, index: int) -> str:
+        """Return the type of an input."""
+        name = node.inputs[index]
+        return self.values[name].kind if name in self.values else str(self.constants[name].dtype)
 
     def shape(self, node: Node, index: int) -> tuple[int, ...]:
         """Return the logical shape of an input."""
@@ -113,8 +134,7 @@ def read(
     named = [(i.name, _shape(i, shapes or {})) for i in inputs]
     for index, (info, (name, shape)) in enumerate(zip(inputs, named, strict=True)):
         _input(reader, info, index, name, shape)
-    for proto in model.graph.node:
-        _node(reader, proto, handlers, model)
+    _nodes(reader, model.graph.node, handlers, model)
     outputs = []
     for index, info in enumerate(model.graph.output):
         outputs.append((info.name, _output(reader, info.name, index)))
@@ -127,55 +147,122 @@ def load(path: Path) -> onnx.ModelProto:
 
 
 def _shape(info: onnx.ValueInfoProto, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
-    if info.name in shapes:
-        return tuple(shapes[info.name])
     if info.type.tensor_type.elem_type not in KINDS:
         kind = onnx.TensorProto.DataType.Name(info.type.tensor_type.elem_type)
-        raise UnsupportedError(f"input {info.name!r:.80} is {kind}; this engine takes FLOAT inputs")
+        raise UnsupportedError(
+            f"input {info.name!r:.80} is {kind}", hint=f"this engine takes tensors of {', '.join(CTYPES)}"
+        )
+    if info.name in shapes:
+        return tuple(shapes[info.name])
     dims = [d.dim_value if d.HasField("dim_value") else 0 for d in info.type.tensor_type.shape.dim]
-    dims = [1 if i == 0 and d <= 0 else d for i, d in enumerate(dims)]
+    dims = [1 if i == 0 and d <= 0 and not _is_zero(info) else d for i, d in enumerate(dims)]
     if any(d <= 0 for d in dims):
         raise UnsupportedError(f"input {info.name!r:.80} has no fixed shape: {dims}", hint="give its shape")
     return tuple(dims)
+
+
+def _is_zero(info: onnx.ValueInfoProto) -> bool:
+    """Whether the first extent is said to be 0, not left open."""
+    first = info.type.tensor_type.shape.dim[0]
+    return bool(first.HasField("dim_value") and first.dim_value == 0)
 
 
 def _input(reader: Reader, info: onnx.ValueInfoProto, index: int, name: str, shape: tuple[int, ...]) -> None:
     h, w, c = fold(shape)
     if h * w * c > MAX_ELEMENTS:
         raise UnsupportedError(f"input {name!r:.80} has {h * w * c} elements, more than {MAX_ELEMENTS}")
-    y = Tensor(name, h, w, c)
+    kind = KINDS[info.type.tensor_type.elem_type]
+    y = Tensor(name, h, w, c, kind=kind)
     dense = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
-    reader.ops.append(Input(label="Input", y=y, index=index, dims=shape, strides=dense))
+    reader.ops.append(Input(label="Input", y=y, index=index, dims=shape, strides=dense, given=kind))
     reader.values[name] = Value(y, shape, identity(len(shape)))
 
 
 def _output(reader: Reader, name: str, index: int) -> tuple[int, ...]:
-    if name not in reader.values:
-        raise UnsupportedError(f"output {name!r:.80} is a constant", hint="another engine can run this model")
-    value = reader.values[name]
+    node = Node("Output", name, (name,), (), {}, reader.opset)
+    if name not in reader.values and name not in reader.constants:
+        raise UnsupportedError(f"output {name!r:.80} comes from nowhere")
+    value = reader.typed(node, 0)
     x = reader.layouts.ordered(value, identity(len(value.shape))).tensor
-    reader.ops.append(Output(label="Output", x=x, y=Tensor(name, 1, 1, 1), index=index))
+    reader.ops.append(Output(label="Output", x=x, y=Tensor(name, 1, 1, 1, kind=x.kind), index=index))
     return value.shape
 
 
-def _node(reader: Reader, proto: onnx.NodeProto, handlers: Mapping[str, Handler], model: onnx.ModelProto) -> None:
-    attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-    plain = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
-    node = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), plain, reader.opset)
-    if proto.op_type == "Shape" and node.inputs[0] in reader.values:
+def _nodes(
+    reader: Reader, protos: Sequence[onnx.NodeProto], handlers: Mapping[str, Handler], model: onnx.ModelProto
+) -> None:
+    for proto in protos:
+        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+        plain = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
+        node = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), plain, reader.opset)
+        for name in node.inputs:
+            if name and name not in reader.values and name not in reader.constants:
+                raise node.fail(f"input {name!r:.60} comes from nowhere")
+        _node(reader, proto, node, handlers, model)
+
+
+def _node(
+    reader: Reader, proto: onnx.NodeProto, node: Node, handlers: Mapping[str, Handler], model: onnx.ModelProto
+) -> None:
+    known = proto.domain in ("", "ai.onnx")
+    if known and node.op_type in RANDOM:
+        raise node.fail("random numbers")
+    if known and node.op_type in ("Shape", "Size") and node.inputs[0] in reader.values:
         shape = reader.shape(node, 0)
         start, end = int(node.attributes.get("start", 0)), int(node.attributes.get("end", len(shape)))
-        reader.constants[node.outputs[0]] = np.array(shape[start:end], np.int64)
-        return
-    if all(i in reader.constants or i == "" for i in node.inputs):
+        size = np.array(int(np.prod(shape)), np.int64)
+        reader.constants[node.outputs[0]] = size if node.op_type == "Size" else np.array(shape[start:end], np.int64)
+    elif known and node.op_type == "If":
+        _branch(reader, node, handlers, model)
+    elif all(i in reader.constants or i == "" for i in node.inputs):
         _fold(reader, proto, node, model)
-        return
-    if proto.domain not in ("", "ai.onnx") or proto.op_type not in handlers:
+    elif known and node.op_type in handlers:
+        handlers[proto.op_type](reader, node)
+    else:
+        _inlined(reader, proto, node, handlers, model)
+
+
+def _branch(reader: Reader, node: Node, handlers: Mapping[str, Handler], model: onnx.ModelProto) -> None:
+    """Read the branch that a constant condition chooses in place of the node."""
+    graph = node.attributes["then_branch" if reader.constant(node, 0).item() else "else_branch"]
+    for initializer in graph.initializer:
+        reader.constants[initializer.name] = numpy_helper.to_array(initializer)
+    _nodes(reader, graph.node, handlers, model)
+    for name, info in zip(node.outputs, graph.output, strict=True):
+        _rename(reader, node, info.name, name)
+
+
+def _rename(reader: Reader, node: Node, old: str, new: str) -> None:
+    if old in reader.values:
+        reader.values[new] = reader.values[old]
+    elif old in reader.constants:
+        reader.constants[new] = reader.constants[old]
+    elif new:
+        raise node.fail(f"output {new!r:.60} is never written")
+
+
+def _inlined(
+    reader: Reader, proto: onnx.NodeProto, node: Node, handlers: Mapping[str, Handler], model: onnx.ModelProto
+) -> None:
+    """Read what ONNX says that the node is made of."""
+    types = []
+    for i, name in enumerate(node.inputs):
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(reader.kind(node, i))) if name else 0
+        types.append(helper.make_tensor_type_proto(kind, reader.shape(node, i)) if name else onnx.TypeProto())
+    found = inline.body(proto, reader.opset, types, model, len(reader.values) + len(reader.constants))
+    if found is None:
         raise node.fail("this engine has no such operator")
-    for name in node.inputs:
-        if name and name not in reader.values and name not in reader.constants:
-            raise node.fail(f"input {name!r:.60} comes from nowhere")
-    handlers[proto.op_type](reader, node)
+    nodes, names, opset = found
+    outside, reader.opset = reader.opset, opset
+    try:
+        _nodes(reader, nodes, handlers, model)
+    except UnsupportedError as error:
+        raise node.fail(f"inside it, {error}") from error
+    finally:
+        reader.opset = outside
+    for name, inner in zip(node.outputs, names, strict=False):
+        if name:
+            _rename(reader, node, inner, name)
 
 
 def _fold(reader: Reader, proto: onnx.NodeProto, node: Node, model: onnx.ModelProto) -> None:
@@ -192,7 +279,9 @@ def _fold(reader: Reader, proto: onnx.NodeProto, node: Node, model: onnx.ModelPr
         [helper.make_tensor_value_info(n, k, reader.constants[n].shape) for n, k in zip(names, kinds, strict=True)],
         [helper.make_value_info(n, onnx.TypeProto()) for n in outputs],
     )
-    one = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=min(model.ir_version, IR_VERSION))
+    opsets = [o for o in model.opset_import if o.domain not in ("", "ai.onnx")]
+    opsets.append(helper.make_opsetid("", reader.opset))
+    one = helper.make_model(graph, opset_imports=opsets, ir_version=min(model.ir_version, IR_VERSION))
     try:
         session = ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"])
         results = session.run(None, {n: reader.constants[n] for n in names})

@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 
 from skerry_compiler.engines.network.graph import Map, Operand, Step, Tensor
 from skerry_compiler.engines.network.read import Handler, Node, Reader
+from skerry_compiler.engines.network.read_typed import Side, elementwise, side
+from skerry_compiler.engines.network.read_typed import clip as clip_any
+from skerry_compiler.engines.network.read_typed import power as power_any
 from skerry_compiler.engines.network.values import Value, identity
 
-Side = Value | NDArray[Any]
+# What the steps of a binary operator are as expressions, for broadcasting that steps cannot do.
+STEP_TEXTS = {
+    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div": "({0} / {1})",
+    "min": "({0} < {1} ? {0} : {1})", "max": "({0} > {1} ? {0} : {1})", "prelu": "({0} < 0.f ? {0} * {1} : {0})",
+}  # fmt: skip
 
 
 def padded(shape: Sequence[int], rank: int) -> tuple[int, ...]:
@@ -56,9 +63,12 @@ def fits(hwc: tuple[int, int, int], memory: tuple[int, ...], mask: tuple[bool, .
 
 
 def align(
-    reader: Reader, node: Node, sides: list[Side]
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int], list[Operand]]:
-    """Bring the sides of an elementwise operator together: (shape, order, (h, w, c), the sides as operands)."""
+    reader: Reader, sides: list[Side]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int], list[Operand]] | None:
+    """Bring the sides of an elementwise operator together: (shape, order, (h, w, c), the sides as operands).
+
+    None where they do not fit three axes.
+    """
     shape = tuple(np.broadcast_shapes(*(s.shape for s in sides)))
     rank = len(shape)
     values = [reader.layouts.reshaped(s, padded(s.shape, rank)) if isinstance(s, Value) else s for s in sides]
@@ -76,7 +86,7 @@ def align(
             masks = [tuple(padded(v.shape, rank)[a] == shape[a] for a in order) for v in values]
             found = groups(memory, masks)
         if found is None:
-            raise node.fail(f"broadcasting {[v.shape for v in values]}")
+            return None
         hwc = found
     operands: list[Operand] = []
     for value, mask in zip(values, masks, strict=True):
@@ -103,15 +113,12 @@ def _spanned(hwc: tuple[int, int, int], memory: tuple[int, ...], mask: tuple[boo
     return out[2], out[1], out[0]
 
 
-def side(reader: Reader, name: str) -> Side:
-    """Return an input as a value or a constant array."""
-    return reader.values[name] if name in reader.values else reader.constants[name]
-
-
 def binary(reader: Reader, node: Node, name: str, swapped: str, left: Side, right: Side) -> Value:
     """Append `left name right`; `swapped` is the step for a constant or smaller left side."""
-    shape, order, (h, w, c), operands = align(reader, node, [left, right])
-    first, second = operands
+    aligned = align(reader, [left, right])
+    if aligned is None:
+        return elementwise(reader, node, [left, right], STEP_TEXTS[name], "float32")
+    shape, order, (h, w, c), (first, second) = aligned
     step, other, start = name, second, first
     if not isinstance(start, Tensor) or (isinstance(other, Tensor) and other.elements > start.elements):
         step, other, start = swapped, first, second
@@ -125,10 +132,7 @@ def arithmetic(name: str, swapped: str) -> Handler:
     """Return the handler of a binary or variadic operator."""
 
     def handle(reader: Reader, node: Node) -> None:
-        sides = [side(reader, n) for n in node.inputs]
-        for s in sides:
-            if not isinstance(s, Value) and s.dtype.kind != "f":
-                raise node.fail(f"constants of {s.dtype}")
+        sides = [side(reader, node, i) for i in range(len(node.inputs))]
         total = sides[0]
         for other in sides[1:]:
             if not isinstance(total, Value) and not isinstance(other, Value):
@@ -171,7 +175,10 @@ def simple(name: str) -> Handler:
 
 
 def clip(reader: Reader, node: Node) -> None:
-    """Clip, with bounds as attributes or constants."""
+    """Clip, with bounds as attributes, constants or values."""
+    if any(node.given(i) and node.inputs[i] in reader.values for i in (1, 2)):
+        clip_any(reader, node)
+        return
     low, high = node.attributes.get("min", -math.inf), node.attributes.get("max", math.inf)
     low = float(reader.constant(node, 1).item()) if node.given(1) else low
     high = float(reader.constant(node, 2).item()) if node.given(2) else high
@@ -180,12 +187,13 @@ def clip(reader: Reader, node: Node) -> None:
 
 
 def power(reader: Reader, node: Node) -> None:
-    """Pow with a constant exponent of 2, 0.5, 1, -1 or 3."""
-    exponent = reader.constant(node, 1)
-    value = float(exponent.ravel()[0])
+    """Pow; by a constant 2, 0.5, 1, -1 or 3 without a function."""
     names = {2.0: "square", 0.5: "sqrt", 3.0: "cube", -1.0: "reciprocal", 1.0: "identity"}
-    if exponent.size != 1 or value not in names:
-        raise node.fail("an exponent other than 2, 3, 1/2, 1 and -1")
+    exponent = side(reader, node, 1)
+    value = float(exponent.ravel()[0]) if not isinstance(exponent, Value) and exponent.size == 1 else 0.0
+    if value not in names or reader.kind(node, 0) != "float32":
+        power_any(reader, node)
+        return
     reader.view(node, mapped(reader, node, reader.value(node, 0), [Step(names[value])]))
 
 

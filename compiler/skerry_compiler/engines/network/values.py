@@ -22,6 +22,20 @@ class Value:
     order: tuple[int, ...]
 
     @property
+    def kind(self) -> str:
+        """The type of its elements."""
+        return self.tensor.kind
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Elements from one index to the next on each logical axis, in memory without a halo."""
+        out, step = [0] * len(self.shape), 1
+        for axis in reversed(self.order):
+            out[axis] = step
+            step *= self.shape[axis]
+        return tuple(out)
+
+    @property
     def memory(self) -> tuple[int, ...]:
         """The shape in memory order."""
         return tuple(self.shape[a] for a in self.order)
@@ -78,7 +92,7 @@ class Layouts:
         dims = value.memory
         axes = tuple(value.order.index(a) for a in order)
         h, w, c = fold(tuple(dims[a] for a in axes))
-        y = Tensor(value.tensor.name, h, w, c)
+        y = Tensor(value.tensor.name, h, w, c, kind=value.kind)
         self.ops.append(Permute(label="Permute", x=value.tensor, y=y, dims=dims, axes=axes))
         return Value(y, value.shape, order)
 
@@ -86,7 +100,7 @@ class Layouts:
         """Return the same elements as h x w x c."""
         if (tensor.h, tensor.w, tensor.c) == (h, w, c):
             return tensor
-        y = Tensor(tensor.name, h, w, c)
+        y = Tensor(tensor.name, h, w, c, kind=tensor.kind)
         self.ops.append(Reshape(label="Reshape", x=tensor, y=y))
         return y
 
