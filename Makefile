@@ -47,7 +47,7 @@ $(STAMP): requirements/dev.txt requirements/bootstrap.txt pyproject.toml
 
 # Locks hold hashes and no addresses, so they work with any package index.
 lock:
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --all-extras --group dev pyproject.toml --no-annotate --no-header -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra all --group dev pyproject.toml --no-annotate --no-header -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml --no-annotate --no-header -o requirements/device.txt
 	echo uv | uv pip compile -q --universal --python-version 3.11 --generate-hashes - --no-annotate --no-header -o requirements/bootstrap.txt
 	echo pip | uv pip compile -q --universal --python-version 3.11 --generate-hashes - --no-annotate --no-header >> requirements/bootstrap.txt
