@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from skerry_contracts.tensor import DType
 
@@ -25,6 +26,15 @@ DTYPES: dict[int, DType] = {
     TensorProto.FLOAT: DType.FP32,
     TensorProto.DOUBLE: DType.FP64,
 }
+
+
+def walk(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and every graph inside its nodes' attributes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
+                yield from walk(inner)
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:

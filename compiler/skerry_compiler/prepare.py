@@ -14,14 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import ModelProto
 
-from skerry_compiler import data, graph, roles, sandbox
+from skerry_compiler import data, interface, roles, sandbox
 from skerry_compiler.engines import catalogue as engines
-from skerry_compiler.engines import onnxruntime
 from skerry_compiler.engines.candidate import Draft, Failure
-from skerry_compiler.errors import ModelError
 from skerry_compiler.frontends import catalogue as front_ends
 from skerry_compiler.frontends.opening import Opening
 from skerry_compiler.passes import base
@@ -32,7 +28,6 @@ from skerry_compiler.passes.opset_cap import OpsetCap
 from skerry_compiler.passes.plain_form import PlainForm
 from skerry_compiler.passes.tensor_outputs import TensorOutputs
 from skerry_contracts import codec
-from skerry_contracts.errors import ContractError
 from skerry_contracts.tensor import TensorSpec
 from skerry_targets import profile as profiles
 
@@ -59,15 +54,18 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         [
             PlainForm(),
             outputs,
-            FixedShapes(_shapes(model, shapes, arrays)),
+            FixedShapes(interface.shapes(model, shapes, arrays)),
             OpsetCap(caps.opset_max, caps.ir_max),
             ConstantFold(),
             DeadCode(),
         ],
     )
-    inputs = _inputs(model)
-    signature = roles.signature(model, inputs, _outputs(model, inputs), outputs.labels)
+    inputs = interface.inputs(model)
     rows = data.inputs_of(arrays, inputs, "the calibration data").head(CALIBRATION_ROWS) if arrays else None
+    taken = {spec.name for spec in inputs}
+    capacities = {name: shape for name, shape in shapes.items() if name not in taken}
+    model, given = interface.outputs(model, inputs, rows, capacities)
+    signature = roles.signature(model, inputs, given, outputs.labels)
     operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
     answer = {"signature": codec.to_plain(signature), "format": form, "original": str(original), "operators": operators}
     if job["drafts"]:
@@ -94,63 +92,6 @@ def _feeds(inputs: list[TensorSpec], rows: data.Rows | None) -> dict[str, np.nda
 
 def _batches(inputs: list[TensorSpec]) -> bool:
     return all(spec.shape[:1] == (1,) for spec in inputs)
-
-
-def _shapes(
-    model: ModelProto, given: dict[str, tuple[int, ...]], arrays: dict[str, np.ndarray]
-) -> dict[str, tuple[int, ...]]:
-    """Return whole shapes for inputs whose shape the model leaves open: from options, else from the calibration
-    data's rows.
-    """
-    shapes = dict(given)
-    unknown = sorted(set(shapes) - {value.name for value in model.graph.input})
-    if unknown:
-        raise ModelError(f"no input {unknown[0]!r:.80}", hint=f"inputs: {', '.join(v.name for v in model.graph.input)}")
-    for value in model.graph.input:
-        array = arrays.get(value.name)
-        found = graph.shape_of(value)
-        open_ = found is None or not all(isinstance(each, int) and each > 0 for each in found[1:])
-        if value.name not in shapes and array is not None and open_ and array.ndim:
-            shapes[value.name] = (1, *array.shape[1:])
-    return shapes
-
-
-def _inputs(model: ModelProto) -> list[TensorSpec]:
-    return [
-        _spec(value.name, value.type.tensor_type.elem_type, graph.static_shape(value)) for value in model.graph.input
-    ]
-
-
-def _spec(name: str, element: int, shape: tuple[int, ...] | None) -> TensorSpec:
-    if element not in graph.DTYPES or shape is None:
-        raise ModelError(f"{name!r:.80} is of a type or shape that cannot be served")
-    try:
-        return TensorSpec(name, graph.DTYPES[element], shape)
-    except ContractError as error:
-        raise ModelError(f"{name!r:.80}: {error}") from error
-
-
-def _outputs(model: ModelProto, inputs: list[TensorSpec]) -> list[TensorSpec]:
-    """Return the outputs as ONNX Runtime really gives them: shape inference knows less.
-
-    Raises:
-        UnsupportedError: ONNX Runtime cannot run the model.
-        ModelError: an output is no tensor of numbers.
-    """
-    session = onnxruntime.open_session(model.SerializeToString())
-    row = data.synthetic(inputs, 1)
-    feeds = {spec.name: array[0] for spec, array in zip(inputs, row.tensors, strict=True)}
-    names = [value.name for value in model.graph.output]
-    try:
-        answers = session.run(names, feeds)
-    except RuntimeError as error:
-        raise ModelError(f"ONNX Runtime fails on this model: {' '.join(str(error).split())[:300]}") from error
-    specs = []
-    for name, content in zip(names, answers, strict=True):
-        if not isinstance(content, np.ndarray) or content.dtype.kind not in "fiub":
-            raise ModelError(f"output {name!r:.80} is no tensor of numbers")
-        specs.append(_spec(name, onnx.helper.np_dtype_to_tensor_dtype(content.dtype), content.shape))
-    return specs
 
 
 def _left(each: Draft | Failure, folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ fails on others.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ def candidates(model: ModelProto, profile: Profile, rows: Mapping[str, np.ndarra
         rows: calibration rows by input name; empty where there are none.
     """
     plain = model.SerializeToString(deterministic=True)
+    profile = _asking(model, profile)
     made: list[Draft | Failure] = [_draft(PLAIN, plain, profile, 12, {})]
     try:
         optimised = optimise(plain)
@@ -76,17 +78,37 @@ def open_session(content: bytes, options: Any = None) -> Any:
         UnsupportedError: ONNX Runtime cannot run the model.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     if options is None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
-    failures = (state.Fail, state.InvalidGraph, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except (*failures, state.InvalidProtobuf, state.NoSuchFile, RuntimeError, ValueError) as error:
+    except failures() as error:
         raise UnsupportedError(f"ONNX Runtime does not run this model: {' '.join(str(error).split())[:300]}") from error
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime's Python package raises: its own kinds share no base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (state.Fail, state.InvalidGraph, state.InvalidArgument, state.NotImplemented, state.RuntimeException)
+    return (*own, state.InvalidProtobuf, state.NoSuchFile, state.EPFail, RuntimeError, ValueError)
+
+
+def _asking(model: ModelProto, profile: Profile) -> Profile:
+    """Return the profile with the runtime that the model was tried with, where its opset is newer than the oldest
+    runtime reads: the variants then ask a device for it.
+    """
+    import onnxruntime
+
+    support = profile.engines[ENGINE]
+    version = max((each.version for each in model.opset_import if not each.domain), default=0)
+    if support.opset_max is None or version <= support.opset_max:
+        return profile
+    newer = dataclasses.replace(support, version_min=onnxruntime.__version__)
+    return dataclasses.replace(profile, engines={**profile.engines, ENGINE: newer})
 
 
 def _draft(

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from skerry_compiler.errors import LimitError, ModelError, UnsupportedError
+from skerry_compiler.graph import walk
 
 MAX_MODEL_BYTES = (1 << 31) - 1  # protobuf's own limit
 MAX_NODES = 200_000
@@ -64,18 +65,9 @@ def parse(content: bytes, name: str) -> ModelProto:
     return model
 
 
-def graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """Yield a graph and every graph inside its nodes' attributes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
-                yield from graphs(inner)
-
-
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Yield every tensor a model stores, in graphs, attributes and functions."""
-    for graph in graphs(model.graph):
+    for graph in walk(model.graph):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:
             yield from (sparse.values, sparse.indices)
@@ -100,7 +92,7 @@ def refuse_bytes(model: ModelProto) -> None:
         ModelError: names the first.
     """
     names: list[object] = [each.domain for each in model.opset_import]
-    for graph in graphs(model.graph):
+    for graph in walk(model.graph):
         names += [each.name for each in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
         for node in graph.node:
             names += [node.op_type, node.domain, node.name, *node.input, *node.output]
@@ -131,7 +123,7 @@ def refuse_names(model: ModelProto) -> None:
     Raises:
         ModelError: names the first.
     """
-    if sum(len(graph.node) for graph in graphs(model.graph)) > MAX_NODES:
+    if sum(len(graph.node) for graph in walk(model.graph)) > MAX_NODES:
         raise LimitError(f"more than {MAX_NODES} nodes")
     for value in [*model.graph.input, *model.graph.output]:
         if not value.name or len(value.name) > MAX_NAME_CHARACTERS or not value.name.isprintable():
@@ -140,7 +132,7 @@ def refuse_names(model: ModelProto) -> None:
             )
         if ".." in value.name.split("/") or value.name.startswith("/"):
             raise ModelError(f"the name {value.name!r:.80} is a path", hint="rename it and export again")
-    for each in graphs(model.graph):  # exporters put slashes into inner names, but nobody honest climbs in them
+    for each in walk(model.graph):  # exporters put slashes into inner names, but nobody honest climbs in them
         for tensor in each.initializer:
             if ".." in tensor.name.split("/"):
                 raise ModelError(f"the name {tensor.name!r:.80} is a path", hint="rename it and export again")
@@ -158,7 +150,7 @@ def refuse_operators(model: ModelProto) -> None:
     if versions.get("", 0) > newest:
         raise UnsupportedError(f"opset {versions['']} is newer than {newest}, the newest this compiler reads")
     said = []
-    for graph in graphs(model.graph):
+    for graph in walk(model.graph):
         for index, node in enumerate(graph.node):
             if (node.domain, node.op_type) not in local:
                 problem = _unknown(node, versions)

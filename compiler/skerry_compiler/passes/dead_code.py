@@ -4,7 +4,7 @@ bypassed.
 
 from __future__ import annotations
 
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto
 
 from skerry_compiler import graph as graphs
 
@@ -49,7 +49,7 @@ class DeadCode:
         return f"initializer {idle[0]} is not used" if idle and not inner else None
 
 
-def _all(graph: object) -> list[list[str]]:
-    from skerry_compiler.frontends.onnx import graphs as walk
-
-    return [list(node.input) for inner in walk(graph) for node in inner.node]  # type: ignore[arg-type]  # a GraphProto
+def _all(graph: GraphProto) -> list[list[str]]:
+    """Return what is read in a graph inside a node; its outputs may be values from outside, too."""
+    read = [list(node.input) for inner in graphs.walk(graph) for node in inner.node]
+    return read + [[value.name for value in inner.output] for inner in graphs.walk(graph)]

@@ -10,7 +10,7 @@ import onnx
 from onnx import ModelProto
 
 from skerry_compiler import graph as graphs
-from skerry_compiler.errors import ModelError
+from skerry_compiler.errors import ModelError, UnsupportedError
 from skerry_contracts.errors import MismatchError
 from skerry_contracts.tensor import TensorSpec
 
@@ -34,10 +34,10 @@ class FixedShapes:
             ModelError: an extent stays open, or a given shape contradicts the model.
         """
         for value in model.graph.input:
-            shape = self._shape(value)
             kind = value.type.tensor_type
             if kind.elem_type not in graphs.DTYPES:
-                raise ModelError(f"input {value.name!r:.80} is of a type that no engine takes here")
+                raise UnsupportedError(f"input {value.name!r:.80} is {_kind(value)}, which no engine takes here")
+            shape = self._shape(value)
             del kind.shape.dim[:]
             for extent in shape:
                 kind.shape.dim.add().dim_value = extent
@@ -53,7 +53,7 @@ class FixedShapes:
 
     def ensures(self, model: ModelProto) -> str | None:
         """Every input has numbers for extents."""
-        open_ = [value.name for value in model.graph.input if graphs.static_shape(value) is None]
+        open_ = [value.name for value in model.graph.input if not _all_known(graphs.shape_of(value))]
         return f"input {open_[0]} is not fixed" if open_ else None
 
     def _shape(self, value: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -80,6 +80,19 @@ class FixedShapes:
 
 def _known(extent: int | str) -> bool:
     return isinstance(extent, int) and extent > 0
+
+
+def _all_known(shape: tuple[int | str, ...] | None) -> bool:
+    return shape is not None and all(isinstance(extent, int) and extent >= 0 for extent in shape)
+
+
+def _kind(value: onnx.ValueInfoProto) -> str:
+    """Return the type of an input in words."""
+    if not value.type.HasField("tensor_type"):
+        return f"no tensor but of kind {str(value.type.WhichOneof('value')).removesuffix('_type')}"
+    element = value.type.tensor_type.elem_type
+    known = element in onnx.TensorProto.DataType.values()
+    return f"of type {onnx.TensorProto.DataType.Name(element) if known else element}"
 
 
 def inferred(model: ModelProto) -> ModelProto:

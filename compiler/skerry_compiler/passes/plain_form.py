@@ -28,12 +28,16 @@ class PlainForm:
         inputs = [each for each in graph.input if each.name not in stored]
         del graph.input[:]
         graph.input.extend(inputs)
-        constants = [node for node in graph.node if node.op_type == "Constant" and not node.domain]
+        constants = [
+            node
+            for node in graph.node
+            if node.op_type == "Constant" and not node.domain and "sparse_value" not in graphs.attributes(node)
+        ]
         for node in constants:
             graphs.add_constant(graph, node.output[0], _content(graphs.attributes(node)))
         graphs.remove_nodes(graph, constants)
         versions = {("" if each.domain == "ai.onnx" else each.domain): each.version for each in model.opset_import}
-        used = {"" if node.domain == "ai.onnx" else node.domain for node in graph.node} | {""}
+        used = {node.domain for each in graphs.walk(graph) for node in each.node} - {"ai.onnx"} | {""}
         del model.opset_import[:]
         model.opset_import.extend(
             helper.make_opsetid(domain, versions[domain]) for domain in sorted(versions) if domain in used
@@ -61,8 +65,8 @@ def _content(attributes: dict[str, Any]) -> np.ndarray:
         "value_floats": np.float32,
         "value_int": np.int64,
         "value_ints": np.int64,
-        "value_string": np.str_,
-        "value_strings": np.str_,
+        "value_string": np.object_,
+        "value_strings": np.object_,
     }
     for key, kind in kinds.items():
         if key in attributes:

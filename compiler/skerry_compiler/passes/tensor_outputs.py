@@ -8,7 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from skerry_compiler import graph as graphs
-from skerry_compiler.errors import ModelError
+from skerry_compiler.errors import UnsupportedError
 
 CLASSIFIERS = ("TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier")
 _ELEMENT = (TensorProto.STRING,)
@@ -32,15 +32,17 @@ class TensorOutputs:
         """See the class.
 
         Raises:
-            ModelError: an output is text or a sequence in a way that no classifier makes.
+            UnsupportedError: an output is text or a sequence in a way that no classifier makes.
         """
         self._strip_zipmaps(model)
         self._number_labels(model)
         for output in model.graph.output:
             if not output.type.HasField("tensor_type"):
-                raise ModelError(f"output {output.name!r:.80} is a sequence or map, not a tensor")
+                raise UnsupportedError(f"output {output.name!r:.80} is a sequence or map, not a tensor")
             if output.type.tensor_type.elem_type in _ELEMENT:
-                raise ModelError(f"output {output.name!r:.80} is text", hint="export the model with numbered labels")
+                raise UnsupportedError(
+                    f"output {output.name!r:.80} is text", hint="export the model with numbered labels"
+                )
         return model
 
     def ensures(self, model: ModelProto) -> str | None:
