@@ -58,6 +58,16 @@ class Tables:
     def __init__(self) -> None:
         self.blob = bytearray()
         self.known: dict[bytes, int] = {}
+        self.helpers: dict[str, None] = {}
+        self.scratch_bytes = 0
+
+    def define(self, text: str) -> None:
+        """Ask for C functions ahead of the kernels, once."""
+        self.helpers[text] = None
+
+    def reserve(self, size_bytes: int) -> None:
+        """Ask for memory named `scratch` that lasts for one operation."""
+        self.scratch_bytes = max(self.scratch_bytes, size_bytes)
 
     def add(self, values: NDArray[np.generic] | list[float], dtype: str) -> str:
         """Store values of a type (a key of CTYPES); returns the C expression that points at them."""

@@ -16,6 +16,7 @@ from skerry_compiler.engines.network import (
     emit_map,
     emit_move,
     emit_pool,
+    emit_winograd,
     graph,
     loops,
 )
@@ -24,6 +25,7 @@ from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.functions import FAULT, TYPES, used
 from skerry_compiler.engines.network.tensors import CTYPES
 from skerry_compiler.engines.network.vectors import prelude
+from skerry_compiler.engines.network.winograd import Winograd
 
 ABI = 1
 Emitter = Callable[[Any, str, Tables, Machine], Code | None]
@@ -33,6 +35,7 @@ EMITTERS: dict[type[graph.Op], Emitter] = {
     graph.Constant: emit_move.emit_constant,
     graph.Conv: emit_conv.emit,
     graph.Depthwise: emit_depthwise.emit,
+    Winograd: emit_winograd.emit,
     graph.Pool: emit_pool.emit_pool,
     graph.Resize: emit_pool.emit_resize,
     graph.Map: emit_map.emit_map,
@@ -87,14 +90,16 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
             f"PUBLIC const uint64_t skerry_sizes[] = {{{', '.join(map(str, counts))}}};\n"
             'extern const uint8_t skerry_weights[] __attribute__((visibility("hidden")));\n'
             "#define weights skerry_weights\n"
-            f"static uint8_t arena[{arena_bytes}] __attribute__((aligned(64)));",
+            f"static uint8_t arena[{arena_bytes + tables.scratch_bytes}] __attribute__((aligned(64)));\n"
+            f"#define scratch (arena + {arena_bytes})",
+            *tables.helpers,
             *functions,
             "PUBLIC int32_t skerry_run(const void *const *inputs, void *const *outputs) {\n"
             + "\n".join(["  fault = 0;", *calls])
             + "\n  return fault;\n}\n",
         ]
     )
-    return Source(text, bytes(tables.blob) + bytes(128), arena_bytes)
+    return Source(text, bytes(tables.blob) + bytes(128), arena_bytes + tables.scratch_bytes)
 
 
 def _sizes(network: graph.Network) -> list[int]:

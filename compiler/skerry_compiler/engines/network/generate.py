@@ -15,6 +15,7 @@ from skerry_compiler.engines.network.operators import HANDLERS
 from skerry_compiler.engines.network.plan import plan
 from skerry_compiler.engines.network.quantise import Precision, quantise
 from skerry_compiler.engines.network.read import read
+from skerry_compiler.engines.network.winograd import choose
 
 
 def network_of(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Network:
@@ -35,10 +36,15 @@ def generate(
     ranges: Ranges | None = None,
     precision: Precision | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    tiles: bool = False,
 ) -> Source:
-    """Return C for a model: float32, or with bytes where `ranges` and `precision` say so."""
+    """Return C for a model: float32, or with bytes where `ranges` and `precision` say so; with 3x3 convolutions in
+    Winograd's form where `tiles` allows it and it pays.
+    """
     network = network_of(model, shapes)
     if ranges is not None:
         quantise(network, ranges, precision or Precision())
+    if tiles:
+        choose(network, machine)
     arena_bytes = plan(network)
     return emit(network, arena_bytes, machine)

@@ -6,6 +6,8 @@ import math
 
 from skerry_compiler.engines.network.graph import Conv, Input, Matmul, Network, Op, Output, Permute, Reshape, Tensor
 from skerry_compiler.engines.network.values import strides
+from skerry_compiler.engines.network.winograd import Winograd
+from skerry_compiler.engines.network.winograd import needed as needed_by_tiles
 
 
 def plan(network: Network) -> int:
@@ -22,6 +24,8 @@ def plan(network: Network) -> int:
 
 def needed(op: Conv) -> tuple[int, int, int, int]:
     """Return the halo that a convolution reads: its padding, less what its stride never reaches."""
+    if isinstance(op, Winograd):
+        return needed_by_tiles(op)
     top, left = op.pads[:2]
     bottom = (op.y.h - 1) * op.stride[0] + (op.weight.shape[0] - 1) * op.dilation[0] + 1 - top - op.x.h
     right = (op.y.w - 1) * op.stride[1] + (op.weight.shape[1] - 1) * op.dilation[1] + 1 - left - op.x.w
