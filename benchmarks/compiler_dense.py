@@ -75,16 +75,22 @@ def builders() -> dict[str, Callable[[Path], Files]]:
     return made
 
 
-def measured(name: str, files: Files, work: Path) -> dict[str, Any]:
-    """Return what `skerry bench` says of a network's bundle."""
+def compiled(name: str, files: Files, work: Path) -> Path:
+    """Compile a network for this machine; returns the bundle."""
     model, calibration, evaluation = map(str, files)
-    bundle = str(work / f"{name}.skerry")
-    skerry = [sys.executable, "-m", "skerry"]
-    words = ["--target", "host", "--model", name, "--version", "1", "--release", "1", "-o", bundle]
+    bundle = work / f"{name}.skerry"
+    words = ["--target", "host", "--model", name, "--version", "1", "--release", "1", "-o", str(bundle)]
     words += ["--calibration", calibration, "--evaluation", evaluation]
-    subprocess.run([*skerry, "compile", model, *words], check=True, stdout=subprocess.DEVNULL, env=SETTINGS)
-    words = ["bench", bundle, "--against", model, "--evaluation", evaluation, "--json"]
-    said = subprocess.run([*skerry, *words], check=True, stdout=subprocess.PIPE, env=SETTINGS).stdout
+    skerry = [sys.executable, "-m", "skerry", "compile", model, *words]
+    subprocess.run(skerry, check=True, stdout=subprocess.DEVNULL, env=SETTINGS)
+    return bundle
+
+
+def benched(bundle: Path, files: Files) -> dict[str, Any]:
+    """Return what `skerry bench` says of a bundle."""
+    words = [str(bundle), "--against", str(files[0]), "--evaluation", str(files[2]), "--json"]
+    skerry = [sys.executable, "-m", "skerry", "bench", *words]
+    said = subprocess.run(skerry, check=True, stdout=subprocess.PIPE, env=SETTINGS).stdout
     found: dict[str, Any] = json.loads(said)
     return found
 
@@ -95,7 +101,8 @@ def figures(work: Path, say: Callable[[str], None], only: list[str] | None = Non
     known = builders()
     names = only or list(known)
     for name in names:
-        found = measured(name, known[name](work), work)
+        files = known[name](work)
+        found = benched(compiled(name, files, work), files)
         ratio, agreement = found["ratio"], found["agreement"]
         made |= {f"{name}_speedup": ratio["latency"], f"{name}_memory": ratio["memory"]}
         made[f"{name}_cosine"] = agreement["cosine"]

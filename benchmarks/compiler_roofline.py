@@ -1,0 +1,163 @@
+"""Which share of the machine's arithmetic peak the shipped networks reach.
+
+A network's useful operations are two for every multiply-add of its convolutions and products as the original graph
+has them: nothing for padding, for what an instruction computes in vain, or for anything else. They are divided by the
+processor time of the shipped variant as `skerry bench` measures it, and by the peak at the variant's precision: what a
+loop of independent multiply-adds (float32) or dot products of bytes reaches in registers on this machine, measured
+here. `roofline_percent` is the median over the networks. A variant in Winograd's form may exceed its peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, the folder beside it is not a package yet
+from benchmarks import compiler, compiler_dense
+
+from skerry_compiler.engines.native.machine import Machine as Processor
+from skerry_compiler.engines.network import library
+from skerry_compiler.engines.network.cost import machine_of
+from skerry_compiler.engines.network.vectors import prelude
+from skerry_targets import host
+
+ROUNDS, STEPS, SUMS = 100, 200_000, 12
+PEAK = """
+{prelude}
+#define PUBLIC __attribute__((visibility("default"), used))
+PUBLIC float floats(void) {{
+  f32x{n} {floats};
+  f32x{n} x = all{n}(0.999f);
+  __asm__ volatile("" : "+{register}"(x));
+  for (int i = 0; i < {steps}; i++) {{
+    {multiply}
+    __asm__ volatile("" ::: "memory");
+  }}
+  return sum{n}({total});
+}}
+PUBLIC int32_t bytes(void) {{
+  i32x{n} {bytes};
+  i32x{n} x = (i32x{n}){{}} + 0x01020304;
+  __asm__ volatile("" : "+{register}"(x));
+  for (int i = 0; i < {steps}; i++) {{
+    {dot}
+    __asm__ volatile("" ::: "memory");
+  }}
+  return (int32_t)sum{n}(real{n}({total}));
+}}
+"""
+
+
+def peaks() -> dict[str, float]:
+    """Return operations a second at each precision on one core."""
+    profile = host.host_profile()
+    n = machine_of(profile).lanes
+    register = "w" if profile.abi.machine == "aarch64" else "v" if profile.cpu.vector_bits == 512 else "x"
+    names = [f"a{i}" for i in range(SUMS)]
+    text = PEAK.format(
+        prelude=prelude(n), n=n, steps=STEPS, register=register,
+        floats=", ".join(f"{a} = all{n}({i}.f)" for i, a in enumerate(names)),
+        bytes=", ".join(f"{a} = (i32x{n}){{}} + {i}" for i, a in enumerate(names)),
+        multiply=" ".join(f"{a} = {a} * x + x;" for a in names),
+        dot=" ".join(f"{a} = dot{n}({a}, x, x);" for a in names),
+        total=" + ".join(names),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
+        path = Path(folder) / "peak.so"
+        path.write_bytes(library.shared_library(text, b"", Processor.of(profile)))
+        functions = ctypes.CDLL(str(path))
+        done = STEPS * SUMS * n * 2
+        return {"fp32": done / _least(functions.floats), "int8": 4 * done / _least(functions.bytes)}
+
+
+def _least(function: Callable[[], Any]) -> float:
+    """Return the least processor time of a call."""
+    times = []
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def useful(path: Path) -> int:
+    """Return the operations of a model's convolutions and products: two for each multiply-add."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    shapes = {each.name: list(each.dims) for each in model.graph.initializer}
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        dims = [max(1, each.dim_value) for each in value.type.tensor_type.shape.dim]  # an open batch is one
+        shapes.setdefault(value.name, dims)
+    count = 0
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            weight = shapes[node.input[1]]
+            count += 2 * int(np.prod(shapes[node.output[0]])) * int(np.prod(weight[1:]))
+        elif node.op_type == "ConvTranspose":
+            weight = shapes[node.input[1]]
+            count += 2 * int(np.prod(shapes[node.input[0]])) * int(np.prod(weight[1:]))
+        elif node.op_type in ("Gemm", "MatMul"):
+            inside = shapes[node.input[0]]
+            turned = any(each.name == "transA" and each.i for each in node.attribute)
+            count += 2 * int(np.prod(shapes[node.output[0]])) * inside[-2 if turned else -1]
+    return count
+
+
+def figures(work: Path, say: Callable[[str], None], only: list[str] | None = None) -> dict[str, float]:
+    """Return the share of each network and their median; bundles that other benchmarks left in `work` are used."""
+    peak = peaks()
+    say(f"peak of one core: {peak['fp32'] / 1e9:.0f} GFLOP/s in float32, {peak['int8'] / 1e9:.0f} Gop/s in bytes")
+    made: dict[str, float] = {}
+    known = builders()
+    for name in only or known:
+        files = known[name](work)
+        bundle = work / f"{name}.skerry"
+        if not bundle.exists():
+            compiler_dense.compiled(name, files, work)
+        found = compiler_dense.benched(bundle, files)["bundle"]
+        per_second = useful(files[0]) / (found["cpu_ms"] / 1e3)
+        share = 100 * per_second / peak["int8" if found["precision"] == "int8" else "fp32"]
+        made[f"{name}_roofline_percent"] = share
+        say(f"{name:<12} {found['variant']:<28} {per_second / 1e9:7.0f} Gop/s  {share:5.1f} % of peak")
+    made["roofline_percent"] = median(made.values())
+    return made
+
+
+def builders() -> dict[str, Callable[[Path], compiler_dense.Files]]:
+    """Return how each network and its rows are written: the real ones that are here, and the dense ones."""
+
+    def real(name: str) -> Callable[[Path], compiler_dense.Files]:
+        def write(work: Path) -> compiler_dense.Files:
+            model = compiler.cleaned(compiler.folder() / f"{name}.onnx", work / f"{name}.onnx")
+            return model, compiler.rows(name, "calibration", work), compiler.rows(name, "evaluation", work)
+
+        return write
+
+    names = [each for each in compiler.TINY + compiler.LANDMARK if (compiler.folder() / f"{each}.onnx").is_file()]
+    return {**{name: real(name) for name in names}, **compiler_dense.builders()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="only the figures, on the last line")
+    parser.add_argument("--only", nargs="+", choices=sorted(builders()))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="skerry-") as work:
+        say: Callable[[str], None] = (lambda line: None) if arguments.json else (lambda line: print(line, flush=True))
+        found = figures(Path(work), say, arguments.only)
+    print(json.dumps({"figures": {key: round(value, 4) for key, value in found.items()}}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
