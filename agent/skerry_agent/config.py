@@ -45,6 +45,7 @@ class AgentConfig:
     flush_rows: int = 64
     reserve_free_bytes: int = 16 * 1024 * 1024
     trust_idle_s: float = 10.0
+    renewal_check_s: float = 6 * 3600.0
     clock_floor_s: int = 1_763_800_000  # this version was made in November 2025: no true clock shows less
     threads: int = 1
 

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import signal
-import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,14 @@ from skerry_agent.api import LocalApi
 from skerry_agent.clock import SystemClock, system_rng
 from skerry_agent.config import AgentConfig
 from skerry_agent.core import DeviceCore
+from skerry_agent.credentials import Credentials, Renewer
 from skerry_agent.disk import RealDisk, replace_file
 from skerry_agent.engines import catalogue
 from skerry_agent.errors import AgentError, ConfigError, StorageError
 from skerry_agent.helper import TrustHelper
 from skerry_agent.hooks import Prediction
 from skerry_agent.ledger import Key, open_ledger
-from skerry_agent.link import Link, tls_context
+from skerry_agent.link import Link
 from skerry_agent.performer import Performer
 from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.store import Store
@@ -81,7 +81,12 @@ class Agent:
         self.api = LocalApi(self.runtime, self)
         self.stop = asyncio.Event()
         self._beat = asyncio.Event()
-        self._tls: ssl.SSLContext | None = None
+        self.credentials = Credentials(disk)
+        memory = self.core.memory
+        clock = self.core.clock
+        self._renewer = Renewer(
+            self.helper, lambda: memory.trusted_s(clock.wall_s()), config.renewal_check_s, system_rng()
+        )
 
     def services(self) -> list[Service]:
         """Return the table: name, what runs, and when it should."""
@@ -89,6 +94,7 @@ class Agent:
             ("link", self._run_link, lambda: not self.stop.is_set()),
             ("time", self._run_time, lambda: not self.stop.is_set()),
             ("heartbeat", self._run_heartbeat, lambda: not self.stop.is_set()),
+            ("renewal", lambda: self._renewer.run(self.stop, self.link.reconnect), lambda: not self.stop.is_set()),
         ]
 
     async def run(self) -> None:
@@ -143,6 +149,7 @@ class Agent:
 
     def connected(self) -> None:
         """The session stands: heartbeat at once, so that the fleet knows what it talks to."""
+        self.credentials.stood()
         self.performer.decide(self.core.connected)
         self._beat.set()
 
@@ -164,10 +171,7 @@ class Agent:
     # The services.
 
     async def _run_link(self) -> None:
-        if self._tls is None:
-            root = self.config.root
-            self._tls = tls_context(root / identity.AUTHORITY, root / identity.CERTIFICATE, root / identity.KEY)
-        link = asyncio.ensure_future(self.link.run(self._tls, self))
+        link = asyncio.ensure_future(self.link.run(self.credentials.context, self))
         stop = asyncio.ensure_future(self.stop.wait())
         try:
             await asyncio.wait((link, stop), return_when=asyncio.FIRST_COMPLETED)

@@ -1,8 +1,11 @@
 """Who this device is, where its fleet is, and what it believes: the files that enrolment left, read and written whole.
 
-identity/device.key, device.crt    the device's own key (never leaves it) and certificate, PEM
-identity/trust.json                contracts' Trust, byte for byte as the claim token's digest names it
-identity/enrolment.json            the fleet's address and contracts' Enrolment
+identity/device.pem        the device's own key (never leaves it) and its certificate, in one file: they change as one
+identity/next.pem          the same, renewed and not yet proven by a connection; takes device.pem's place by one rename
+identity/request.key       a key whose certificate has not come yet
+identity/trust.json        contracts' Trust, byte for byte as the claim token's digest names it
+identity/ca.crt            the fleet's authority, out of it
+identity/enrolment.json    the fleet's address and contracts' Enrolment
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from skerry_contracts.enrolment import Enrolment, Trust
 from skerry_contracts.errors import ContractError
 
 FOLDER = "identity"
-KEY = f"{FOLDER}/device.key"
-CERTIFICATE = f"{FOLDER}/device.crt"
+CREDENTIALS = f"{FOLDER}/device.pem"
+NEXT = f"{FOLDER}/next.pem"
+REQUEST_KEY = f"{FOLDER}/request.key"
 TRUST = f"{FOLDER}/trust.json"
 ENROLMENT = f"{FOLDER}/enrolment.json"
 AUTHORITY = f"{FOLDER}/ca.crt"
@@ -62,5 +66,17 @@ def save(disk: Disk, identity: Identity, trust: bytes) -> None:
     """Write an identity durably; `enrolment.json` last: while it is missing, the device is not enrolled."""
     replace_file(disk, TRUST, trust)
     replace_file(disk, AUTHORITY, codec.decode(Trust, trust).ca_pem.encode())
-    replace_file(disk, CERTIFICATE, identity.enrolment.certificate_pem.encode())
+    replace_file(disk, CREDENTIALS, credentials(disk, identity.enrolment.certificate_pem))
     replace_file(disk, ENROLMENT, codec.encode(identity))
+    disk.unlink(REQUEST_KEY)
+
+
+def credentials(disk: Disk, certificate_pem: str) -> bytes:
+    """Return the requested key and the certificate that came for it, as one file's content."""
+    return (disk.read(REQUEST_KEY) or b"") + certificate_pem.encode()
+
+
+def promote(disk: Disk) -> None:
+    """Let the renewed credentials take the place of the old ones, in one step that a power cut cannot divide."""
+    disk.rename(NEXT, CREDENTIALS)
+    disk.fsync_dir(FOLDER)

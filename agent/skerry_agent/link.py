@@ -29,6 +29,9 @@ STABLE_S = 30.0  # a session this long starts the backoff afresh
 CONNECT_TIMEOUT_S = 10.0
 
 
+Credentials = Callable[[], ssl.SSLContext | None]
+
+
 class Listener(Protocol):
     """Whom the link tells; all called on the event loop."""
 
@@ -60,14 +63,17 @@ class Link:
         self.sessions = 0
         self.trouble = ""
 
-    async def run(self, tls: ssl.SSLContext | None, listener: Listener) -> None:
-        """Connect, and connect again after every break, with growing, jittered waits; ends only by cancellation."""
+    async def run(self, credentials: Credentials, listener: Listener) -> None:
+        """Connect, and connect again after every break, with growing, jittered waits; ends only by cancellation.
+
+        `credentials` is asked for the TLS context of each session anew; None connects without TLS.
+        """
         wait_s = FIRST_RETRY_S
         loop = asyncio.get_running_loop()
         while True:
             begun_s = loop.time()
             try:
-                await self._session(tls, listener)
+                await self._session(credentials(), listener)
             except NetworkError as error:
                 self.trouble = str(error)
                 LOG.info("%s", error)
@@ -75,6 +81,11 @@ class Link:
                 wait_s = FIRST_RETRY_S
             await asyncio.sleep(wait_s * (0.5 + 0.5 * self._rng.random()))
             wait_s = min(self._retry_max_s, wait_s * 2)
+
+    def reconnect(self) -> None:
+        """End the session that stands, if any; the next one begins at once, with newer credentials."""
+        if self._client is not None:
+            self._client.disconnect()
 
     def publish(self, channel: str, payload: bytes, key: Key | None = None) -> bool:
         """Hand a message to the session; without one it is dropped (the spool keeps what must not be).
@@ -197,8 +208,8 @@ class _Session:
         self.trouble = self.trouble or f"disconnected: {code}"
 
 
-def tls_context(authority: Path, certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return the context for mutual TLS with the fleet's broker.
+def tls_context(authority: Path, credentials: Path) -> ssl.SSLContext:
+    """Return the context for mutual TLS with the fleet's broker; `credentials` holds key and certificate.
 
     Raises:
         NetworkError: a file cannot be read or is no certificate or key.
@@ -206,7 +217,7 @@ def tls_context(authority: Path, certificate: Path, key: Path) -> ssl.SSLContext
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(authority))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(str(certificate), str(key))
+        context.load_cert_chain(str(credentials))
     except (OSError, ssl.SSLError) as error:
         raise NetworkError(f"the device's certificate: {error}", hint="enrol again with a new claim token") from error
     return context

@@ -70,6 +70,30 @@ class EnrolmentRequest:
             names.name(self.device, "device")
 
 
+RENEWAL_TYPE = "application/vnd.skerry.renewal.v1+json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RenewalRequest:
+    """A device asks for its next certificate, in an envelope of type `RENEWAL_TYPE` signed with its present key.
+
+    `csr_pem` is made with a new key, of which only the public half is taken. `issued_ms` rises from request to
+    request, so that nobody can play an old one again.
+    """
+
+    tenant: str
+    device: str
+    csr_pem: str
+    issued_ms: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Renewal:
+    """The next certificate. The present one stays good until it expires, in case this answer is lost."""
+
+    certificate_pem: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Enrolment:
     """What a device gets: its name, its certificate, where the broker is, and a token for downloads over HTTP."""

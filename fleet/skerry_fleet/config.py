@@ -53,6 +53,8 @@ class FleetConfig:
     """Time between two looks at timers (silence, retries, expiries). Progress is handled at once, not at a tick."""
     assignment_days: float = 30.0
     """How long a signed assignment is valid; it is signed anew after half of that."""
+    certificate_days: float = 30.0
+    """How long a device's certificate is valid; the device renews it by itself after two thirds of that."""
     stream_idle_s: float = 15.0
     """An event stream says something at least this often, so that dead connections are noticed."""
 
@@ -63,7 +65,7 @@ class FleetConfig:
             raise InputError("a port is a number from 0 to 65535", hint="0 takes any free port")
         if min(self.max_body_bytes, self.max_bundle_bytes, self.ingest_queue, self.ingest_batch, self.dead_letters) < 1:
             raise InputError("sizes and counts must be at least 1")
-        if min(self.silent_after_s, self.tick_s, self.assignment_days, self.stream_idle_s) <= 0:
+        if min(self.silent_after_s, self.tick_s, self.assignment_days, self.certificate_days, self.stream_idle_s) <= 0:
             raise InputError("times must be greater than 0")
 
     @property

@@ -9,7 +9,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, delete, select
 
 from skerry_contracts.codec import canonical_json
-from skerry_fleet import audit, groups
+from skerry_fleet import audit, groups, renewal
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import InputError, MissingError
@@ -171,9 +171,10 @@ def decommission(session: Session, actor: Actor, now: float, name: str) -> None:
     device = get(session, actor.tenant, name)
     device.status = DeviceStatus.DECOMMISSIONED.value
     device.download_token_sha256 = ""
-    expires_ms = int(authority.expires_s(device.certificate_pem) * 1000)
-    serial = f"{authority.serial_of(device.certificate_pem):x}"
-    session.merge(RevokedCertificate(tenant=actor.tenant, serial=serial, device=name, expires_ms=expires_ms))
+    for each in renewal.certificates(device):
+        expires_ms = int(authority.expires_s(each) * 1000)
+        serial = f"{authority.serial_of(each):x}"
+        session.merge(RevokedCertificate(tenant=actor.tenant, serial=serial, device=name, expires_ms=expires_ms))
     session.add(device)
     for table in (GroupMember, Desired):
         session.exec(delete(table).where(col(table.tenant) == actor.tenant, col(table.device) == name))

@@ -28,6 +28,7 @@ def enrol(
     request: EnrolmentRequest,
     broker: tuple[str, int],
     now: float,
+    days: float,
     random: RandomBytes,
 ) -> Enrolment:
     """Give a device its identity. The same device with the same key may ask again where the answer was lost.
@@ -52,7 +53,7 @@ def enrol(
     if not repeated or device is None or device.status != DeviceStatus.ACTIVE:
         claims.redeem(session, claim, now)
     try:
-        certificate_pem = office.issue_device(request.csr_pem, tenant, name, now)
+        certificate_pem = office.issue_device(request.csr_pem, tenant, name, now, days)
     except TrustError as error:
         raise InputError(str(error), hint=error.hint) from error
     token = f"sd1_{random(32).hex()}"
@@ -61,6 +62,7 @@ def enrol(
     device.status = DeviceStatus.ACTIVE.value
     device.claim, device.public_key_sha256 = claim.id, key_sha256
     device.certificate_pem, device.download_token_sha256 = certificate_pem, _hash(token)
+    device.next_certificate_pem, device.renewed_ms = "", 0
     device.hardware = encode(request.hardware).decode()
     session.add(device)
     if session.get(DeviceState, (tenant, name)) is None:

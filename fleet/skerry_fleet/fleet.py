@@ -13,7 +13,7 @@ from sqlmodel import func, select
 
 from skerry_contracts.assignment import Envelope, Receipt
 from skerry_contracts.errors import MismatchError
-from skerry_fleet import apikeys, devices, director, presence
+from skerry_fleet import apikeys, devices, director, presence, renewal
 from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
 from skerry_fleet.blobs import BlobStore
@@ -152,7 +152,7 @@ def receipt_checker(database: Database) -> CheckReceipt:
         if row is None or row.status != DeviceStatus.ACTIVE:
             raise MismatchError("device", f"no device {device}")
         try:
-            return verify_receipt(envelope, row.certificate_pem)
+            return verify_receipt(envelope, *renewal.certificates(row))
         except TrustError as error:
             raise MismatchError("signatures", str(error)) from error
 

@@ -45,7 +45,10 @@ class BundleState(StrEnum):
 
 
 class Device(SQLModel, table=True):
-    """An enrolled device: its identity and what it is. `sequence` is that of its newest assignment."""
+    """An enrolled device: its identity and what it is. `sequence` is that of its newest assignment.
+
+    `next_certificate_pem` was issued at the newest renewal, whose request bore `renewed_ms`; see renewal.py.
+    """
 
     tenant: str = Field(primary_key=True)
     name: str = Field(primary_key=True)
@@ -53,6 +56,8 @@ class Device(SQLModel, table=True):
     claim: str = ""
     created_ms: int = big(default=0)
     certificate_pem: str = text(default="")
+    next_certificate_pem: str = text(default="")
+    renewed_ms: int = big(default=0)
     public_key_sha256: str = ""
     download_token_sha256: str = Field(default="", index=True)
     hardware: str = text(default="{}")

@@ -204,7 +204,7 @@ def test_a_devices_life(site: Site, fleet: Fleet, device: Device, broker: Broker
     words = ["offered", "downloading", "verified", "trial", "committed"]
     assert [phase for phase, _ in fleet.phases()] == words
     eventually(lambda: fleet.of("receipt", Envelope), "a receipt")
-    certificate = (device.root / "identity/device.crt").read_text()
+    certificate = (device.root / "identity/device.pem").read_text()
     receipt = verify_receipt(fleet.of("receipt", Envelope)[0], certificate)
     assert (receipt.model, receipt.golden_passed, receipt.variant) == ("toy", 2, "native-fp32")
 

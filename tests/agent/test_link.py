@@ -85,12 +85,19 @@ def broker(request: pytest.FixtureRequest, authority: Authority, tmp_path: Path)
 Scene = Callable[[Link, Heard, Client, list[tuple[str, bytes]]], Awaitable[None]]
 
 
+def together(mine: credentials.Credentials) -> Path:
+    """Return one file that holds key and certificate, as a device keeps them."""
+    found = mine.certificate.with_suffix(".pem")
+    found.write_bytes(mine.key.read_bytes() + mine.certificate.read_bytes())
+    return found
+
+
 def play(broker: BrokerProcess, authority: Authority, folder: Path, scene: Scene) -> None:
     """Run a link as device d1 and a fleet's client that hears it."""
 
     async def main() -> None:
         mine = credentials.visitor(authority, folder / "d1", "default/d1", time.time())
-        tls = tls_context(mine.ca, mine.certificate, mine.key)
+        tls = tls_context(mine.ca, together(mine))
         seen: list[tuple[str, bytes]] = []
         theirs = broker.fleet()
         fleet = await Client.connect(
@@ -111,7 +118,7 @@ def play(broker: BrokerProcess, authority: Authority, folder: Path, scene: Scene
             retry_max_s=0.5,
             rng=random.Random(1),
         )
-        running = asyncio.create_task(link.run(tls, heard))
+        running = asyncio.create_task(link.run(lambda: tls, heard))
         try:
             await eventually(lambda: heard.ups, "connected")
             await scene(link, heard, fleet, seen)
@@ -177,7 +184,7 @@ def test_a_stranger_is_not_let_in_and_keeps_trying(authority: Authority, tmp_pat
     broker.start()
     other = Authority.create(tmp_path / "other", KeyStore(tmp_path / "other-keys"), time.time())
     mine = credentials.visitor(other, tmp_path / "d1", "default/d1", time.time())
-    tls = tls_context(broker.fleet().ca, mine.certificate, mine.key)
+    tls = tls_context(broker.fleet().ca, together(mine))
 
     async def main() -> None:
         heard = Heard()
@@ -190,7 +197,7 @@ def test_a_stranger_is_not_let_in_and_keeps_trying(authority: Authority, tmp_pat
             retry_max_s=0.1,
             rng=random.Random(1),
         )
-        running = asyncio.create_task(link.run(tls, heard))
+        running = asyncio.create_task(link.run(lambda: tls, heard))
         await eventually(lambda: heard.sessions >= 3, "three attempts")
         assert heard.ups == 0 and link.trouble
         running.cancel()
@@ -204,5 +211,5 @@ def test_a_stranger_is_not_let_in_and_keeps_trying(authority: Authority, tmp_pat
 
 def test_a_missing_certificate_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NetworkError) as caught:
-        tls_context(tmp_path / "ca", tmp_path / "crt", tmp_path / "key")
+        tls_context(tmp_path / "ca", tmp_path / "pem")
     assert "enrol" in caught.value.hint

@@ -78,17 +78,20 @@ def test_enrolment_writes_an_identity_that_the_fleet_knows(site: Site, disk: Rea
     found = enrolled(site, disk)
     assert found == identity.load(disk) and found.enrolment.device == "d1"
     assert site.office.authority.verify_device(found.enrolment.certificate_pem, NOW_S) == "default/d1"
-    assert (disk.root / identity.KEY).stat().st_mode & 0o077 == 0
+    assert (disk.root / identity.CREDENTIALS).stat().st_mode & 0o077 == 0
     with pytest.raises(ConfigError, match="already enrolled as d1"):
         enrolled(site, disk)
 
 
 def test_a_repeated_enrolment_keeps_its_key(site: Site, disk: RealDisk) -> None:
+    site.refuse = True
+    with pytest.raises(TrustError):
+        enrolled(site, disk)
+    key = disk.read(identity.REQUEST_KEY)
+    site.refuse = False
     enrolled(site, disk)
-    key = disk.read(identity.KEY)
-    disk.unlink(identity.ENROLMENT)
-    enrolled(site, disk)
-    assert disk.read(identity.KEY) == key
+    assert key and (disk.read(identity.CREDENTIALS) or b"").startswith(key)
+    assert disk.read(identity.REQUEST_KEY) is None
 
 
 def test_another_fleet_than_the_tokens_is_not_believed(site: Site, disk: RealDisk) -> None:

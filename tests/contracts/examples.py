@@ -104,5 +104,7 @@ EXAMPLES: tuple[Any, ...] = (
     enrolment.ClaimToken("abcdefgh", "s" * 43, A),
     enrolment.Trust("default", "PEM", b'{"signed":{}}', ("PEM",)),
     enrolment.EnrolmentRequest("abcdefgh", "s" * 43, "PEM", HARDWARE, "gate-1"),
+    enrolment.RenewalRequest("default", "gate-1", "PEM", 1_700_000_000_000),
+    enrolment.Renewal("PEM"),
     enrolment.Enrolment("default", "gate-1", "PEM", "localhost", 8883, "token"),
 )

@@ -124,7 +124,7 @@ class Bench:
             for device in devices:
                 request = EnrolmentRequest(claim, secret, csr(new_key()), HARDWARE, device)
                 office = fleet.office.authority
-                enrolment.enrol(session, office, "default", request, ("127.0.0.1", 1), now, fleet.random)
+                enrolment.enrol(session, office, "default", request, ("127.0.0.1", 1), now, 30.0, fleet.random)
                 session.flush()
                 fleet.rollouts.joined(session, now, "default", device)
 

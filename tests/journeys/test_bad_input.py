@@ -150,7 +150,7 @@ def test_a_claim_token_is_good_for_one_device(street: Street, tmp_path: Path) ->
     said = refused(*words, "--device", "second", "--root", str(tmp_path / "second"))
     assert "this claim token is used up" in said
     assert street.ask("/audit?limit=1")["items"] == before
-    assert not (tmp_path / "second" / "identity" / "device.crt").exists()
+    assert not (tmp_path / "second" / "identity" / "device.pem").exists()
 
 
 RUBBISH = {
@@ -188,8 +188,7 @@ def publish(root: Path, topic: str, payload: bytes, *, end: bool = True) -> None
     identity = root / "identity"
     enrolment = json.loads((identity / "enrolment.json").read_text())["enrolment"]
     client = mqtt.Client(CallbackAPIVersion.VERSION2, f"default/{enrolment['device']}")
-    ca, mine, key = (str(identity / name) for name in ("ca.crt", "device.crt", "device.key"))
-    client.tls_set(ca, mine, key, cert_reqs=ssl.CERT_REQUIRED)
+    client.tls_set(str(identity / "ca.crt"), str(identity / "device.pem"), cert_reqs=ssl.CERT_REQUIRED)
     client.tls_insecure_set(True)
     connected = threading.Event()
     client.on_connect = lambda *_: connected.set()

@@ -3,7 +3,7 @@
 One JSON request a line on standard input, answers on standard output: any number of `{"progress": [received,
 total]}`, then `{"ok": {...}}` or `{"error": {"reason": ..., "detail": ...}}`. Libraries are imported with the first
 request that needs them; the process ends with its input, or with its parent. Requests (`verb`): verify, manifest,
-blobs, sign.
+blobs, sign, renew.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from skerry_agent import identity
 from skerry_agent.disk import RealDisk
 from skerry_agent.errors import AgentError, NetworkError, StorageError, TrustError
 from skerry_contracts import codec
-from skerry_contracts.assignment import Receipt
+from skerry_contracts.assignment import RECEIPT_TYPE, Receipt
 from skerry_contracts.bundle import Blob
 from skerry_contracts.device import Reason
 from skerry_contracts.errors import ContractError
@@ -44,10 +44,20 @@ def verify(disk: RealDisk, request: Request) -> Reply:
 
 def sign(disk: RealDisk, request: Request) -> Reply:
     """Sign a receipt: `receipt` (plain) -> `envelope` (plain)."""
-    from skerry_agent.trust.signing import sign_receipt
+    from skerry_agent.trust import signing
+    from skerry_agent.trust.enrol import private_key
 
     receipt = codec.from_plain(Receipt, request["receipt"])
-    return {"envelope": codec.to_plain(sign_receipt(receipt, disk.read(identity.KEY) or b""))}
+    key = private_key(disk.read(identity.CREDENTIALS) or b"", identity.CREDENTIALS)
+    return {"envelope": codec.to_plain(signing.sign(RECEIPT_TYPE, codec.encode(receipt), key))}
+
+
+def renew(disk: RealDisk, request: Request) -> Reply:
+    """Ask for the next certificate if it is time: `now_s` -> `renewed`, `due_s` and `expires_s` of the present one."""
+    from skerry_agent.trust.renew import renew
+
+    found = renew(disk, identity.load(disk), _fleet(disk), request["now_s"])
+    return {"renewed": found.renewed, "due_s": found.due_s, "expires_s": found.expires_s}
 
 
 def manifest(disk: RealDisk, request: Request) -> Reply:
@@ -75,6 +85,7 @@ def blobs(disk: RealDisk, request: Request) -> Reply:
 VERBS: dict[str, Callable[[RealDisk, Request], Reply]] = {
     "verify": verify,
     "sign": sign,
+    "renew": renew,
     "manifest": manifest,
     "blobs": blobs,
 }

@@ -44,7 +44,9 @@ def enrol(disk: Disk, fleet: Fleet, url: str, claim: str, device: str | None, ha
             hint="check --fleet, and that nobody stands between",
         )
     disk.mkdir(identity.FOLDER)
-    request = EnrolmentRequest(token.claim, token.secret, _request(_key(disk), device), hardware, device)
+    request = EnrolmentRequest(
+        token.claim, token.secret, certificate_request(requested_key(disk), device), hardware, device
+    )
     answer = fleet.post("/device/v1/enrol", codec.encode(request))
     try:
         trust, enrolment = codec.decode(Trust, document), codec.decode(Enrolment, answer)
@@ -57,21 +59,34 @@ def enrol(disk: Disk, fleet: Fleet, url: str, claim: str, device: str | None, ha
     return found
 
 
-def _key(disk: Disk) -> ec.EllipticCurvePrivateKey:
-    """Return the device's key; made (P-256) and made durable before it is ever used."""
-    data = disk.read(identity.KEY)
+def requested_key(disk: Disk) -> ec.EllipticCurvePrivateKey:
+    """Return the key (P-256) that a certificate is asked for; made, and made durable, before it is ever used."""
+    data = disk.read(identity.REQUEST_KEY)
     if data is None:
         key = ec.generate_private_key(ec.SECP256R1())
         form, secret = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        replace_file(disk, identity.KEY, key.private_bytes(serialization.Encoding.PEM, form, secret))
+        replace_file(disk, identity.REQUEST_KEY, key.private_bytes(serialization.Encoding.PEM, form, secret))
         return key
-    loaded = serialization.load_pem_private_key(data, password=None)
+    return private_key(data, identity.REQUEST_KEY)
+
+
+def private_key(pem: bytes, where: str) -> ec.EllipticCurvePrivateKey:
+    """Return the P-256 key in a PEM file's content.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        loaded = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}", hint="enrol again with a new claim token") from error
     if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-        raise ConfigError(f"{identity.KEY} is no P-256 key", hint="move it away; a new one will be made")
+        raise ConfigError(f"{where} is no P-256 key", hint="enrol again with a new claim token")
     return loaded
 
 
-def _request(key: ec.EllipticCurvePrivateKey, device: str | None) -> str:
+def certificate_request(key: ec.EllipticCurvePrivateKey, device: str | None) -> str:
+    """Return a certificate request (PKCS#10, PEM) for a key."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device or "device")])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM).decode("ascii")

@@ -15,10 +15,8 @@ from skerry_agent.errors import ConfigError, TrustError
 from skerry_contracts import codec
 from skerry_contracts.assignment import (
     ASSIGNMENT_TYPE,
-    RECEIPT_TYPE,
     Envelope,
     KeySignature,
-    Receipt,
     pre_authentication_encoding,
 )
 from skerry_contracts.device import Reason
@@ -48,18 +46,10 @@ def verify_assignment(envelope: bytes, director_keys_pem: Iterable[str]) -> byte
     raise TrustError("no director's signature holds", reason=Reason.UNSIGNED)
 
 
-def sign_receipt(receipt: Receipt, private_key_pem: bytes) -> Envelope:
-    """Return a receipt in an envelope signed with the device's key.
-
-    Raises:
-        ConfigError: the key file holds no P-256 key.
-    """
-    key = serialization.load_pem_private_key(private_key_pem, password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigError("identity/device.key is no P-256 key", hint="enrol again with a new claim token")
-    payload = codec.encode(receipt)
-    signature = key.sign(pre_authentication_encoding(RECEIPT_TYPE, payload), ec.ECDSA(hashes.SHA256()))
-    return Envelope(RECEIPT_TYPE, payload, (KeySignature(key_id(key.public_key()), signature),))
+def sign(payload_type: str, payload: bytes, key: ec.EllipticCurvePrivateKey) -> Envelope:
+    """Return a payload in an envelope signed with the device's key."""
+    signature = key.sign(pre_authentication_encoding(payload_type, payload), ec.ECDSA(hashes.SHA256()))
+    return Envelope(payload_type, payload, (KeySignature(key_id(key.public_key()), signature),))
 
 
 def key_id(key: PublicKey) -> str:

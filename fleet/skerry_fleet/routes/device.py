@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse
 
 from skerry_contracts import codec, names
+from skerry_contracts.assignment import Envelope
 from skerry_contracts.enrolment import EnrolmentRequest
-from skerry_fleet import enrolment
+from skerry_fleet import devices, enrolment, renewal
 from skerry_fleet.auth import DeviceGuard
 from skerry_fleet.errors import MissingError
 from skerry_fleet.routes.common import FleetPart
@@ -38,9 +39,24 @@ def enrol(fleet: FleetPart, request: Annotated[EnrolmentRequest, Depends(_reques
     """A claim and a key in, an identity out; the new device joins the rollouts that cover it."""
     now, tenant = fleet.clock(), fleet.config.tenant
     with fleet.rollouts.open() as session:
-        made = enrolment.enrol(session, fleet.office.authority, tenant, request, fleet.broker, now, fleet.random)
+        days = fleet.config.certificate_days
+        made = enrolment.enrol(session, fleet.office.authority, tenant, request, fleet.broker, now, days, fleet.random)
         session.flush()
         fleet.rollouts.joined(session, now, tenant, made.device)
+    return Response(codec.encode(made), media_type="application/json")
+
+
+async def _envelope(request: Request) -> Envelope:
+    return codec.decode(Envelope, await request.body())
+
+
+@router.post("/device/v1/renew")
+def renew(fleet: FleetPart, device: FromDevice, envelope: Annotated[Envelope, Depends(_envelope)]) -> Response:
+    """A new key, signed for with the present one, in; the next certificate out."""
+    with fleet.rollouts.open() as session:
+        row = devices.get(session, fleet.config.tenant, device)
+        days = fleet.config.certificate_days
+        made = renewal.renew(session, fleet.office.authority, row, envelope, fleet.clock(), days)
     return Response(codec.encode(made), media_type="application/json")
 
 

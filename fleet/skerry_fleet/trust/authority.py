@@ -194,6 +194,12 @@ def serial_of(certificate_pem: str) -> int:
     return _load(certificate_pem).serial_number
 
 
+def life_s(certificate_pem: str) -> tuple[float, float]:
+    """Return when a certificate begins and ends, in seconds since 1970."""
+    certificate = _load(certificate_pem)
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+
+
 def expires_s(certificate_pem: str) -> float:
     """Return when a certificate ends, in seconds since 1970."""
     return _load(certificate_pem).not_valid_after_utc.timestamp()

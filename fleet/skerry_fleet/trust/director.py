@@ -23,19 +23,20 @@ class Director:
         return codec.encode(signing.sign(ASSIGNMENT_TYPE, codec.encode(assignment), [self._key]))
 
 
-def verify_receipt(envelope: Envelope, certificate_pem: str) -> Receipt:
-    """Return the receipt in an envelope, if the owner of this certificate signed it and speaks of itself.
+def verify_receipt(envelope: Envelope, *certificates_pem: str) -> Receipt:
+    """Return the receipt in an envelope, if the owner of one of these certificates signed it and speaks of itself.
 
-    The caller has taken the certificate from its own records, so its issuer and life are not judged again here.
+    The certificates are one device's, old and renewed. The caller has taken them from its own records, so issuer and
+    life are not judged again here.
 
     Raises:
         SignatureError: the signature does not hold, or the receipt names another device.
     """
-    payload = signing.verify(envelope, RECEIPT_TYPE, [signing.certificate_key(certificate_pem)])
+    payload = signing.verify(envelope, RECEIPT_TYPE, [signing.certificate_key(each) for each in certificates_pem])
     try:
         receipt = codec.decode(Receipt, payload)
     except ContractError as error:
         raise SignatureError(f"a signed receipt that is none: {error}") from error
-    if authority.identity_of(certificate_pem) != f"{receipt.tenant}/{receipt.device}":
+    if authority.identity_of(certificates_pem[0]) != f"{receipt.tenant}/{receipt.device}":
         raise SignatureError(f"a receipt for {receipt.tenant}/{receipt.device} signed by another device")
     return receipt
