@@ -16,9 +16,11 @@ from skerry_compiler.engines.network import (
     emit_map,
     emit_move,
     emit_pool,
+    emit_recurrent,
     emit_winograd,
     graph,
     loops,
+    recurrent,
 )
 from skerry_compiler.engines.network.code import Code, Tables
 from skerry_compiler.engines.network.cost import Machine
@@ -50,6 +52,7 @@ EMITTERS: dict[type[graph.Op], Emitter] = {
     loops.Cumulate: emit_loops.emit_cumulate,
     loops.Select: emit_loops.emit_select,
     loops.Mix: emit_loops.emit_mix,
+    recurrent.Recurrent: emit_recurrent.emit_recurrent,
 }
 
 

@@ -192,6 +192,17 @@ INLINE int64_t fn_whole(double x) { /* towards zero; what does not fit is the en
   if (!(x > -9223372036854775808.)) return INT64_MIN;
   return x < 9223372036854775808. ? (int64_t)x : INT64_MAX;
 }""",
+    # To even, by the weight of the last bit; beyond 22 bits it saturates.
+    "fn_near": """
+INLINE int32_t fn_near(float x) {
+  x = !(x > -4194303.f) ? -4194303.f : x < 4194303.f ? x : 4194303.f;
+  const float v = x + 12582912.f;
+  int32_t b;
+  copy_bytes(&b, &v, 4);
+  return b - 0x4b400000;
+}""",
+    "fn_limit": """
+INLINE int32_t fn_limit(int32_t x, int32_t low, int32_t high) { return x < low ? low : x > high ? high : x; }""",
     "fn_clamp": """
 INLINE int32_t fn_clamp(double x, int32_t low, int32_t high) {
   return !(x > low) ? low : x < high ? (int32_t)x : high;

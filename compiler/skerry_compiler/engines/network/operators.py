@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from skerry_compiler.engines.network import (
+    read_fold,
     read_index,
     read_linear,
     read_map,
+    read_norm,
     read_pool,
+    read_quantised,
+    read_recurrent,
+    read_resize,
     read_shape,
     read_typed,
     read_view,
+    read_window,
 )
 from skerry_compiler.engines.network.read import Handler, Node, Reader
 
@@ -21,8 +27,14 @@ KNOWN: tuple[dict[str, Handler], ...] = (
     read_view.HANDLERS,
     read_typed.HANDLERS,
     read_index.HANDLERS,
+    read_window.HANDLERS,
+    read_recurrent.HANDLERS,
+    read_resize.HANDLERS,
+    read_norm.HANDLERS,
+    read_fold.HANDLERS,
+    read_quantised.HANDLERS,
 )
-OTHER: dict[str, Handler] = {**read_typed.OTHER}
+OTHER: dict[str, Handler] = {**read_typed.OTHER, **read_fold.OTHER}
 
 
 def either(single: Handler, other: Handler) -> Handler:

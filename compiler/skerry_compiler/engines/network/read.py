@@ -61,6 +61,9 @@ class Reader:
         self.constants: dict[str, NDArray[Any]] = {}
         self.ops: list[Op] = []
         self.layouts = Layouts(self.ops)
+        # What bytes were rounded from: (themselves, source, scale, zero), by the id of their tensor.
+        self.rounded: dict[int, tuple[Tensor, Value, Any, Any]] = {}
+        self.parts: dict[int, tuple[Tensor, list[Value]]] = {}  # what a tensor of images was joined from, by its id
 
     def constant(self, node: Node, index: int) -> NDArray[Any]:
         """Return an input that must be a constant."""
@@ -217,7 +220,10 @@ def _node(
     elif all(i in reader.constants or i == "" for i in node.inputs):
         _fold(reader, proto, node, model)
     elif known and node.op_type in handlers:
-        handlers[proto.op_type](reader, node)
+        try:
+            handlers[proto.op_type](reader, node)
+        except (ValueError, KeyError, IndexError) as error:  # attributes that do not fit the inputs
+            raise node.fail(f"its attributes and inputs do not fit: {str(error)[:100]}") from error
     else:
         _inlined(reader, proto, node, handlers, model)
 

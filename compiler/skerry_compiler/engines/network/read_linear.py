@@ -196,8 +196,5 @@ def batch_norm(reader: Reader, node: Node) -> None:
 
 
 HANDLERS: dict[str, Handler] = {
-    "Conv": conv,
-    "Gemm": gemm,
     "MatMul": matmul,
-    "BatchNormalization": batch_norm,
 }

@@ -148,10 +148,10 @@ def arithmetic(name: str, swapped: str) -> Handler:
     return handle
 
 
-def mapped(reader: Reader, node: Node, value: Value, steps: list[Step]) -> Value:
-    """Append steps on a value."""
+def mapped(reader: Reader, node: Node, value: Value, steps: list[Step], suffix: str = "") -> Value:
+    """Append steps on a value; a `suffix` marks what is not the node's output itself."""
     t = value.tensor
-    y = reader.add(Map(label=node.name, x=t, y=Tensor(node.outputs[0], t.h, t.w, t.c), steps=steps))
+    y = reader.add(Map(label=node.name, x=t, y=Tensor(node.outputs[0] + suffix, t.h, t.w, t.c), steps=steps))
     return Value(y, value.shape, value.order)
 
 

@@ -59,8 +59,15 @@ def _three(values: Sequence[int]) -> tuple[int, int, int]:
 def concat(reader: Reader, node: Node) -> None:
     """Concat along any axis."""
     values = [reader.typed(node, i) for i in range(len(node.inputs))]
+    axis = node.attributes["axis"] % len(values[0].shape)
+    reader.view(node, joined(reader, node, values, axis))
+
+
+def joined(reader: Reader, node: Node, values: list[Value], axis: int) -> Value:
+    """Return values one after the other along an axis."""
+    if len(values) == 1:
+        return values[0]
     rank = len(values[0].shape)
-    axis = node.attributes["axis"] % rank
     chief = max(values, key=lambda v: (math.prod(v.shape), v.order != identity(rank)))
     values = [reader.layouts.ordered(v, chief.order) for v in values]
     total = sum(v.shape[axis] for v in values)
@@ -78,7 +85,7 @@ def concat(reader: Reader, node: Node) -> None:
         parts.append((x, Box((0, 0, 0), _three(goal), _three(size))))
         at += value.shape[axis]
     reader.add(Move(label=node.name, y=y, parts=parts))
-    reader.give(node, y, shape, chief.order)
+    return Value(y, shape, chief.order)
 
 
 def slice_(reader: Reader, node: Node) -> None:

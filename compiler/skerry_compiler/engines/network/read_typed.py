@@ -211,9 +211,11 @@ def clip(reader: Reader, node: Node) -> None:
 
 
 def shift(node: Node, kind: str) -> str:
-    """BitShift: by the width or more leaves nothing."""
-    bits, sign = 8 * np.dtype(kind).itemsize, "<<" if node.attributes["direction"] == "LEFT" else ">>"
-    return f"({CTYPES[kind]})({{1}} < {bits} ? (uint64_t){{0}} {sign} {{1}} : 0)"
+    """BitShift: by the width or more leaves only the sign."""
+    bits, c = 8 * np.dtype(kind).itemsize, CTYPES[kind]
+    if node.attributes["direction"] == "LEFT":
+        return f"({c})((uint64_t){{1}} < {bits} ? (uint64_t){{0}} << {{1}} : 0)"
+    return f"({c})((uint64_t){{1}} < {bits} ? {{0}} >> {{1}} : {{0}} < 0 ? -1 : 0)"
 
 
 def wide(text: str) -> Text:

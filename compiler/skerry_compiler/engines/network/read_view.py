@@ -79,7 +79,8 @@ def space_to_depth(reader: Reader, node: Node) -> None:
     n, c, h, w = value.shape
     b = node.attributes["blocksize"]
     value = reader.layouts.reshaped(value, (n, c, h // b, b, w // b, b))
-    perm = (0, 3, 5, 1, 2, 4)
+    crd = node.attributes.get("mode", "DCR") == "CRD"
+    perm = (0, 1, 3, 5, 2, 4) if crd else (0, 3, 5, 1, 2, 4)
     shape = tuple(value.shape[a] for a in perm)
     value = Value(value.tensor, shape, tuple(perm.index(a) for a in value.order))
     reader.view(node, reader.layouts.reshaped(value, (n, c * b * b, h // b, w // b)))
