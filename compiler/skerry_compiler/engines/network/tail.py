@@ -248,6 +248,11 @@ def stores(code: Code, packed: str, y: Tensor, group: list[Result], n: int) -> N
         return
     code.open("")
     code.line(f"const u8x{4 * n} q = {packed};")
+    if len(group) == 4 and not any(r.lanes for r in group) and all(_adjacent(y, group[i : i + 2], n) for i in (0, 2)):
+        for i in (0, 2):
+            code.line(f"half{4 * n}(y + {index(y, group[i].place, (True, True, True))}, q, {i // 2});")
+        code.close()
+        return
     for i, r in enumerate(group):
         where = f"y + {index(y, r.place, (True, True, True))}"
         code.line(
@@ -263,7 +268,7 @@ def _adjacent(y: Tensor, group: list[Result], n: int) -> bool:
         row, column, channel = (_split(t) for t in (r.place.row, r.place.column, r.place.channel))
         offsets.append(((row[0], column[0], channel[0]), row[1] * y.row + column[1] * y.c + channel[1]))
     bases = {o[0] for o in offsets}
-    return len(bases) == 1 and [o[1] - offsets[0][1] for o in offsets] == [0, n, 2 * n, 3 * n]
+    return len(bases) == 1 and [o[1] - offsets[0][1] for o in offsets] == [i * n for i in range(len(group))]
 
 
 def _split(text: str) -> tuple[str, int]:

@@ -214,6 +214,7 @@ INLINE u8x# packlow@(i32x@ a, i32x@ b, i32x@ c, i32x@ d) {
 }
 INLINE u8x# loadq#(const uint8_t *p) { u8x# v; copy_bytes(&v, p, #); return v; }
 INLINE void storeq#(uint8_t *p, u8x# v) { copy_bytes(p, &v, #); }
+INLINE void half#(uint8_t *p, u8x# v, int i) { copy_bytes(p, (const uint8_t *)&v + 2 * @ * i, 2 * @); }
 INLINE void quarter#(uint8_t *p, u8x# v, int i) { copy_bytes(p, (const uint8_t *)&v + @ * i, @); }
 INLINE void quarterpart#(uint8_t *p, u8x# v, int i, int n) {
   const uint8_t *s = (const uint8_t *)&v + @ * i;
