@@ -29,10 +29,31 @@ def _tflite(opening: Opening) -> ModelProto:
     return tflite.read(opening)
 
 
+def _lightgbm(opening: Opening) -> ModelProto:
+    from skerry_compiler.frontends import lightgbm
+
+    return lightgbm.read(opening.path, opening.only_input())
+
+
+def _xgboost(opening: Opening) -> ModelProto:
+    from skerry_compiler.frontends import xgboost
+
+    return xgboost.read(opening.path, opening.only_input())
+
+
+def _json(opening: Opening) -> ModelProto:
+    from skerry_compiler.frontends import xgboost
+
+    return _xgboost(opening) if xgboost.is_model(opening.path) else _lightgbm(opening)
+
+
 # Form, the suffixes of its files, its reader. What no line names is taken for ONNX, which says so if it is not.
 FRONT_ENDS: tuple[tuple[str, tuple[str, ...], Callable[[Opening], ModelProto]], ...] = (
     ("onnx", (".onnx",), _onnx),
     ("tflite", (".tflite",), _tflite),
+    ("lightgbm", (".txt",), _lightgbm),
+    ("xgboost", (".ubj",), _xgboost),
+    ("boosters-json", (".json",), _json),
     ("sklearn", (".skops", ".joblib", ".pkl", ".pickle"), _sklearn),
 )
 

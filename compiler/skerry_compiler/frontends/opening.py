@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skerry_compiler import data
 from skerry_targets.profile import Profile
 
 
@@ -24,3 +25,8 @@ class Opening:
     shapes: Mapping[str, tuple[int, ...]]
     trust_pickle: bool = False
     input_name: str | None = None
+
+    def only_input(self) -> str:
+        """Return what the one input of a model of named columns is called: as told, as the data's only array, or X."""
+        given = [name for name in self.arrays if name != data.LABELS]
+        return self.input_name or (given[0] if len(given) == 1 else "X")

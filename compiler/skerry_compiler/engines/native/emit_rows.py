@@ -19,6 +19,13 @@ _COMBINES = {
     "div": "a / b",
     "min": "a < b ? a : b",
     "max": "a > b ? a : b",
+    "equal": "a == b",
+    "less": "a < b",
+    "less_or_equal": "a <= b",
+    "greater": "a > b",
+    "greater_or_equal": "a >= b",
+    "and": "a && b",
+    "or": "a || b",
 }
 
 
@@ -32,6 +39,13 @@ def _map_expression(op: ir.Map) -> str:
         "neg": "-v",
         "abs": f"v < {zero} ? -v : v",
         "sqrt": "__builtin_sqrtf(v)",
+        "floor": "skerry_floor(v)",
+        "log": "skerry_log(v)",
+        "softplus": "(v > 0.0f ? v : 0.0f) + skerry_log(1.0f + skerry_exp(v > 0.0f ? -v : v))",
+        "sign": "(float)((v > 0.0f) - (v < 0.0f))",
+        "reciprocal": "1.0f / v",
+        "not": "!v",
+        "is_nan": "v != v",
         "leaky": f"v > 0.0f ? v : v * {number(op.alpha)}",
         "clip": f"v < {number(op.alpha)} ? {number(op.alpha)} : v > {number(op.beta)} ? {number(op.beta)} : v",
         "cast": f"({op.output.c_type})v" if op.output.dtype.value != "BOOL" else "v != 0",
@@ -58,16 +72,54 @@ def _by_row(op: ir.Op, body: str) -> str:
     return f"for (int row = 0; row < {rows}; row++, x += {op.inputs[0].width}, y += {step}) {{\n{body}\n}}"
 
 
+def _at(value: ir.Value, output: ir.Value) -> str:
+    """Return which element of an operand belongs to element i of the output."""
+    return "i" if value.elements == output.elements else "0" if value.elements == 1 else f"i % {value.width}"
+
+
 def _combine(op: ir.Combine, name: str, source: Source) -> str:
-    indices = []
-    for value in op.inputs:
-        same = value.elements == op.output.elements
-        indices.append("i" if same else "0" if value.elements == 1 else f"i % {value.width}")
+    indices = [_at(value, op.output) for value in op.inputs]
     return (
         f"for (int i = 0; i < {op.output.elements}; i++) {{\n"
-        f"    const {op.output.c_type} a = x0[{indices[0]}], b = x1[{indices[1]}];\n"
+        f"    const {op.inputs[0].c_type} a = x0[{indices[0]}], b = x1[{indices[1]}];\n"
         f"    y[i] = {_COMBINES[op.kind]};\n}}"
     )
+
+
+def _select(op: ir.Select, name: str, source: Source) -> str:
+    condition, one, two = (_at(value, op.output) for value in op.inputs)
+    return f"for (int i = 0; i < {op.output.elements}; i++) y[i] = x0[{condition}] ? x1[{one}] : x2[{two}];"
+
+
+def _take_rows(op: ir.TakeRows, name: str, source: Source) -> str:
+    table = source.table(f"{name}_table", op.table, op.output.c_type)
+    last, width = len(op.table) - 1, op.table.shape[1]
+    return (
+        f"for (int i = 0; i < {op.inputs[0].elements}; i++) {{\n"
+        f"    const int64_t at = x[i] < 0 ? 0 : x[i] > {last} ? {last} : x[i];\n"
+        f"    for (int c = 0; c < {width}; c++) y[i * {width} + c] = {table}[at * {width} + c];\n}}"
+    )
+
+
+def _take_columns(op: ir.TakeColumns, name: str, source: Source) -> str:
+    count = len(op.places)
+    if op.places == tuple(range(op.places[0], op.places[0] + count)):
+        return _by_row(op, f"for (int i = 0; i < {count}; i++) y[i] = x[{op.places[0]} + i];")
+    places = source.table(f"{name}_places", np.asarray(op.places, np.uint32), "uint32_t")
+    return _by_row(op, f"for (int i = 0; i < {count}; i++) y[i] = x[{places}[i]];")
+
+
+def _votes(op: ir.Votes, name: str, source: Source) -> str:
+    """Every pair (one, other) votes for one where its score is above 0; the first class with most votes is chosen."""
+    count = op.classes
+    body = f"""
+int votes[{count}] = {{0}}, pair = 0, best = 0;
+for (int one = 0; one < {count}; one++)
+    for (int other = one + 1; other < {count}; other++) votes[x[pair++] > 0.0f ? one : other]++;
+for (int c = 1; c < {count}; c++) best = votes[c] > votes[best] ? c : best;
+y[0] = best;
+"""
+    return _by_row(op, body.strip())
 
 
 def _softmax(op: ir.Softmax, name: str, source: Source) -> str:
@@ -103,9 +155,17 @@ for (int i = 0; i < {width}; i++) y[i] = x[i] / norm;
 def _reduce(op: ir.Reduce, name: str, source: Source) -> str:
     width = op.inputs[0].width
     folds = {"max": "sum = x[i] > sum ? x[i] : sum;", "min": "sum = x[i] < sum ? x[i] : sum;"}
+    folds |= {"sum_of_squares": "sum += x[i] * x[i];", "product": "sum *= x[i];"}
     fold = folds.get(op.kind, "sum += x[i];")
+    if op.kind == "log_of_sum":
+        most = f"float most = x[0], sum = 0.0f;\nfor (int i = 1; i < {width}; i++) most = x[i] > most ? x[i] : most;\n"
+        return _by_row(
+            op,
+            f"{most}for (int i = 0; i < {width}; i++) sum += skerry_exp(x[i] - most);\ny[0] = most + skerry_log(sum);",
+        )
+    first = "x[0] * x[0]" if op.kind == "sum_of_squares" else "x[0]"
     divide = f" / {number(width)}" if op.kind == "mean" else ""
-    return _by_row(op, f"float sum = x[0];\nfor (int i = 1; i < {width}; i++) {fold}\ny[0] = sum{divide};")
+    return _by_row(op, f"float sum = {first};\nfor (int i = 1; i < {width}; i++) {fold}\ny[0] = sum{divide};")
 
 
 def _argmax(op: ir.ArgMax, name: str, source: Source) -> str:
@@ -160,12 +220,16 @@ EMITTERS: dict[type[ir.Op], Callable[[Any, str, Source], str]] = {
     ir.Lookup: _lookup,
     ir.TwoClasses: _two_classes,
     ir.Concat: _concat,
+    ir.Select: _select,
+    ir.TakeRows: _take_rows,
+    ir.TakeColumns: _take_columns,
+    ir.Votes: _votes,
 }
 
 
 def emit(op: ir.Op, name: str, source: Source) -> None:
     """Add the function of one operation. Signature: its inputs (x, or x0, x1, ...), then y."""
-    several = isinstance(op, (ir.Combine, ir.Concat))
+    several = isinstance(op, (ir.Combine, ir.Concat, ir.Select))
     inputs = [f"const {value.c_type} *restrict x{index if several else ''}" for index, value in enumerate(op.inputs)]
     about = f"{op.output.name}: {type(op).__name__.lower()} of {list(op.inputs[0].shape)}"
     body = EMITTERS[type(op)](op, name, source)

@@ -152,6 +152,45 @@ class Lookup(Op):
 
 
 @dataclasses.dataclass(eq=False, slots=True)
+class TakeRows(Op):
+    """y[i, :] = table[x[i], :] for every element of x; an index outside is clamped."""
+
+    table: np.ndarray
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class TakeColumns(Op):
+    """y[row, n] = x[row, places[n]]."""
+
+    places: tuple[int, ...]
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Select(Op):
+    """y = condition ? a : b for every element; inputs are (condition, a, b), each spread as in Combine."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Kernel(Op):
+    """y[row, s] = kind(x[row], support[s]): "rbf" exp(-gamma |x - s|^2), "linear" x.s, "distance" |x - s|^2,
+    "poly" (gamma x.s + coef)^degree, "sigmoid" tanh(gamma x.s + coef).
+    """
+
+    support: np.ndarray
+    kind: str
+    gamma: float = 1.0
+    coef: float = 0.0
+    degree: int = 1
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Votes(Op):
+    """The class that wins most of the pairs (0, 1), (0, 2), ..., (1, 2), ...; a score above 0 is for the first."""
+
+    classes: int
+
+
+@dataclasses.dataclass(eq=False, slots=True)
 class TwoClasses(Op):
     """One score s a row to two classes: "complement" 1-s, s; "negated" -s, s; "logistic" sigmoid(-s), sigmoid(s)."""
 

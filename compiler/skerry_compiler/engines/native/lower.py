@@ -5,13 +5,15 @@ from __future__ import annotations
 from onnx import ModelProto
 
 from skerry_compiler import graph as graphs
-from skerry_compiler.engines.native import ir
+from skerry_compiler.engines.native import ir, lower_select, lower_svm
 from skerry_compiler.engines.native.lower_math import OPERATORS as MATH
 from skerry_compiler.engines.native.lower_ml import OPERATORS as ML
 from skerry_compiler.engines.native.lowering import CannotError, Lowering
 from skerry_compiler.errors import UnsupportedError
 
 _NAMED = 12
+_MATH = {**MATH, **lower_select.MATH}
+_ML = {**ML, **lower_select.ML, **lower_svm.OPERATORS}
 
 
 def lower(model: ModelProto) -> ir.Graph:
@@ -32,7 +34,7 @@ def lower(model: ModelProto) -> ir.Graph:
             problems.append(f"input {value.name!r:.60} ({error})")
     versions = {each.domain: each.version for each in model.opset_import}
     for index, node in enumerate(model.graph.node):
-        table = ML if node.domain == "ai.onnx.ml" else MATH if node.domain in ("", "ai.onnx") else {}
+        table = _ML if node.domain == "ai.onnx.ml" else _MATH if node.domain in ("", "ai.onnx") else {}
         opset = f"{node.domain or 'ai.onnx'} {versions.get(node.domain, '?')}"
         try:
             if node.op_type not in table:

@@ -13,10 +13,12 @@ from skerry_compiler.engines.native import ir
 from skerry_compiler.engines.native.lowering import CannotError, Lower, Lowering
 from skerry_contracts.tensor import DType
 
+MAX_TURNED = 1 << 16
 FLOATS = (DType.FP32, DType.FP64)
 _MAPS = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "Exp": "exp", "Neg": "neg", "Abs": "abs", "Sqrt": "sqrt"}
 _COMBINES = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Min": "min", "Max": "max"}
 _REDUCES = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max", "ReduceMin": "min"}
+_REDUCES |= {"ReduceSumSquare": "sum_of_squares", "ReduceProd": "product", "ReduceLogSumExp": "log_of_sum"}
 
 
 def _float(state: Lowering, name: str) -> ir.Value:
@@ -39,6 +41,17 @@ def _gemm(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
         raise CannotError("transA")
     weight = (weight.T if attributes.get("transB") else weight).astype(np.float64) * attributes.get("alpha", 1.0)
     bias = np.zeros(1, np.float64)
+    later = len(node.input) > 2 and node.input[2] and node.input[2] not in state.constants
+    if later:
+        if attributes.get("beta", 1.0) != 1.0:
+            raise CannotError("beta with a computed bias")
+        shape = (*x.shape[:-1], weight.shape[1])
+        product = state.fresh(node.output[0], DType.FP32, shape)
+        zero = np.zeros(weight.shape[1], np.float32)
+        state.add(ir.Dense((x,), product, weight.astype(np.float32), zero))
+        other = spread(_float(state, node.input[2]), shape)
+        state.add(ir.Combine((product, other), state.out(node, DType.FP32, shape), "add"))
+        return
     if len(node.input) > 2 and node.input[2]:
         bias = state.constant(node.input[2]).astype(np.float64) * attributes.get("beta", 1.0)
     if bias.size not in (1, weight.shape[1]):
@@ -120,13 +133,13 @@ def _combine(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> No
     shape = np.broadcast_shapes(one.shape, two.shape)
     if one.dtype is not two.dtype or one.dtype is DType.BOOL:
         raise CannotError("operands of two types")
-    state.add(ir.Combine((_spread(one, shape), _spread(two, shape)), state.out(node, one.dtype, shape), kind))
+    state.add(ir.Combine((spread(one, shape), spread(two, shape)), state.out(node, one.dtype, shape), kind))
 
 
-def _spread(value: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+def spread(value: ir.Value, shape: tuple[int, ...]) -> ir.Value:
     """Return the value if it can be used for a shape: whole, one element, or one row."""
     row = value.elements == value.width == (shape[-1] if shape else 1)
-    if value.elements not in (1, math.prod(shape)) and not row:
+    if value.elements not in (1, math.prod(shape)) and not row:  # as ir.Combine says
         raise CannotError("this broadcast")
     return value
 
@@ -186,16 +199,40 @@ def _reduce(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> Non
         axes = state.constant(node.input[1]).tolist()
     if not axes or len(axes) != 1:
         raise CannotError("only over the last axis")
-    _last_axis(x, axes[0])
-    shape = (*x.shape[:-1], 1) if attributes.get("keepdims", 1) else x.shape[:-1]
+    axis = axes[0] % max(1, len(x.shape))
+    shape = tuple(1 if place == axis else extent for place, extent in enumerate(x.shape))
+    if not attributes.get("keepdims", 1):
+        shape = x.shape[:axis] + x.shape[axis + 1 :]
+    if axis != len(x.shape) - 1:
+        x = _turned(state, node, x, axis)
     state.add(ir.Reduce((x,), state.out(node, x.dtype, shape), _REDUCES[node.op_type]))
+
+
+def _turned(state: Lowering, node: NodeProto, x: ir.Value, axis: int) -> ir.Value:
+    """Return a copy whose given axis is the last."""
+    if x.elements > MAX_TURNED:
+        raise CannotError(f"{x.elements} elements to turn, at most {MAX_TURNED}")
+    origin = np.moveaxis(np.arange(x.elements).reshape(x.shape), axis, -1)
+    flat = state.add(ir.View((x,), state.fresh(node.output[0], x.dtype, (1, x.elements))))
+    made = state.fresh(node.output[0], x.dtype, origin.shape)
+    return state.add(ir.TakeColumns((flat,), made, tuple(int(each) for each in origin.reshape(-1))))
 
 
 def _concat(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
     parts = tuple(state.value(name) for name in node.input)
-    _last_axis(parts[0], attributes["axis"])
     if len({part.dtype for part in parts}) != 1:
         raise CannotError("parts of two types")
+    rank, axis = len(parts[0].shape), attributes["axis"]
+    axis += rank if axis < 0 else 0
+    if axis != rank - 1:
+        if any(math.prod(part.shape[:axis]) != 1 for part in parts):
+            raise CannotError(f"axis {axis} of {rank}")
+        shape = (*parts[0].shape[:axis], sum(part.shape[axis] for part in parts), *parts[0].shape[axis + 1 :])
+        flat = [state.fresh(node.output[0], part.dtype, (1, part.elements)) for part in parts]
+        flat = [state.add(ir.View((part,), made)) for part, made in zip(parts, flat, strict=True)]
+        joined = state.fresh(node.output[0], parts[0].dtype, (1, math.prod(shape)))
+        state.add(ir.View((state.add(ir.Concat(tuple(flat), joined)),), state.out(node, parts[0].dtype, shape)))
+        return
     shape = (*parts[0].shape[:-1], sum(part.width for part in parts))
     state.add(ir.Concat(parts, state.out(node, parts[0].dtype, shape)))
 

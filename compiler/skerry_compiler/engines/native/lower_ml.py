@@ -11,7 +11,7 @@ import numpy as np
 from onnx import NodeProto
 
 from skerry_compiler import graph as graphs
-from skerry_compiler.engines.native import ir
+from skerry_compiler.engines.native import ir, lower_select
 from skerry_compiler.engines.native.forest import read_forest
 from skerry_compiler.engines.native.lowering import CannotError, Lower, Lowering
 from skerry_contracts.tensor import DType
@@ -141,6 +141,9 @@ def _tree_regressor(state: Lowering, node: NodeProto, attributes: dict[str, Any]
 
 def _feature_extractor(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
     """A constant table read by a computed index: how skl2onnx turns an index into a label."""
+    if node.input[0] not in state.constants:
+        lower_select.extract(state, node)
+        return
     table = state.constant(node.input[0])
     index = state.value(node.input[1])
     if table.dtype not in (np.int64, np.int32, np.float32) or table.size != table.shape[-1]:

@@ -86,6 +86,11 @@ class Lowering:
         self.values[op.output.name] = op.output
         return op.output
 
+    def row(self, node: NodeProto, content: np.ndarray) -> ir.Value:
+        """Add a constant that a node of the ONNX graph holds as an attribute and return it."""
+        kind = next(key for key, each in NUMPY.items() if content.dtype == each)
+        return self.add(ir.Constant((), self.fresh(node.output[0], kind, content.shape), content))
+
     def out(self, node: NodeProto, dtype: DType, shape: Sequence[int], index: int = 0) -> ir.Value:
         """Return the node's output of this type and shape, which the caller computes."""
         return ir.Value(node.output[index], dtype, tuple(shape))

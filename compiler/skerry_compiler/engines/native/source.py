@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 
-from skerry_compiler.engines.native import emit_dense, emit_forest, emit_rows, ir
+from skerry_compiler.engines.native import emit_dense, emit_forest, emit_kernel, emit_rows, ir
 from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.engines.native.plan import Plan, plan
 from skerry_compiler.engines.native.text import Source, comment
@@ -46,6 +46,37 @@ INLINE float skerry_exp(float x)
     p = p * r + 5.0000001201e-1f;
     union { int32_t i; float f; } scale = { .i = ((int32_t)n + 127) << 23 };
     return (p * r * r + r + 1.0f) * scale.f;
+}
+
+// The greatest whole number that is at most x; larger ones than 2^23 are whole.
+INLINE float skerry_floor(float x)
+{
+    const int small = x > -8388608.0f && x < 8388608.0f;
+    const float whole = (float)(int32_t)(small ? x : 0.0f);
+    return small ? whole - (whole > x ? 1.0f : 0.0f) : x;
+}
+
+// log(x) to 2 units in the last place (Cephes logf); -infinity of 0, no number below.
+INLINE float skerry_log(float x)
+{
+    const int tiny = x < 1.17549435e-38f;
+    union { float f; int32_t i; } bits = { .f = tiny ? x * 8388608.0f : x };
+    int32_t e = (bits.i >> 23) - 126 - (tiny ? 23 : 0);
+    bits.i = (bits.i & 0x007fffff) | 0x3f000000;
+    const int low = bits.f < 0.707106781186547524f;
+    const float m = low ? bits.f + bits.f - 1.0f : bits.f - 1.0f, n = (float)(e - low), s = m * m;
+    float p = 7.0376836292e-2f;
+    p = p * m - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    const float y = p * m * s + n * -2.12194440e-4f - 0.5f * s;
+    const float found = m + y + n * 0.693359375f;
+    return x > 0.0f ? (x > 3.4028235e38f ? x : found) : x == 0.0f ? -__builtin_inff() : __builtin_nanf("");
 }
 
 INLINE float skerry_sigmoid(float x)
@@ -157,6 +188,8 @@ def _call(op: ir.Op, step: int, source: Source, machine: Machine, form: str, pla
         return ""
     if isinstance(op, ir.Dense):
         emit_dense.emit(op, name, source, machine)
+    elif isinstance(op, ir.Kernel):
+        emit_kernel.emit(op, name, source, machine)
     elif isinstance(op, ir.Forest):
         emit_forest.emit(op, name, source, machine, form)
     else:
