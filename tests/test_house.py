@@ -40,6 +40,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "skl2onnx": ("compiler/skerry_compiler/frontends", "cloud/skerry_cloud"),
     "ai_edge_litert": ("compiler/skerry_compiler/baseline_tflite.py",),
     "torch": ("compiler/skerry_compiler/frontends",),
+    "zstandard": ("fleet/skerry_fleet/zstd.py",),
 }
 # extra: why it is not locked, and so in no test environment
 UNLOCKED = {

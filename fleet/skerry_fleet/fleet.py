@@ -19,6 +19,7 @@ from skerry_fleet.audit import Actor
 from skerry_fleet.blobs import BlobStore
 from skerry_fleet.config import Clock, FleetConfig, RandomBytes
 from skerry_fleet.database import Database
+from skerry_fleet.deltas import Deltas
 from skerry_fleet.errors import ConflictError, UnavailableError
 from skerry_fleet.ingest import CheckReceipt, IngestCore
 from skerry_fleet.ingest_store import SqlIngestStore
@@ -47,6 +48,7 @@ class Fleet:
     database: Database
     office: TrustOffice
     blobs: BlobStore
+    deltas: Deltas
     registry: Registry
     rollouts: Rollouts
     core: IngestCore
@@ -95,6 +97,7 @@ class Fleet:
 
     def close(self) -> None:
         """Give back the database and the lock on the folder."""
+        self.deltas.close()
         self.database.close()
         os.close(self.lock)
 
@@ -118,7 +121,9 @@ def open_fleet(config: FleetConfig, clock: Clock, random: RandomBytes) -> Fleet:
     except TrustError as error:
         raise UnavailableError(f"the fleet's keys are not in order: {error}", hint=error.hint) from error
     blobs = BlobStore(config.root / "blobs")
+    deltas = Deltas(config.root / "deltas", blobs, database)
     registry = Registry(database, blobs, office.repository, clock)
+    registry.published = deltas.prepare
     executor = Executor(office.director.sign_assignment, config.assignment_days)
     rollouts = Rollouts(database, executor, random)
     store = SqlIngestStore(database, config.dead_letters, config.tenant)
@@ -129,6 +134,7 @@ def open_fleet(config: FleetConfig, clock: Clock, random: RandomBytes) -> Fleet:
         database=database,
         office=office,
         blobs=blobs,
+        deltas=deltas,
         registry=registry,
         rollouts=rollouts,
         core=IngestCore(store, receipt_checker(database)),

@@ -38,10 +38,8 @@ class Registry:
     """Models and bundles of one fleet: rows, blobs and the update repository together."""
 
     def __init__(self, database: Database, blobs: BlobStore, repository: Repository, clock: Clock) -> None:
-        self._database = database
-        self._blobs = blobs
-        self._repository = repository
-        self._clock = clock
+        self._database, self._blobs, self._repository, self._clock = database, blobs, repository, clock
+        self.published: Callable[[str, str], None] = lambda tenant, bundle: None
 
     def register(self, actor: Actor, name: str, description: str = "") -> dict[str, Any]:
         """Register a model: a row, and a role of its own in the update repository.
@@ -112,7 +110,9 @@ class Registry:
             custom = {"version": row.version, "release": row.release, "target": row.target}
             path = target_path(row.model, row.id)
             _trusted(lambda: self._repository.publish(path, row.manifest.encode(), custom, now))
-            return self._move(session, actor, now, row, BundleState.PUBLISHED)
+            shown = self._move(session, actor, now, row, BundleState.PUBLISHED)
+        self.published(actor.tenant, row.id)
+        return shown
 
     def withdraw(self, actor: Actor, bundle: str) -> dict[str, Any]:
         """Take a bundle off the list: nothing new may use it.

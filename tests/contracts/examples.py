@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skerry_contracts import assignment, bundle, device, enrolment, evidence, sample, sketch
+from skerry_contracts import assignment, bundle, delta, device, enrolment, evidence, sample, sketch
 from skerry_contracts.tensor import DType, Tensor, TensorSpec
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -104,6 +104,8 @@ EXAMPLES: tuple[Any, ...] = (
     enrolment.ClaimToken("abcdefgh", "s" * 43, A),
     enrolment.Trust("default", "PEM", b'{"signed":{}}', ("PEM",)),
     enrolment.EnrolmentRequest("abcdefgh", "s" * 43, "PEM", HARDWARE, "gate-1"),
+    delta.Delta("a" * 64, "b" * 64, 4096, "tensor", 4),
+    delta.DeltaOffer("a" * 64, "c" * 64, 512, "tensor"),
     enrolment.RenewalRequest("default", "gate-1", "PEM", 1_700_000_000_000),
     enrolment.Renewal("PEM"),
     enrolment.Enrolment("default", "gate-1", "PEM", "localhost", 8883, "token"),

@@ -74,10 +74,16 @@ def csr(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def make_bundle(
-    model: str = "digits", version: str = "1", release: int = 1, *, target: str = "host", machine: str = "x86_64"
+    model: str = "digits",
+    version: str = "1",
+    release: int = 1,
+    *,
+    target: str = "host",
+    machine: str = "x86_64",
+    library: bytes | None = None,
 ) -> bytes:
     """Return a small whole bundle file."""
-    library, rows, answers = f"library {version}".encode(), b"\0" * 8, b"\1" * 8
+    library, rows, answers = library or f"library {version}".encode(), b"\0" * 8, b"\1" * 8
     blob = {data: Blob(codec.digest(data), len(data)) for data in (library, rows, answers)}
     spec = TensorSpec("x", DType.FP32, (1, 2))
     variant = Variant("v", "native", "fp32", {"library": blob[library]}, Predicates("linux", machine), 1000)

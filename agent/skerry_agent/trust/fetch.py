@@ -1,11 +1,14 @@
-"""Blobs by digest, from the fleet into the store: space reserved first, resumed where they broke off, checked whole."""
+"""Blobs by digest, from the fleet into the store: space reserved first, as a difference to what is here where that is
+smaller, resumed where they broke off, checked whole.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from skerry_agent.errors import NetworkError, StorageError, TrustError
-from skerry_agent.store import Store
+from skerry_agent.store import Store, parse_manifest
+from skerry_agent.trust import deltas
 from skerry_agent.trust.transfer import Fleet
 from skerry_contracts.bundle import Blob
 from skerry_contracts.device import Reason
@@ -31,8 +34,10 @@ def fetch_bundle(
         store.reserve(blob)
     total = sum(blob.size_bytes for blob in missing)
     teller = _Teller(total, sum(store.partial_bytes(blob) for blob in missing), report)
+    known = deltas.bases(store, parse_manifest(manifest))
     for blob in missing:
-        _fetch_blob(store, fleet, blob, teller)
+        if not _fetch_delta(store, fleet, blob, known.get(blob.sha256, ()), teller):
+            _fetch_blob(store, fleet, blob, teller)
     store.put_manifest(manifest)
     return teller.transferred
 
@@ -52,6 +57,27 @@ class _Teller:
         if self._quarter < quarter < 4 and self._total >= REPORT_BYTES:
             self._report(self._received, self._total)
         self._quarter = quarter
+
+
+def _fetch_delta(store: Store, fleet: Fleet, blob: Blob, known: Sequence[str], teller: _Teller) -> bool:
+    """Make a blob from a delta, and say whether that succeeded. A download that has begun is rather finished.
+
+    Raises:
+        NetworkError: the delta's own download was cut off; what was received of it stays for the next attempt.
+    """
+    if not known or blob.size_bytes < deltas.LEAST_BYTES or store.partial_bytes(blob):
+        return False
+    offered = deltas.offer(fleet, blob, known)
+    if offered is None:
+        return False
+    packed = Blob(offered.sha256, offered.size_bytes)
+    try:
+        store.reserve(packed)
+        _fetch_blob(store, fleet, packed, teller)
+    except (StorageError, TrustError):
+        store.discard(packed)
+        return False
+    return deltas.apply(store, offered, blob)
 
 
 def _fetch_blob(store: Store, fleet: Fleet, blob: Blob, teller: _Teller) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from skerry_contracts import codec, names
@@ -82,6 +82,22 @@ def blob(fleet: FleetPart, device: FromDevice, sha256: str) -> Response:
     """A blob by its digest; ranges are served."""
     names.sha256(sha256)
     return _file(fleet.blobs.path(sha256), "application/octet-stream")
+
+
+@router.get("/deltas/{sha256}")
+def delta(
+    fleet: FleetPart,
+    device: FromDevice,
+    sha256: str,
+    base: Annotated[list[str], Query(max_length=8)],
+    method: Annotated[list[str], Query(max_length=8)],
+) -> Response:
+    """The smallest delta to a blob from one of the bases that the device has; then `/blobs` serves it."""
+    names.sha256(sha256)
+    found = fleet.deltas.offer(sha256, base, method)
+    if found is None:
+        raise MissingError("no delta was prepared", hint="fetch the whole blob")
+    return Response(codec.encode(found), media_type="application/json")
 
 
 def _file(path: Path, kind: str) -> Response:
