@@ -2,7 +2,7 @@
 
 Wrong answers must be zero: what the engine cannot do it has to say.
 
-    python benchmarks/backend_native.py [--json] [--only WORD] [--reasons]
+    python benchmarks/backend_native.py [--json] [--only WORD] [--reasons] [--frozen]
 """
 
 from __future__ import annotations
@@ -68,13 +68,33 @@ def _plain(value: Any) -> NDArray[Any]:
     return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
 
 
-def drafted(case: Case) -> Source | str:
-    """Return the generated source of a case, or why there is none."""
-    shapes = {i.name: v.shape for i, v in zip(case.model.graph.input, case.inputs, strict=False)}
-    try:
-        return generate(case.model, machine()[0], shapes=shapes)
-    except UnsupportedError as error:
-        return str(error)
+def drafted(case: Case, frozen: bool = False) -> tuple[Case, Source] | str:
+    """Return a case with its generated source, or why there is none.
+
+    `frozen`: inputs that the engine wants as constants (axes, weights) become constants with the case's content.
+    """
+    for _ in range(8):
+        shapes = {i.name: v.shape for i, v in zip(case.model.graph.input, case.inputs, strict=False)}
+        try:
+            return case, generate(case.model, machine()[0], shapes=shapes)
+        except UnsupportedError as error:
+            said = str(error)
+            wanted = [i.name for i in case.model.graph.input if f"({i.name!r:.60}) must be a constant" in said]
+            if not frozen or not wanted:
+                return said
+            case = _frozen(case, wanted[0])
+    return "too many constants"
+
+
+def _frozen(case: Case, name: str) -> Case:
+    """Return a case whose input of a name is a constant."""
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    place = [i.name for i in model.graph.input].index(name)
+    model.graph.initializer.append(numpy_helper.from_array(case.inputs[place], name))
+    del model.graph.input[place]
+    inputs = [v for i, v in enumerate(case.inputs) if i != place]
+    return dataclasses.replace(case, model=model, inputs=inputs)
 
 
 def difference(case: Case, outputs: Sequence[NDArray[Any]]) -> str | None:
@@ -102,7 +122,7 @@ def judged(chosen: Sequence[tuple[Case, Source]]) -> Iterator[tuple[str, str | N
             yield case.name, difference(case, answers)
 
 
-def figures(word: str = "") -> tuple[dict[str, int], dict[str, str], dict[str, str]]:
+def figures(word: str = "", frozen: bool = False) -> tuple[dict[str, int], dict[str, str], dict[str, str]]:
     """Return the counts, the failures and the unsupported cases with their reasons."""
     unsupported: dict[str, str] = {}
     failed: dict[str, str] = {}
@@ -111,11 +131,11 @@ def figures(word: str = "") -> tuple[dict[str, int], dict[str, str], dict[str, s
         if isinstance(case, str):
             unsupported[case] = "sequences, maps or optional values"
             continue
-        source = drafted(case)
-        if isinstance(source, str):
-            unsupported[case.name] = source
+        made = drafted(case, frozen)
+        if isinstance(made, str):
+            unsupported[case.name] = made
         else:
-            ready.append((case, source))
+            ready.append(made)
     for start in range(0, len(ready), EACH):
         failed |= {n: why for n, why in _batch(ready[start : start + EACH]) if why}
     counts = {"passed": len(ready) - len(failed), "unsupported": len(unsupported), "failed": len(failed)}
@@ -139,8 +159,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--reasons", action="store_true", help="why cases are unsupported")
+    parser.add_argument("--frozen", action="store_true", help="axes, weights and the like become constants")
     given = parser.parse_args()
-    counts, failed, unsupported = figures(given.only)
+    counts, failed, unsupported = figures(given.only, given.frozen)
     if given.json:
         print(json.dumps(counts))
         return 0

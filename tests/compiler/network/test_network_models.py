@@ -155,7 +155,7 @@ def test_undefined_behaviour_is_trapped_and_absent(tmp_path: Any) -> None:
 
 
 def test_what_cannot_be_generated_is_named() -> None:
-    node = helper.make_node("GRU", ["x", "w", "r"], ["y"], name="memory", hidden_size=3)
+    node = helper.make_node("GRU", ["x", "w", "r"], ["y"], name="memory", hidden_size=3, clip=2.0)
     proto = model([node], {"x": (5, 1, 4)}, {"w": random(1, 9, 4), "r": random(1, 9, 3)})
-    with pytest.raises(UnsupportedError, match=r"GRU \(opset 17\) at node 'memory'"):
+    with pytest.raises(UnsupportedError, match=r"GRU \(opset 17\) at node 'memory': the attribute clip"):
         generate(proto, machine()[0])

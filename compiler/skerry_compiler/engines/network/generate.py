@@ -15,6 +15,7 @@ from skerry_compiler.engines.network.operators import HANDLERS
 from skerry_compiler.engines.network.plan import plan
 from skerry_compiler.engines.network.quantise import Precision, quantise
 from skerry_compiler.engines.network.read import read
+from skerry_compiler.engines.network.tidy import tidy
 from skerry_compiler.engines.network.winograd import choose
 
 
@@ -25,6 +26,7 @@ def network_of(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
         UnsupportedError: a node that cannot be generated.
     """
     network = read(model, HANDLERS, shapes)
+    tidy(network)
     fuse(network)
     return network
 

@@ -88,7 +88,7 @@ def _choose(network: Network, precision: Precision) -> None:
         if isinstance(op, Conv):
             op.int8 = id(op) in inside
         elif isinstance(op, Input):
-            op.int8 = True
+            op.int8 = op.y.kind == "float32"
         elif isinstance(op, FOLLOWS):
             op.int8 = all(id(t) in byte for t in op.reads) and not (isinstance(op, Reduce) and op.how == "sum")
         if op.int8:

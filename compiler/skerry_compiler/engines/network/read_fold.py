@@ -10,6 +10,7 @@ from skerry_compiler.engines.network.graph import Step
 from skerry_compiler.engines.network.loops import Access
 from skerry_compiler.engines.network.read import Handler, Node, Reader
 from skerry_compiler.engines.network.read_linear import gemm as gemm_constant
+from skerry_compiler.engines.network.read_linear import matmul as matmul_matrices
 from skerry_compiler.engines.network.read_linear import product, transposed
 from skerry_compiler.engines.network.read_map import binary, mapped, scalar
 from skerry_compiler.engines.network.read_pool import reduced
@@ -118,7 +119,8 @@ def matmul_any(reader: Reader, node: Node) -> None:
     """MatMul and MatMulInteger of any types and ranks."""
     sides = [side(reader, node, i) for i in (0, 1)]
     kind, text = kind_of(sides[0]), "{0} * {1}"
-    labels = [_matrix_labels(len(sides[0].shape), "mk"), _matrix_labels(len(sides[1].shape), "kn")]
+    lead = max(2, *(len(s.shape) for s in sides)) - 2
+    labels = [_matrix_labels(len(s.shape), lead, last) for s, last in zip(sides, ("mk", "kn"), strict=True)]
     if node.op_type == "MatMulInteger":
         kind, factors = "int32", ["(int32_t){0}", "(int32_t){1}"]
         for i in (0, 1):
@@ -131,16 +133,20 @@ def matmul_any(reader: Reader, node: Node) -> None:
                 if not labels[-1]:
                     sides[-1] = reader.layouts.reshaped(zero, ()) if isinstance(zero, Value) else zero.reshape(())
         text = " * ".join(factors)
-    lead = max(len(labels[0]), len(labels[1])) - 2
     out = "".join(chr(ord("A") + i) for i in range(lead))
     out += ("m" if len(sides[0].shape) > 1 else "") + ("n" if len(sides[1].shape) > 1 else "")
     reader.view(node, contraction(reader, node, sides, labels, out, text, kind))
 
 
-def _matrix_labels(rank: int, last: str) -> str:
-    if rank == 1:
-        return "k"
-    return "".join(chr(ord("A") + i) for i in range(rank - 2))[: rank - 2] + last
+def matmul(reader: Reader, node: Node) -> None:
+    """MatMul of float32; of vectors as loops."""
+    of_vectors = min(len(reader.shape(node, 0)), len(reader.shape(node, 1))) < 2
+    (matmul_any if of_vectors else matmul_matrices)(reader, node)
+
+
+def _matrix_labels(rank: int, lead: int, last: str) -> str:
+    """Return labels of a matrix product's side: common leading axes A, B ..., counted from the right."""
+    return "k" if rank == 1 else "".join(chr(ord("A") + lead - (rank - 2) + i) for i in range(rank - 2)) + last
 
 
 def gemm(reader: Reader, node: Node) -> None:
@@ -231,7 +237,7 @@ def _as_product(reader: Reader, node: Node, sides: list[Side], labels: list[str]
 
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"), composed),
-    "ReduceProd": reduce_any, "ReduceLogSumExp": reduce_any, "Gemm": gemm, "Einsum": einsum,
+    "MatMul": matmul, "ReduceProd": reduce_any, "ReduceLogSumExp": reduce_any, "Gemm": gemm, "Einsum": einsum,
 }  # fmt: skip
 OTHER: dict[str, Handler] = {
     **dict.fromkeys(FOLDS, reduce_any),

@@ -20,14 +20,20 @@ def _windows(node: Node, n: int, before: int, after: int, kernel: int, stride: i
     return out - ((out - 1) * stride >= n + before)  # a window must start inside the input
 
 
+def axis_border(node: Node, axis: int, rank: int, n: int, kernel: int) -> tuple[int, int]:
+    """Return the padding of one of the spatial axes."""
+    stride, dilation = (int((node.attributes.get(k) or [1] * rank)[axis]) for k in ("strides", "dilations"))
+    given = node.attributes.get("pads")
+    one = {**node.attributes, "pads": [given[axis], given[axis + rank]] if given else None}
+    found = border(dataclasses.replace(node, attributes=one), (1, n), (1, kernel), (1, stride), (1, dilation), 1)
+    return found[1], found[3]
+
+
 def pooled_size(node: Node, axis: int, rank: int, n: int) -> tuple[int, int, int, tuple[int, int]]:
     """Return the output extent, stride, dilation and padding of a pool along one of its axes."""
     kernel = int(node.attributes["kernel_shape"][axis])
     stride, dilation = (int((node.attributes.get(k) or [1] * rank)[axis]) for k in ("strides", "dilations"))
-    given = node.attributes.get("pads")
-    one = {**node.attributes, "pads": [given[axis], given[axis + rank]] if given else None}
-    top = border(dataclasses.replace(node, attributes=one), (1, n), (1, kernel), (1, stride), (1, dilation), 1)
-    pads = (top[1], top[3])
+    pads = axis_border(node, axis, rank, n, kernel)
     size = _windows(node, n, *pads, kernel, stride, dilation)
     if size < 1:
         raise node.fail("its output is empty")

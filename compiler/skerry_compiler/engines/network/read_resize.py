@@ -143,6 +143,9 @@ def _axes(reader: Reader, node: Node, value: Value) -> dict[int, Axis]:
         spans = list(zip(roi[: len(chosen)], roi[len(chosen) :], strict=True))
     if min(sizes) < 1:
         raise node.fail("its output is empty")
+    aligned = node.attributes.get("coordinate_transformation_mode") == "align_corners"
+    if aligned and any(abs(n * s - o) > 1e-4 for n, s, o in zip(extents, scales, sizes, strict=True)):
+        raise node.fail("align_corners by a scale that gives no whole size, which runtimes read differently")
     found = {a: Axis(n, o, s, p) for a, n, o, s, p in zip(chosen, extents, sizes, scales, spans, strict=True)}
     return {a: axis for a, axis in found.items() if (axis.out, axis.scale, axis.span) != (axis.size, 1.0, (0.0, 1.0))}
 

@@ -108,6 +108,9 @@ def cast(reader: Reader, node: Node) -> None:
     """Cast and CastLike; to integers towards zero."""
     if node.op_type == "CastLike":
         to = reader.kind(node, 1)
+        if node.inputs[0] in reader.constants:
+            reader.constants[node.outputs[0]] = reader.constants[node.inputs[0]].astype(to)
+            return
     else:
         number = int(node.attributes["to"])
         if number not in KINDS:

@@ -11,7 +11,7 @@ from skerry_compiler.engines.network.graph import Array, Box, Conv, Depthwise, M
 from skerry_compiler.engines.network.read import Handler, Node, Reader
 from skerry_compiler.engines.network.read_linear import conv, image
 from skerry_compiler.engines.network.read_map import mapped
-from skerry_compiler.engines.network.read_pool import pool, pooled_size
+from skerry_compiler.engines.network.read_pool import axis_border, pool, pooled_size
 from skerry_compiler.engines.network.read_shape import along, joined
 from skerry_compiler.engines.network.read_typed import elementwise
 from skerry_compiler.engines.network.values import Value, channels_last, identity
@@ -73,6 +73,10 @@ def transposed_border(node: Node, size: list[int], kernel: list[int]) -> tuple[l
         full = stride[i] * (n - 1) + extra[i] + (kernel[i] - 1) * dilation[i] + 1
         if wanted or auto.startswith("SAME"):
             given = int(wanted[len(wanted) - rank + i]) if wanted else n * stride[i]
+            if full < given and not wanted:
+                raise node.fail(
+                    f"auto_pad {auto} with a kernel smaller than its stride, which runtimes read differently"
+                )
             total = max(full - given, 0)
             crops.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
             out.append(given)
@@ -139,9 +143,8 @@ def volume(reader: Reader, node: Node) -> None:
     groups = int(node.attributes.get("group", 1))
     a = node.attributes
     stride, dilation = list(a.get("strides") or [1] * 3), list(a.get("dilations") or [1] * 3)
-    pads = list(a.get("pads") or [0] * 6)
-    if a.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise node.fail(f"auto_pad {a['auto_pad']} over three axes; explicit pads are supported")
+    borders = [axis_border(node, i, 3, n, weight.shape[2 + i]) for i, n in enumerate((depth, h, w))]
+    pads = [before for before, _ in borders] + [after for _, after in borders]
     x = reader.layouts.tensor(value, channels_last(5), (depth, h * w, c))
     flat = {k: [v[1], v[2]] for k, v in (("strides", stride), ("dilations", dilation))}
     attributes = {**flat, "pads": [pads[1], pads[2], pads[4], pads[5]], "group": groups}
