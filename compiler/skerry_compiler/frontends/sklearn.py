@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, compose
 
 from skerry_compiler import data
 from skerry_compiler.errors import ModelError, UnsupportedError
+from skerry_compiler.frontends import hist_boosting
 from skerry_compiler.frontends import onnx as onnx_frontend
 from skerry_compiler.frontends.opening import Opening
 
-ML_OPSET = 3
+OPSET, ML_OPSET = 17, 3
+NO_ZIPMAP = ("LinearSVC", "GaussianMixture", "BayesianGaussianMixture")
 PARITY_ROWS = 256
 MAX_PROBABILITY_ERROR = 1e-3
 MIN_SAME_LABELS = 0.995
@@ -74,7 +76,10 @@ def _load_skops(path: Path) -> Any:
         untrusted = skops.io.get_untrusted_types(file=path)
     except Exception as error:  # skops raises what zipfile and json raise; mapped here, at the seam
         raise ModelError(f"{path.name} is not a skops file, or is cut short: {str(error)[:200]}") from error
-    foreign = [each for each in untrusted if not each.startswith(("sklearn.", "numpy."))]
+    # A partial function holds another of the trusted ones, as scikit-learn's own transformers of categories do.
+    foreign = [
+        each for each in untrusted if not each.startswith(("sklearn.", "numpy.")) and each != "functools.partial"
+    ]
     if foreign:
         raise ModelError(f"{path.name} holds types beyond scikit-learn: {', '.join(foreign[:8])}")
     return skops.io.load(path, trusted=untrusted)
@@ -108,19 +113,45 @@ def convert(estimator: Any, *, input_name: str, opset_max: int | None, rows: np.
 
 
 def _convert(estimator: Any, input_name: str, features: int, opset_max: int | None) -> ModelProto:
+    """Return the estimator as ONNX: by our own converter where the last step needs it, else by skl2onnx."""
+    steps = list(getattr(estimator, "steps", []))
+    last = steps[-1][1] if steps else estimator
+    if type(last).__name__ not in hist_boosting.NAMES:
+        return _by_skl2onnx(estimator, input_name, features, opset_max)
+    columns = "boosting_columns"
+    boosting = hist_boosting.convert(last, columns if len(steps) > 1 else input_name)
+    if len(steps) < 2:
+        return boosting
+    before = _by_skl2onnx(estimator[:-1], input_name, features, OPSET)
+    before.ir_version = boosting.ir_version
+    del before.opset_import[:]
+    before.opset_import.extend(boosting.opset_import)
+    joined: ModelProto = compose.merge_models(
+        compose.add_prefix(before, "before_", rename_inputs=False, rename_outputs=False),
+        boosting,
+        io_map=[(before.graph.output[0].name, columns)],
+    )
+    return joined
+
+
+def _by_skl2onnx(estimator: Any, input_name: str, features: int, opset_max: int | None) -> ModelProto:
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
     classifies = hasattr(estimator, "predict_proba") or hasattr(estimator, "classes_")
-    opset = 17 if opset_max is None else min(17, opset_max)
+    options = {id(estimator): {"zipmap": False}} if classifies and type(last).__name__ not in NO_ZIPMAP else None
+    opset = OPSET if opset_max is None else min(OPSET, opset_max)
     try:
         model: ModelProto = to_onnx(
             estimator,
             initial_types=[(input_name, FloatTensorType([None, features]))],
-            options={id(estimator): {"zipmap": False}} if classifies else None,
+            options=options,
             target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
         )
+    except NameError as error:  # how skl2onnx says that an option is not known
+        raise UnsupportedError(f"{type(estimator).__name__} does not convert to ONNX: {str(error)[:200]}") from error
     except (MissingConverter, MissingShapeCalculator) as error:
         raise UnsupportedError(f"no conversion to ONNX for a step: {str(error)[:200]}") from error
     except (ValueError, TypeError, RuntimeError, AttributeError, KeyError, NotImplementedError) as error:

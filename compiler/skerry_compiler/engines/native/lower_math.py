@@ -107,6 +107,10 @@ def _new_shape(state: Lowering, node: NodeProto, x: ir.Value) -> tuple[int, ...]
     try:
         return state.typed(node.output[0]).shape
     except CannotError:
+        if node.op_type == "Flatten":
+            axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
+            axis += len(x.shape) if axis < 0 else 0
+            return math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
         if node.op_type != "Reshape":
             raise
     wanted = [int(extent) for extent in state.constant(node.input[1])]
