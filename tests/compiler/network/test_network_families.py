@@ -138,7 +138,8 @@ def table() -> Case:
     """Categories by embeddings, numbers normalised, both into a perceptron: a tabular model."""
     constants = {
         "e0": random(7, 4, seed=1), "e1": random(5, 3, seed=2), "zero": np.array(0), "one": np.array(1),
-        "mean": random(3, seed=3), "sd": np.arange(1, 4, dtype=np.float32), "w": weights(10, 8, seed=4), "v": weights(8, 2, seed=5),
+        "mean": random(3, seed=3), "sd": np.arange(1, 4, dtype=np.float32), "w": weights(10, 8, seed=4),
+        "v": weights(8, 2, seed=5),
     }  # fmt: skip
     nodes = [
         node("Gather", ["ids", "zero"], ["i0"], axis=1), node("Gather", ["ids", "one"], ["i1"], axis=1),

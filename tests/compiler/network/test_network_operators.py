@@ -114,7 +114,16 @@ def turns(draw: st.DrawFn) -> Case:
 
 
 def test_transposes_and_reshapes() -> None:
-    check_all(drawn(turns(), 40))
+    cases = drawn(turns(), 40)
+    for shape in ((13, 17), (4, 6), (1, 5, 8, 9), (2, 9, 5, 7), (40, 3)):  # blocks turned in registers, and their edges
+        perm = [0, *range(2, len(shape)), 1] if len(shape) > 2 else [1, 0]
+        nodes = [
+            helper.make_node("Relu", ["x"], ["r"]),
+            helper.make_node("Transpose", ["r"], ["t"], perm=perm),
+            helper.make_node("Softmax", ["t"], ["y"], axis=-1),
+        ]
+        cases.append(case(nodes, {"x": random(*shape)}))
+    check_all(cases)
 
 
 def test_pads_slices_and_blocks() -> None:

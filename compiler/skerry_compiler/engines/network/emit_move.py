@@ -1,4 +1,4 @@
-"""Taking inputs, giving outputs, copies, permutations and boxes; and products of activations."""
+"""Taking inputs, giving outputs, copies and boxes; and products of activations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit_loops import scalar
-from skerry_compiler.engines.network.graph import Box, Constant, Input, Matmul, Move, Output, Permute, Reshape, Tensor
+from skerry_compiler.engines.network.graph import Box, Constant, Input, Matmul, Move, Output, Reshape, Tensor
 from skerry_compiler.engines.network.tail import Tail
 from skerry_compiler.engines.network.tensors import CTYPES
 from skerry_compiler.engines.network.values import strides
@@ -170,29 +170,6 @@ def emit_reshape(op: Reshape, name: str, tables: Tables, machine: Machine) -> Co
     target = "i" if y.dense else f"i / {y.w * y.c} * {y.row} + i % {y.w * y.c}"
     code.line(f"copy_bytes(y + {target}, x + {source}, {chunk * x.item});")
     code.close()
-    code.close()
-    return code
-
-
-def emit_permute(op: Permute, name: str, tables: Tables, machine: Machine) -> Code:
-    """Return the C function of a permutation of axes."""
-    code, x, y = Code(), op.x, op.y
-    head(code, op.label, name, y, f"permute {op.dims} by {op.axes}")
-    code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin};")
-    dims = tuple(op.dims[a] for a in op.axes)
-    read, write = strides(x, op.dims), strides(y, dims)
-    assert read is not None and write is not None
-    axes = [(d, read[a], w) for d, a, w in zip(dims, op.axes, write, strict=True) if d > 1]
-    run = 1
-    while axes and axes[-1][1] == axes[-1][2] == run:
-        run *= axes.pop()[0]
-    for i, (d, _, _) in enumerate(axes):
-        code.open(f"for (int i{i} = 0; i{i} < {d}; i{i}++)")
-    source = " + ".join(f"i{i} * {r}" for i, (_, r, _) in enumerate(axes)) or "0"
-    target = " + ".join(f"i{i} * {w}" for i, (_, _, w) in enumerate(axes)) or "0"
-    code.line(f"copy_bytes(y + {target}, x + {source}, {run * x.item});" if run > 1 else f"y[{target}] = x[{source}];")
-    for _ in axes:
-        code.close()
     code.close()
     return code
 

@@ -207,7 +207,34 @@ INLINE int32_t fn_limit(int32_t x, int32_t low, int32_t high) { return x < low ?
 INLINE int32_t fn_clamp(double x, int32_t low, int32_t high) {
   return !(x > low) ? low : x < high ? (int32_t)x : high;
 }""",
-    # Half of the tail by a continued fraction is not needed: the series of erf converges for the arguments left.
+    # Rows of p become columns of q: interleaving row i with row i + n / 2 turns a square after log2(n) rounds.
+    "fn_turn4": """
+INLINE void fn_turn4(const float *p, int ps, float *q, int qs) {
+  f32x4 r[4], t[4];
+  for (int i = 0; i < 4; i++) r[i] = load4(p + i * ps);
+  for (int k = 0; k < 2; k++) {
+    for (int i = 0; i < 2; i++) {
+      t[2 * i] = __builtin_shufflevector(r[i], r[i + 2], 0, 4, 1, 5);
+      t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + 2], 2, 6, 3, 7);
+    }
+    for (int i = 0; i < 4; i++) r[i] = t[i];
+  }
+  for (int i = 0; i < 4; i++) store4(q + i * qs, r[i]);
+}""",
+    "fn_turn8": """
+INLINE void fn_turn8(const float *p, int ps, float *q, int qs) {
+  f32x8 r[8], t[8];
+  for (int i = 0; i < 8; i++) r[i] = load8(p + i * ps);
+  for (int k = 0; k < 3; k++) {
+    for (int i = 0; i < 4; i++) {
+      t[2 * i] = __builtin_shufflevector(r[i], r[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+      t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i++) r[i] = t[i];
+  }
+  for (int i = 0; i < 8; i++) store8(q + i * qs, r[i]);
+}""",
+    # The series converges for the arguments that are left.
     "fn_erf": """
 INLINE double fn_erf(double x) {
   const double a = x < 0. ? -x : x;
