@@ -120,8 +120,8 @@ def measured(name: str, work: Path) -> dict[str, Any]:
 
 
 def figures(work: Path, say: Say, only: str = "") -> dict[str, float]:
-    """Return, of the ensembles whose names hold `only`, trees_speedup_min, trees_speedup_geomean, trees_memory_max, trees_same_min and cold_start_ratio (the
-    geometric mean over the ensembles).
+    """Return, of the ensembles whose names hold `only`, trees_speedup_min, trees_speedup_geomean, trees_memory_max,
+    trees_same_min and cold_start_ratio (the geometric mean).
     """
     names = [*SKLEARN, *(name for name, each in BOOSTERS.items() if importlib.util.find_spec(each[0]))]
     found = {}

@@ -18,26 +18,45 @@ def _share(op: ir.Forest) -> str:
 
 
 def single(op: ir.Forest, layout: Layout, name: str, source: Source) -> str:
-    """Return the code that adds one value a tree: over its column's range, or one by one."""
-    columns = op.output.width
+    """Return the code that adds one value a tree: group by group where a group has one column, else picked from their
+    places by column.
+    """
+    columns, count = op.output.width, len(layout.order)
     first = source.table(f"{name}_first", op.base)
-    if layout.ranges is None:
-        assert op.target is not None
-        target = [op.target[index] if index >= 0 else 0 for index in layout.order]
-        source.table(f"{name}_target", np.array(target, np.uint32), "uint32_t")
+    finish = f"for (int c = 0; c < {columns}; c++) y[c] = (float)(sum[c]{_share(op)} + {first}[c]);"
+    zero = f"double sum[{columns}];\nfor (int c = 0; c < {columns}; c++) sum[c] = 0.0;"
+    if columns == 1:
         return (
-            f"double sum[{columns}];\nfor (int c = 0; c < {columns}; c++) sum[c] = 0.0;\n"
-            f"for (int t = 0; t < {len(target)}; t++) sum[{name}_target[t]] += leaf[t];\n"
-            f"for (int c = 0; c < {columns}; c++) y[c] = (float)(sum[c]{_share(op)} + {first}[c]);"
+            f"__m512d low = _mm512_setzero_pd(), high = low;\nfor (int t = 0; t < {count}; t += {LANES}) {{\n"
+            "    low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm256_load_ps(leaf + t)));\n"
+            "    high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm256_load_ps(leaf + t + 8)));\n}\n"
+            f"y[0] = (float)(_mm512_reduce_add_pd(_mm512_add_pd(low, high)){_share(op)} + {first}[0]);"
         )
-    ends = source.table(f"{name}_end", np.array([end for _, end in layout.ranges], np.uint32), "uint32_t")
+    if layout.columns is not None:
+        column = source.table(f"{name}_column_of", np.array(layout.columns, np.uint32), "uint32_t")
+        return (
+            f"{zero}\nfor (int g = 0; g < {count // LANES}; g++) {{\n"
+            f"    const __m512d low = _mm512_cvtps_pd(_mm256_load_ps(leaf + g * {LANES}));\n"
+            f"    const __m512d high = _mm512_cvtps_pd(_mm256_load_ps(leaf + g * {LANES} + 8));\n"
+            f"    sum[{column}[g]] += _mm512_reduce_add_pd(_mm512_add_pd(low, high));\n}}\n{finish}"
+        )
+    assert op.target is not None
+    parts = [
+        [t for t, index in enumerate(layout.order) if index >= 0 and op.target[index] == c] for c in range(columns)
+    ]
+    picks = [place for part in parts for place in part + [count] * (-len(part) % LANES)]
+    ends = np.cumsum([-(-len(part) // LANES) * LANES for part in parts])
+    pick = source.table(f"{name}_pick", np.array(picks, np.uint32), "uint32_t")
+    end = source.table(f"{name}_end", ends.astype(np.uint32), "uint32_t")
     return f"""\
+leaf[{count}] = 0.0f; // what fills up a column
 uint32_t t = 0;
 for (int c = 0; c < {columns}; c++) {{
     __m512d low = _mm512_setzero_pd(), high = low;
-    for (; t < {ends}[c]; t += {LANES}) {{
-        low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm256_load_ps(leaf + t)));
-        high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm256_load_ps(leaf + t + 8)));
+    for (; t < {end}[c]; t += {LANES}) {{
+        const __m512 v = _mm512_i32gather_ps(_mm512_load_si512({pick} + t), leaf, 4);
+        low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(v)));
+        high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)));
     }}
     y[c] = (float)(_mm512_reduce_add_pd(_mm512_add_pd(low, high)){_share(op)} + {first}[c]);
 }}"""

@@ -16,12 +16,10 @@ import textwrap
 import numpy as np
 
 from skerry_compiler.engines.native import emit_leaves, forest_layout, ir
-from skerry_compiler.engines.native.forest_layout import LANES, TOP, Layout
+from skerry_compiler.engines.native.forest_layout import GROUPS, LANES, TOP, TOP_LEVELS, Layout
 from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.engines.native.text import Source
 
-GROUPS = 4
-TOP_LEVELS = 3
 IN_REGISTERS = 64
 
 PRELUDE = """
@@ -136,7 +134,7 @@ def _walk(op: ir.Forest, layout: Layout, name: str, source: Source, single: bool
     depths = [op.trees[index].depth if index >= 0 else 0 for index in layout.order]
     deep = [max(depths[at * LANES : (at + 1) * LANES]) for at in range(groups)]
     whole = groups // GROUPS
-    lines = [f"{'float' if single else 'uint32_t'} leaf[{len(layout.order)}] __attribute__((aligned(64)));"]
+    lines = [f"{'float' if single else 'uint32_t'} leaf[{len(layout.order) + LANES}] __attribute__((aligned(64)));"]
     if whole:
         most = [max(0, max(deep[at * GROUPS : (at + 1) * GROUPS]) - TOP_LEVELS) for at in range(whole)]
         levels = source.table(f"{name}_levels", np.array(most, np.uint16), "uint16_t")

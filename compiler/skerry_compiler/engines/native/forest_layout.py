@@ -9,22 +9,23 @@ import numpy as np
 from skerry_compiler.engines.native import ir
 from skerry_compiler.engines.native.forest_codes import Codes, codes
 
-LANES = 16
-TOP = 7  # nodes of the first three levels
+LANES, GROUPS = 16, 4  # trees of a group, groups that walk together
+TOP, TOP_LEVELS = 7, 3  # nodes of the first three levels, which need no gather
 MAX_COLUMNS = 1 << 12
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:
     """How nodes are packed: bits of a rank, of a child's place and of a column; trees in table order, each group
-    padded with -1 (a tree of one leaf worth nothing); `ranges` are the groups of each output column, or None.
+    padded with -1 (a tree of one leaf worth nothing); `columns` is the output column of each group, where all its
+    trees have one.
     """
 
     codes: Codes
     rank_bits: int
     next_bits: int
     order: tuple[int, ...]
-    ranges: tuple[tuple[int, int], ...] | None
+    columns: tuple[int, ...] | None
 
 
 def plan(op: ir.Forest) -> Layout | None:
@@ -36,17 +37,35 @@ def plan(op: ir.Forest) -> Layout | None:
     if rank_bits + next_bits + column_bits > 32 or rank_bits > 16 or len(found.columns) > MAX_COLUMNS:
         return None
     depths = [tree.depth for tree in op.trees]
-    by_depth = sorted(range(len(op.trees)), key=lambda index: (depths[index], index))
-    order, ranges = _padded(by_depth), None
+    order = _padded(sorted(range(len(op.trees)), key=lambda index: (depths[index], index)))
+    columns: tuple[int, ...] | None = None
     if op.target is not None:
-        parts = [_padded([each for each in by_depth if op.target[each] == c]) for c in range(op.output.width)]
-        if sum(map(len, parts)) * 3 <= len(order) * 4:
-            ends = np.cumsum([len(part) for part in parts]).tolist()
-            ranges = tuple(zip([0, *ends[:-1]], ends, strict=True))
-            order = [each for part in parts for each in part]
+        grouped, apart = _by_column(op, order, depths)
+        extra = len(order) // LANES  # one more gather a group, for sums over trees in any place
+        if _gathers(grouped, depths) <= _gathers(order, depths) + extra:
+            order, columns = grouped, apart
     elif op.output.width == 1:
-        ranges = ((0, len(order)),)
-    return Layout(found, rank_bits, next_bits, tuple(order), ranges)
+        columns = (0,) * (len(order) // LANES)
+    return Layout(found, rank_bits, next_bits, tuple(order), columns)
+
+
+def _by_column(op: ir.Forest, order: list[int], depths: list[int]) -> tuple[list[int], tuple[int, ...]]:
+    """Return an order whose groups have one output column each, shallow groups first, and the columns."""
+    assert op.target is not None
+    groups = []
+    for column in range(op.output.width):
+        part = _padded([each for each in order if each >= 0 and op.target[each] == column])
+        groups += [(part[at : at + LANES], column) for at in range(0, len(part), LANES)]
+    groups.sort(key=lambda each: max(depths[index] for index in each[0] if index >= 0))
+    return [index for group, _ in groups for index in group], tuple(column for _, column in groups)
+
+
+def _gathers(order: list[int], depths: list[int]) -> int:
+    """Return how many times sixteen nodes or leaves are fetched: what walking in this order costs."""
+    groups = [order[at : at + LANES] for at in range(0, len(order), LANES)]
+    deep = [max(depths[index] for index in group if index >= 0) for group in groups]
+    batches = [deep[at : at + GROUPS] for at in range(0, len(deep), GROUPS)]
+    return sum(len(batch) * (1 + max(0, max(batch) - TOP_LEVELS)) for batch in batches)
 
 
 def _padded(order: list[int]) -> list[int]:
