@@ -72,6 +72,14 @@ def test_an_image_of_bytes() -> None:
     check_all([case(nodes, {"x": image}, constants), case(nodes[:4], {"x": image}, constants, outputs=["c"])])
 
 
+def test_constants_that_are_not_finite() -> None:
+    x = np.array([[-1, 0.5, 2, 9]], np.float32)
+    cases = [case(helper.make_node(n, ["x", "k"], ["y"]), {"x": x}, {"k": np.float32(k)})
+             for n in ("Add", "Min", "Max", "Mul") for k in (np.inf, -np.inf)]  # fmt: skip
+    node = helper.make_node("Clip", ["x", "low", "high"], ["y"])
+    check_all([*cases, case(node, {"x": x}, {"low": np.float32(0), "high": np.float32(np.inf)})])
+
+
 @st.composite
 def logic(draw: st.DrawFn) -> Case:
     shape = draw(shapes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,7 +12,9 @@ from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES, CTYPES, Ten
 
 
 def number(value: float) -> str:
-    """Return a float32 literal that reads back as the same number."""
+    """Return a float32 constant that reads back as the same number."""
+    if not math.isfinite(np.float32(value)):
+        return '__builtin_nanf("")' if math.isnan(value) else f"({'-' if value < 0 else ''}__builtin_inff())"
     text = f"{float(np.float32(value)):.9g}"
     return text + ("f" if any(c in text for c in ".en") else ".f")
 
