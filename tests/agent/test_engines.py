@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from skerry_agent import probe
 from skerry_agent.engines import base, catalogue
 from skerry_agent.engines.base import EngineError, Job
 from skerry_contracts import codec, tensor
@@ -208,3 +209,9 @@ def test_probe_says_what_is_wrong(folder: Path, rows: bytes, chosen: str) -> Non
     done = subprocess.run(command, input="", capture_output=True, text=True)
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]
+
+
+def test_the_probe_writes_json_without_the_library(capsys: pytest.CaptureFixture[str]) -> None:
+    answer: dict[str, object] = {"ready": True, "no": False, "ms": 0.25, "big": 1 << 60, "said": 'a "quote"\n\u20ac'}
+    probe.say(answer)
+    assert json.loads(capsys.readouterr().out) == answer
