@@ -223,4 +223,22 @@ def test_models_that_are_quantised_already() -> None:
         helper.make_node("DequantizeLinear", ["y", "os", "z"], ["real"]),
     ]
     x = random(1, 3, 6, 5) * 3
-    check_all([case(nodes, {"x": x}, constants, outputs=["y", "real"])])
+    turned = [
+        nodes[0],
+        helper.make_node("Transpose", ["q"], ["t"], perm=[0, 1, 3, 2]),
+        helper.make_node("DequantizeLinear", ["t", "s", "z"], ["y"]),
+    ]
+    square = random(1, 3, 4, 4)
+    check_all([case(nodes, {"x": x}, constants, outputs=["y", "real"]), case(turned, {"x": square}, constants)])
+
+
+def test_batches_that_are_turned_between_convolutions() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Conv", ["a", "w"], ["b"]),
+        helper.make_node("Transpose", ["b"], ["t"], perm=[0, 1, 3, 2]),
+        helper.make_node("Conv", ["t", "w"], ["u"]),
+        helper.make_node("Transpose", ["u"], ["v"], perm=[1, 0, 2, 3]),
+        helper.make_node("Conv", ["v", "w"], ["y"]),
+    ]
+    check_all([case(nodes, {"x": random(3, 3, 9, 9)}, {"w": random(3, 3, 2, 2, seed=1)})])

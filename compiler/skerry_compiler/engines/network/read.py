@@ -62,8 +62,8 @@ class Reader:
         self.ops: list[Op] = []
         self.layouts = Layouts(self.ops)
         # What bytes were rounded from: (themselves, source, scale, zero), by the id of their tensor.
-        self.rounded: dict[int, tuple[Tensor, Value, Any, Any]] = {}
-        self.parts: dict[int, tuple[Tensor, list[Value]]] = {}  # what a tensor of images was joined from, by its id
+        self.rounded: dict[int, tuple[Value, Value, Any, Any]] = {}
+        self.parts: dict[int, tuple[Value, list[Value]]] = {}  # images and what they were joined from, likewise
 
     def constant(self, node: Node, index: int) -> NDArray[Any]:
         """Return an input that must be a constant."""

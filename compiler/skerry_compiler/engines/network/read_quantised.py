@@ -52,7 +52,7 @@ def quantize(reader: Reader, node: Node) -> None:
     zero = " + {2}" if node.given(2) else ""
     text = f"({CTYPES[kind]})fn_limit(fn_near({{0}} / {{1}}){zero}, {low}, {high})"
     value = elementwise(reader, node, sides, text, kind)
-    reader.rounded[id(value.tensor)] = (value.tensor, x, sides[1], sides[2] if node.given(2) else None)
+    reader.rounded[id(value.tensor)] = (value, x, sides[1], sides[2] if node.given(2) else None)
     reader.view(node, value)
 
 
@@ -67,7 +67,7 @@ def dequantize(reader: Reader, node: Node) -> None:
     sides = [x, scale, *([zero] if zero is not None else [])]
     less = " - (int32_t){2}" if zero is not None else ""
     known = reader.rounded.get(id(x.tensor)) if isinstance(x, Value) else None
-    if known is not None and _equal(known[2], scale) and _equal(known[3], zero):
+    if known is not None and known[0] == x and _equal(known[2], scale) and _equal(known[3], zero):
         low, high = bounds(kind)
         add = less.replace("-", "+")
         sides[0] = known[1]

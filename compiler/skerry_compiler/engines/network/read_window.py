@@ -38,7 +38,7 @@ def each_image(handler: Handler) -> Handler:
             handler(reader, inner)
             made.append(reader.values[inner.outputs[0]])
         whole = joined(reader, node, made, 0)
-        reader.parts[id(whole.tensor)] = (whole.tensor, made)
+        reader.parts[id(whole.tensor)] = (whole, made)
         reader.view(node, whole)
 
     return handle
@@ -47,7 +47,7 @@ def each_image(handler: Handler) -> Handler:
 def _images(reader: Reader, node: Node, value: Value) -> list[Value]:
     """Return the images of a batch: those it was joined from, if the operator before left them."""
     known = reader.parts.get(id(value.tensor))
-    if known is not None and known[1][0].shape[1:] == value.shape[1:]:
+    if known is not None and known[0] == value:  # not a transposed view of it
         return known[1]
     return [along(reader, node, value, 0, [(i, 0, 1, 1)], 1) for i in range(value.shape[0])]
 
