@@ -56,7 +56,7 @@ class CancelFetch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trial:
-    """Load the first of these variants that works in a slot of its own and ask the golden vectors.
+    """Load these variants in a slot of its own, one after the other, ask the golden vectors, choose the fastest.
 
     Answers: `trial_passed`, `trial_failed`.
     """

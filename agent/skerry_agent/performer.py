@@ -17,21 +17,19 @@ from skerry_agent import effects
 from skerry_agent.core import DeviceCore
 from skerry_agent.effects import Effect
 from skerry_agent.errors import AgentError, StorageError, TrustError, WorkerError
-from skerry_agent.golden import GoldenResult
 from skerry_agent.helper import TrustHelper
 from skerry_agent.link import Link
-from skerry_agent.records import Measured
 from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.store import BLOBS
+from skerry_agent.trial import TrialError, hold
 from skerry_contracts import codec
 from skerry_contracts.assignment import Envelope
-from skerry_contracts.bundle import Contract, Manifest, Variant
+from skerry_contracts.bundle import Manifest, Variant
 from skerry_contracts.device import Reason
 from skerry_contracts.errors import ContractError
 
 LOG = logging.getLogger("skerry.agent")
 RETRY_S = 30.0
-GOLDEN_RUNS = 50
 
 
 class Performer:
@@ -186,29 +184,17 @@ class Performer:
         self.decide(self._core.signed, effect.receipt.model, envelope)
 
     async def _trial(self, effect: effects.Trial) -> None:
-        """Try variants in their order; the first that loads, knows the answers and keeps the contract passes."""
-        reason, words = Reason.LOAD, "no variant"
         manifest = self._core.store.manifest(effect.bundle)
-        slot = effect.model + TRIAL
-        for variant in _named(manifest, effect.variants):
-            assert manifest is not None
-            try:
-                await self._runtime.start(slot, self._blobs, variant, manifest, bundle=effect.bundle)
-                result = await self._runtime.golden(slot, manifest, self._blobs, runs=GOLDEN_RUNS)
-            except WorkerError as error:
-                reason, words = error.reason, f"{variant.id}: {error}"
-                await self._runtime.stop(slot)
-                continue
-            broken = _broken(result, manifest.contract)
-            if broken is None:
-                measured = Measured(
-                    variant.id, result.passed, result.latency_p50_ms, result.latency_p95_ms, result.rss_bytes
-                )
-                self.decide(self._core.trial_passed, effect.model, effect.ticket, measured)
-                return
-            reason, words = broken[0], f"{variant.id}: {broken[1]}"
-            await self._runtime.stop(slot)
-        self.decide(self._core.trial_failed, effect.model, effect.ticket, reason, words)
+        slot, core = effect.model + TRIAL, self._core
+        try:
+            if manifest is None:
+                raise TrialError("the bundle's files are gone", reason=Reason.STORAGE)
+            variants = _named(manifest, effect.variants)
+            measured = await hold(self._runtime, slot, self._blobs, manifest, effect.bundle, variants)
+        except TrialError as error:
+            self.decide(core.trial_failed, effect.model, effect.ticket, error.reason, str(error))
+        else:
+            self.decide(core.trial_passed, effect.model, effect.ticket, measured)
 
     async def _swap(self, effect: effects.Swap) -> None:
         slot = self._runtime.slot(effect.model + TRIAL)
@@ -242,18 +228,3 @@ def _named(manifest: Manifest | None, ids: tuple[str, ...]) -> list[Variant]:
 def _reason(error: AgentError) -> Reason:
     """Return what Progress says of a failed fetch; a broken child is like a broken network: tried again."""
     return error.reason if isinstance(error, (TrustError, StorageError)) else Reason.NETWORK
-
-
-def _broken(result: GoldenResult, contract: Contract) -> tuple[Reason, str] | None:
-    """Return which promise a trial broke, and how; None where it kept all.
-
-    The median is held against the promised 95th percentile: a busy device delays single inferences, a slow variant
-    all of them.
-    """
-    if not result.ok:
-        return Reason.GOLDEN, f"{result.passed} of {result.count} golden vectors: {'; '.join(result.failures)[:200]}"
-    if contract.latency_p95_ms is not None and result.latency_p50_ms > contract.latency_p95_ms:
-        return Reason.CONTRACT, f"{result.latency_p50_ms:.3f} ms median, promised p95 {contract.latency_p95_ms:.3f} ms"
-    if contract.memory_bytes is not None and result.rss_bytes > contract.memory_bytes:
-        return Reason.CONTRACT, f"{result.rss_bytes} bytes of memory, promised {contract.memory_bytes}"
-    return None
