@@ -42,7 +42,7 @@ ENGINES: tuple[tuple[str, Drafter], ...] = (
     ("native", lambda given: native.candidates(given.model, given.profile)),
     ("native", lambda given: network.candidates(given.model, given.profile, given.feeds)),
     ("onnxruntime", lambda given: onnxruntime.candidates(given.model, given.profile, given.feeds)),
-    ("litert", lambda given: litert.candidates(given.profile, given.source, given.form)),
+    ("litert", lambda given: litert.candidates(given.model, given.profile, given.source, given.form)),
 )
 
 
