@@ -56,9 +56,10 @@ def cases(word: str = "") -> Iterator[Case | str]:
     """Yield the node tests; only the name of those with sequences, maps or optional values."""
     for each in load_model_tests(kind="node"):
         if word in each.name:
-            for inputs, outputs in each.data_sets:
+            for inputs, outputs in each.data_sets or ():
                 if all(isinstance(v, (onnx.TensorProto, np.ndarray, np.generic)) for v in (*inputs, *outputs)):
                     given, wanted = ([_plain(v) for v in side] for side in (inputs, outputs))
+                    assert each.model is not None
                     yield Case(each.name, each.model, given, wanted, each.rtol, each.atol)
                 else:
                     yield each.name

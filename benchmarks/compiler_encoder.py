@@ -110,7 +110,8 @@ def rows(count: int, seed: int) -> NDArray[np.float32]:
     vocabulary = np.random.default_rng(SEED + 1).standard_normal((1000, WIDTH)).astype(np.float32)
     random = np.random.default_rng(seed)
     words = np.minimum(random.zipf(1.3, (count, POSITIONS)), 1000) - 1
-    return vocabulary[words]
+    chosen: NDArray[np.float32] = vocabulary[words]
+    return chosen
 
 
 def build(work: Path) -> tuple[Path, Path, Path]:
