@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from onnx import helper
 from tests.compiler.network.conftest import check, check_bytes, grid, levels, model, random
 
+from skerry_compiler.engines.network.cost import AVX512, best_block
+from skerry_compiler.engines.network.generate import generate
+
 quick = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
@@ -109,3 +112,70 @@ def test_a_chain_in_bytes_stays_close() -> None:
 def test_products_of_activations(batch: Any, m: Any, k: Any, n: Any) -> None:
     proto = model([helper.make_node("MatMul", ["a", "b"], ["y"])], {"a": (*batch, m, k), "b": (*batch, k, n)})
     check(proto, {"a": random(*batch, m, k), "b": random(*batch, k, n, seed=1)})
+
+
+@given(
+    st.sampled_from([3, 16, 20, 33, 64, 96, 130]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from(["", "Relu", "Clip"]),
+)
+@quick
+def test_a_normalisation_of_bytes_ahead_of_a_convolution(channels: Any, h: Any, w: Any, clamp: Any) -> None:
+    """BatchNorm that cannot be folded into a convolution before it: one factor and one term for each channel."""
+    constants = {
+        "scale": random(channels, seed=1), "shift": random(channels, seed=2), "mean": random(channels, seed=3),
+        "variance": np.abs(random(channels, seed=4)) + 0.5, "w": levels(8, channels, 1, 1, seed=5) / channels,
+        "low": np.float32(-0.5), "high": np.float32(1.5),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["m"], kernel_shape=[2, 2]),
+        helper.make_node("BatchNormalization", ["m", "scale", "shift", "mean", "variance"], ["n"]),
+        helper.make_node("Conv", ["m", "w"], ["other"]),
+    ]
+    if clamp:
+        nodes.append(helper.make_node(clamp, ["n", "low", "high"] if clamp == "Clip" else ["n"], ["c"]))
+    nodes += [
+        helper.make_node("Conv", ["c" if clamp else "n", "w"], ["d"]),
+        helper.make_node("Add", ["d", "other"], ["y"]),
+    ]
+    x = grid(1, channels, h + 1, w + 1)
+    check_bytes(model(nodes, {"x": x.shape}, constants), {"x": x}, steps=6)
+
+
+@given(
+    st.sampled_from([(32, 4, 4), (8, 2, 2), (4, 1, 2), (3, 5, 7), (16, 1, 3), (2, 24, 40)]),
+    st.booleans(),
+    st.booleans(),
+)
+@quick
+def test_many_groups(groups: Any, strided: Any, in_bytes: Any) -> None:
+    count, inside, outside = groups
+    weight = levels(count * outside, inside, 3, 3, seed=1)
+    constants = {"w": weight, "b": random(count * outside, seed=2), "slope": random(count * outside, 1, 1, seed=3)}
+    attributes = {
+        "kernel_shape": [3, 3],
+        "pads": [1, 1, 1, 1],
+        "strides": [2, 2] if strided else [1, 1],
+        "group": count,
+    }
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], **attributes)]
+    nodes.append(helper.make_node("PRelu", ["c", "slope"], ["y"]))
+    x = grid(1, count * inside, 7, 10)
+    (check_bytes if in_bytes else check)(model(nodes, {"x": x.shape}, constants), {"x": x})
+
+
+def test_the_text_does_not_grow_with_the_groups() -> None:
+    def lines(groups: int) -> int:
+        node = helper.make_node("Conv", ["x", "w"], ["y"], group=groups)
+        weight = random(8 * groups, 8, 1, 1)
+        source = generate(model([node], {"x": (1, 8 * groups, 6, 6)}, {"w": weight}), AVX512)
+        return source.c.count("\n")
+
+    assert abs(lines(16) - lines(2)) <= 2
+
+
+def test_pixels_a_power_of_two_apart_make_smaller_blocks() -> None:
+    """14 pixels of 1024 floats would all lie in the same places of the first cache."""
+    free, crowded = (best_block(1, 196, 32, 1024, AVX512, 4 * c) for c in (1008, 1024))
+    assert crowded.columns <= AVX512.l1_ways - 2 < free.columns

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from skerry_compiler.engines.network import (
+    emit_affine,
     emit_conv,
     emit_depthwise,
     emit_loops,
@@ -41,7 +42,7 @@ EMITTERS: dict[type[graph.Op], Emitter] = {
     Winograd: emit_winograd.emit,
     graph.Pool: emit_pool.emit_pool,
     graph.Resize: emit_pool.emit_resize,
-    graph.Map: emit_map.emit_map,
+    graph.Map: emit_affine.emit,
     graph.Softmax: emit_map.emit_softmax,
     graph.Normalise: emit_map.emit_normalise,
     graph.Reduce: emit_map.emit_reduce,
