@@ -121,10 +121,17 @@ def network(path: Path, *operators: str) -> Path:
 
 def test_what_generated_code_cannot_say_runs_on_onnx_runtime(tmp_path: Path) -> None:
     np.savez(tmp_path / "cal.npz", image=np.random.default_rng(1).normal(size=(40, 32)).astype(np.float32))
-    result = compiled(request(network(tmp_path / "m.onnx", "Relu", "Hardmax"), calibration=tmp_path / "cal.npz"))
+    path = network(tmp_path / "m.onnx", "Relu")
+    model = onnx.load(path)  # then determinants of two squares
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray([-1, 2, 4, 4]), "squares"))
+    model.graph.node.append(helper.make_node("Reshape", ["o0", "squares"], ["s"]))
+    model.graph.node.append(helper.make_node("Det", ["s"], ["d"], name="area"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("d", TensorProto.FLOAT, ["n", 2]))
+    onnx.save(model, path)
+    result = compiled(request(path, calibration=tmp_path / "cal.npz"))
     assert result.manifest.variants[0].engine == "onnxruntime" and result.evidence is not None
-    native = next(each for each in result.evidence.candidates if each.id == "native")
-    assert native.verdict is Verdict.FAILED and "Hardmax" in native.reason
+    native = next(each for each in result.evidence.candidates if each.id == "native-network")
+    assert native.verdict is Verdict.FAILED and "Det" in native.reason and "area" in native.reason
     assert any(each.precision == "int8" for each in result.evidence.candidates)
     container_of(result)
 
