@@ -100,6 +100,12 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-pickle", action="store_true", help="run the code inside a pickle that you made yourself"
     )
+    parser.add_argument(
+        "--qat-handover",
+        type=Path,
+        metavar="F.json",
+        help="write what a trainer needs to retrain for 8 bits, with .onnx",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="B.skerry")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="say nothing while working")
@@ -163,6 +169,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         trust_pickle=arguments.trust_pickle,
         input_name=arguments.input_name,
         shapes=_shapes(arguments.shape),
+        retrain=arguments.qat_handover,
     )
 
 

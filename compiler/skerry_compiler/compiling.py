@@ -12,7 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from skerry_compiler import building, data, emulate, foreign, golden, histograms, pack, ranking, sandbox, tournament
+from skerry_compiler import (
+    building,
+    data,
+    emulate,
+    files,
+    foreign,
+    golden,
+    histograms,
+    pack,
+    ranking,
+    sandbox,
+    tournament,
+)
 from skerry_compiler.engines.candidate import Built, Draft, Failure
 from skerry_compiler.errors import CompileError
 from skerry_compiler.request import Request
@@ -44,7 +56,9 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prepared:
-    """What came out of the sandbox. `failures` could not be drafted; `operators` counts nodes after the passes."""
+    """What came out of the sandbox. `failures` could not be drafted; `operators` counts nodes after the passes; `notes`
+    say what accuracy repair tried.
+    """
 
     signature: Signature
     form: str
@@ -52,6 +66,7 @@ class Prepared:
     drafts: tuple[Draft, ...]
     failures: tuple[Failure, ...]
     operators: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def compile_model(request: Request, now_s: float, say: Say) -> Result:
@@ -120,7 +135,7 @@ def _packed(
         original=outcome.original,
         original_accuracy=outcome.original_accuracy,
         candidates=(*told(outcome.candidates, shipped), *failures),
-        notes=(*outcome.warnings, *notes, *outcome.notes),
+        notes=(*outcome.warnings, *notes, *prepared.notes, *outcome.notes),
         ships_original=bool(outcome.warnings),
         objective=request.objective,
         rows=len(compared),
@@ -162,6 +177,7 @@ def prepare(request: Request, folder: Path, *, drafts: bool = True, wanted: froz
         "drafts": drafts,
         "wanted": None if wanted is None else sorted(wanted),
         "time_s": request.time_s,
+        "retrain": request.retrain is not None and wanted is None,
     }
     limits = sandbox.Limits(time_s=int(max(sandbox.Limits().time_s, READING_BUDGETS * request.time_s)))
     answer = sandbox.call("skerry_compiler.prepare", job, folder, limits, "reading the model")
@@ -171,11 +187,14 @@ def prepare(request: Request, folder: Path, *, drafts: bool = True, wanted: froz
             failures.append(Failure(**each["failure"]))
             continue
         plain = each["draft"]
-        files = {role: Path(path).read_bytes() for role, path in plain["files"].items()}
-        made.append(Draft(**{**plain, "files": files, "requires": codec.from_plain(Predicates, plain["requires"])}))
+        contents = {role: Path(path).read_bytes() for role, path in plain["files"].items()}
+        made.append(Draft(**{**plain, "files": contents, "requires": codec.from_plain(Predicates, plain["requires"])}))
     original = request.source if answer["format"] in OWN_RUNTIME else Path(answer["original"])
     signature = codec.from_plain(Signature, answer["signature"])
-    return Prepared(signature, answer["format"], original, tuple(made), tuple(failures), answer["operators"])
+    if answer.get("handover") and request.retrain is not None:
+        files.write_handover(request.retrain, answer["handover"], folder / sandbox.HANDOVER)
+    notes = tuple(answer.get("notes", ()))
+    return Prepared(signature, answer["format"], original, tuple(made), tuple(failures), answer["operators"], notes)
 
 
 def read_rows(request: Request, signature: Signature) -> tuple[data.Rows, data.Rows | None, list[str]]:

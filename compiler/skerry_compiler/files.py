@@ -5,9 +5,11 @@ new one.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from skerry_compiler.errors import CompileError
 from skerry_contracts import container
@@ -38,6 +40,20 @@ def unpack(bundle: Container, folder: Path) -> None:
     for sha256 in bundle.manifest.blobs():
         (folder / sha256).write_bytes(bundle.read_blob(sha256))
     (folder / "manifest.json").write_bytes(bundle.manifest_bytes)
+
+
+def write_handover(path: Path, plain: dict[str, Any], model: Path) -> None:
+    """Write the hand-over for retraining: JSON, and the QDQ ONNX beside it under the same name.
+
+    Raises:
+        CompileError: it cannot be written there.
+    """
+    beside = path.with_suffix(".onnx")
+    try:
+        path.write_text(json.dumps({**plain, "model": beside.name}, indent=1) + "\n")
+        beside.write_bytes(model.read_bytes())
+    except OSError as error:
+        raise CompileError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write(path: Path, manifest: bytes, blobs: dict[str, bytes], evidence: bytes | None) -> None:

@@ -27,6 +27,7 @@ from skerry_compiler.passes.fixed_shapes import FixedShapes
 from skerry_compiler.passes.opset_cap import OpsetCap
 from skerry_compiler.passes.plain_form import PlainForm
 from skerry_compiler.passes.tensor_outputs import TensorOutputs
+from skerry_compiler.repair import offers as repair
 from skerry_contracts import codec
 from skerry_contracts.tensor import TensorSpec
 from skerry_targets import profile as profiles
@@ -72,7 +73,12 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         wanted = None if job["wanted"] is None else frozenset(job["wanted"])
         material = engines.Material(model, profile, _feeds(inputs, rows), source, form, wanted, job["time_s"])
         made = engines.drafts(material, lambda words: _note(folder, words))
-        answer["candidates"] = [_left(each, folder) for each in made]
+        repaired = repair.offers(material, signature, lambda words: _note(folder, words), retrain=job["retrain"])
+        answer["candidates"] = [_left(each, folder) for each in (*made, *repaired.drafts)]
+        answer["notes"] = repaired.notes
+        if repaired.handover is not None:
+            answer["handover"] = repaired.handover.plain
+            (folder / sandbox.HANDOVER).write_bytes(repaired.handover.onnx)
     return answer
 
 

@@ -11,7 +11,7 @@ from skerry_targets.profile import Profile
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
     """What is to be compiled, for what, and how. `time_s` bounds building and measuring
-    together.
+    together; `retrain` is where a hand-over for quantisation-aware retraining goes.
     """
 
     source: Path
@@ -26,3 +26,4 @@ class Request:
     trust_pickle: bool = False
     input_name: str | None = None
     shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    retrain: Path | None = None

@@ -21,6 +21,7 @@ from skerry_compiler.errors import KINDS, CompileError, LimitError, ToolError
 
 RESULT = "result.json"
 STEP = "step"  # a file in which the child says what it is at
+HANDOVER = "handover.onnx"  # a file that it leaves for retraining
 _SAID_CHARACTERS = 300
 
 

@@ -14,6 +14,7 @@ from skerry_compiler.engines import litert, onnxruntime
 from skerry_compiler.engines.candidate import Draft, Failure
 from skerry_compiler.engines.native import engine as native
 from skerry_compiler.engines.network import engine as network
+from skerry_compiler.engines.network import given as own_bytes
 from skerry_targets.profile import Profile
 
 
@@ -40,7 +41,8 @@ Drafter = Callable[[Material], list[Draft | Failure]]
 # The profile's engine, and what drafts for it.
 ENGINES: tuple[tuple[str, Drafter], ...] = (
     ("native", lambda given: native.candidates(given.model, given.profile)),
-    ("native", lambda given: network.candidates(given.model, given.profile, given.feeds)),
+    ("native", lambda given: network.candidates(given.model, given.profile)),
+    ("native", lambda given: own_bytes.candidates(given.model, given.profile)),
     ("onnxruntime", lambda given: onnxruntime.candidates(given.model, given.profile, given.feeds)),
     ("litert", lambda given: litert.candidates(given.model, given.profile, given.source, given.form)),
 )

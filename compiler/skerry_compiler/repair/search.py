@@ -1,0 +1,190 @@
+"""The search for byte candidates that keep the network's answers: cheap repairs first, float32 layers only as needed.
+
+Order, from the study of what helps how often: the way of clipping and equalisation; first layers left in float32 (the
+most sensitive ones, and the cheapest); the last one too; rounding by GPTQ and corrected biases; then single layers by
+measured harm. A recipe is scored by 2-fold cross-validation on calibration rows: it is made from one half and judged
+on the other by the gate's own measure, so that it never sees what it is scored on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from skerry_compiler import gates
+from skerry_compiler.engines.network.calibrate import METHODS
+from skerry_compiler.repair.recipe import Recipe
+from skerry_compiler.repair.workshop import Workshop
+from skerry_contracts.bundle import Signature
+
+SKIPS = (1, 2, 3, 4, 6, 8, 12, 16)
+COMFORT = 0.5  # of the tolerance: nothing slower is looked for
+PROMISING = 1.5  # of the tolerance: a candidate that the held-out rows may still accept
+BETTER = 0.75  # a slower candidate must use this much less of the tolerance to be worth measuring
+TIE = 0.03  # of the time
+MOST = 4  # candidates handed on
+MAX_SINGLE = 48  # layers whose harm is measured one by one
+FLOAT_COST = 3.5  # of a multiplication in float32 against one of bytes, where nothing was measured
+
+Say = Callable[[str], None]
+Placed = tuple[int, int, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trial:
+    """A recipe, how it was judged on rows that it was not made from, and its predicted time in any unit."""
+
+    recipe: Recipe
+    judgement: gates.Judgement
+    mean_cosine: float
+    cost: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Speeds:
+    """Measured times of one inference: in float32, and in bytes by how many first layers stay float32. All in ns."""
+
+    float_ns: float = FLOAT_COST
+    byte_ns: dict[int, float] = dataclasses.field(default_factory=lambda: {0: 1.0})
+
+    def predicted(self, placed: Placed, work: Sequence[int]) -> float:
+        """Return the expected time of a placement: what is measured, and in between by share of multiplications."""
+        skip, keep, leave = placed
+        count = len(work)
+        left = {*range(min(skip, count)), *range(count - keep, count), *leave}
+        if not keep and not leave and skip in self.byte_ns:
+            return self.byte_ns[skip]
+        near = max(each for each in self.byte_ns if each <= skip)
+        base, done = self.byte_ns[near], set(range(near))
+        rest = max(1, sum(work) - sum(work[i] for i in done if i < count))
+        share: float = sum(work[i] for i in left - done) / rest
+        return base + max(0.0, self.float_ns - base) * share
+
+
+class Search:
+    """One search. `trials` are all that were scored, in order; `planned` counts what would have been with more time."""
+
+    def __init__(
+        self, workshop: Workshop, signature: Signature, speeds: Speeds, until: Callable[[], float], say: Say
+    ) -> None:
+        """`until` returns the seconds that are left."""
+        self.workshop = workshop
+        self.signature = signature
+        self.speeds = speeds
+        self.until = until
+        self.say = say
+        self.trials: list[Trial] = []
+        self._seen: set[str] = set()
+        rows = workshop.everything
+        self.folds = (rows[::2], rows[1::2] or rows)
+        self.noisy = workshop.noisy()
+        self.expected = workshop.stacked(workshop.expected)
+
+    def run(self) -> list[Trial]:
+        """Score recipes until the time is up or nothing is left to try; return those worth measuring, fastest first."""
+        for recipe in self._recipes():
+            if self.until() <= 0:
+                break
+            self.score(recipe)
+        return chosen(self.trials)
+
+    def score(self, recipe: Recipe) -> Trial | None:
+        """Judge a recipe by cross-validation; None where it was, its name is too long, or nothing is left in bytes."""
+        left = {*range(recipe.skip), *recipe.leave}
+        nothing = recipe.skip + recipe.keep >= len(self.workshop.order) or len(left) >= len(self.workshop.order)
+        if recipe.name in self._seen or not recipe.fits or nothing:
+            return None
+        self._seen.add(recipe.name)
+        found: list[list[np.ndarray] | None] = [None] * len(self.workshop.rows)
+        one, two = self.folds
+        for learned, asked in ((one, two), (two, one)):
+            for place, answer in zip(asked, self.workshop.answers(recipe, learned, asked), strict=True):
+                found[place] = answer
+        outputs = self.workshop.stacked([each for each in found if each is not None])
+        judgement = gates.judge(self.signature, self.expected, outputs, None, self.noisy)
+        cost = self.speeds.predicted(recipe.placement, self.workshop.work)
+        trial = Trial(recipe, judgement, gates.mean_cosine(self.signature, self.expected, outputs), cost)
+        self.trials.append(trial)
+        best = max(each.judgement.cosine for each in self.trials)
+        self.say(f"repair: {len(self.trials)} tried, best cosine {best:.4f}")
+        return trial
+
+    def _recipes(self) -> Iterator[Recipe]:
+        forms = (False, True) if self.workshop.equalisable else (False,)
+        yield from (Recipe(clip=clip, cle=cle) for cle in forms for clip in METHODS)
+        if self._comfortable():
+            return
+        for skip in SKIPS:
+            if self._too_slow((skip, 0, ())):
+                break
+            for base in self._bases(2):
+                yield dataclasses.replace(base, skip=skip)
+        for trial in self._best(3):
+            yield dataclasses.replace(trial.recipe, keep=1)
+        for trial in self._best(2):
+            yield dataclasses.replace(trial.recipe, bias=True)
+            yield dataclasses.replace(trial.recipe, gptq=True)
+        if not self._comfortable(0.03):
+            yield from self._by_harm()
+
+    def _by_harm(self) -> Iterator[Recipe]:
+        """Single layers in float32, then the most harmful ones together."""
+        base = self._bases(1)[0]
+        count = len(self.workshop.order)
+        singles = range(count) if count <= MAX_SINGLE else range(0, count, -(-count // MAX_SINGLE))
+        yield from (dataclasses.replace(base, leave=(i,)) for i in singles)
+        alone = [t for t in self.trials if len(t.recipe.leave) == 1 and t.recipe.placement[:2] == (0, 0)]
+        alone.sort(key=lambda t: (t.mean_cosine, -t.recipe.leave[0]), reverse=True)
+        for many in (2, 3, 4, 6, 8, 12):
+            leave = tuple(sorted(t.recipe.leave[0] for t in alone[:many]))
+            if len(leave) == many and not self._too_slow((0, 0, leave)):
+                yield dataclasses.replace(base, leave=leave)
+
+    def _comfortable(self, slower: float = 0.0) -> bool:
+        """Whether something at least as fast as all bytes (within a share) uses little of the tolerance."""
+        limit = self.speeds.predicted((0, 0, ()), self.workshop.work) * (1 + slower)
+        return any(t.judgement.used <= COMFORT and t.cost <= limit for t in self.trials)
+
+    def _too_slow(self, placed: Placed) -> bool:
+        return self.speeds.predicted(placed, self.workshop.work) >= self.speeds.float_ns * (1 - TIE)
+
+    def _bases(self, count: int) -> list[Recipe]:
+        """Return the best ways of clipping with all layers in bytes."""
+        plain = [t for t in self.trials if t.recipe.placement == (0, 0, ()) and not (t.recipe.gptq or t.recipe.bias)]
+        return [t.recipe for t in sorted(plain, key=_merit)[:count]]
+
+    def _best(self, count: int) -> list[Trial]:
+        return sorted(self.trials, key=_merit)[:count]
+
+
+def chosen(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials worth building and measuring: the fastest that may pass, and slower ones that are clearly
+    better.
+
+    Where none may pass, the best one is returned still: held-out rows decide, and the evidence shows how far it is off.
+    """
+    picked: list[Trial] = []
+    waiting = sorted((t for t in trials if t.judgement.used <= PROMISING), key=lambda t: (t.cost, _merit(t)))
+    while waiting and len(picked) < MOST:
+        tied = [t for t in waiting if t.cost <= waiting[0].cost * (1 + TIE)]
+        best = min(tied, key=_merit)
+        if not picked or best.judgement.used <= picked[-1].judgement.used * BETTER:
+            picked.append(best)
+        waiting = [t for t in waiting if t.cost > waiting[0].cost * (1 + TIE)]
+        if picked and picked[-1].judgement.used <= COMFORT:
+            break
+    return picked or sorted(trials, key=_merit)[:1]
+
+
+def _merit(trial: Trial) -> tuple[float, float, str]:
+    """What makes a trial better than another of the same speed: the tolerance it uses, in hundredths; the mean."""
+    return round(trial.judgement.used, 2), -round(trial.mean_cosine, 6), trial.recipe.name
+
+
+def countdown(time_s: float) -> Callable[[], float]:
+    """Return a function that says how many seconds are left."""
+    end = time.monotonic() + time_s
+    return lambda: end - time.monotonic()

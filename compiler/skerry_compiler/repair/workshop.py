@@ -1,0 +1,118 @@
+"""Making byte candidates of one model: every step of a recipe, on all calibration rows or on a part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from skerry_compiler import gates
+from skerry_compiler.engines.network.calibrate import Feed, Ranges, Statistics, session, tensor_names
+from skerry_compiler.engines.network.cost import Machine
+from skerry_compiler.engines.network.emit import Source
+from skerry_compiler.engines.network.generate import generate, network_of
+from skerry_compiler.repair import layers, rounding, simulate
+from skerry_compiler.repair.equalise import Link, equalise, links, peak
+from skerry_compiler.repair.layers import Array, Model
+from skerry_compiler.repair.recipe import Recipe
+
+MAX_ROWS = 32
+Part = tuple[int, ...]
+
+
+class Workshop:
+    """One model and its calibration rows. What several recipes need is made once."""
+
+    def __init__(self, model: ModelProto, rows: Sequence[Feed]) -> None:
+        """Run the calibration rows.
+
+        Raises:
+            UnsupportedError: the network engine cannot generate the model.
+        """
+        self.plain = layers.plain(model)
+        self.rows = list(rows[:MAX_ROWS])
+        self.outputs = [value.name for value in model.graph.output]
+        self.order, self.work = simulate.layer_order(self.plain)
+        self.expected: list[list[NDArray[Any]]] = []
+        self._names = tensor_names(network_of(self.plain))
+        self._links: list[Link] = links(Model(self.plain))
+        self._peaks: list[dict[str, Array]] = []
+        wanted = [*self._names, *(link.value for link in self._links), *self.outputs]
+        self._base = Statistics.of(self.plain, wanted, self.rows, seen=self._see)
+        self._equal: dict[Part, tuple[ModelProto, Statistics]] = {}
+        self._moments: dict[tuple[bool, Part], rounding.Moments] = {}
+
+    @property
+    def everything(self) -> Part:
+        """The places of all rows."""
+        return tuple(range(len(self.rows)))
+
+    @property
+    def equalisable(self) -> bool:
+        """Whether there is anything that equalisation could change."""
+        return bool(self._links)
+
+    def _see(self, values: dict[str, NDArray[Any]]) -> None:
+        self._peaks.append({link.value: peak(values[link.value], link.axis) for link in self._links})
+        self.expected.append([values[name] for name in self.outputs])
+
+    def made(self, recipe: Recipe, part: Part) -> tuple[ModelProto, Ranges, simulate.Placement]:
+        """Return the model that a recipe makes from some rows, its ranges, and where bytes are."""
+        proto, statistics, places = self._form(recipe.cle, part)
+        ranges = statistics.ranges(recipe.clip, places)
+        place = simulate.placement(proto, ranges, recipe.precision)
+        if recipe.gptq or recipe.bias:
+            moments = self._second(recipe.cle, part, proto)
+            done = rounding.gptq(proto, moments, place.layers) if recipe.gptq else proto
+            proto = rounding.correct_biases(done, proto, moments, place.layers) if recipe.bias else done
+        return proto, ranges, place
+
+    def source(self, recipe: Recipe, machine: Machine) -> Source:
+        """Return the generated code of a recipe, from all rows."""
+        proto, ranges, _ = self.made(recipe, self.everything)
+        return generate(proto, machine, ranges=ranges, precision=recipe.precision)
+
+    def answers(self, recipe: Recipe, learned: Part, asked: Part) -> list[list[NDArray[Any]]]:
+        """Return the outputs of a recipe made from some rows on others, as its integer arithmetic gives them."""
+        proto, _, place = self.made(recipe, learned)
+        run = session(simulate.simulated(proto, place))
+        return [run.run(self.outputs, dict(self.rows[i])) for i in asked]
+
+    def noisy(self) -> tuple[NDArray[Any], ...]:
+        """Return the float32 outputs where the inputs are moved by one byte's step, all rows stacked."""
+        names = list(self.rows[0])
+        moved = gates.noise(tuple(np.stack([row[name] for row in self.rows]) for name in names))
+        run = session(self.plain)
+        feeds = [dict(zip(names, (each[i] for each in moved), strict=True)) for i in range(len(self.rows))]
+        return self.stacked([run.run(self.outputs, feed) for feed in feeds])
+
+    @staticmethod
+    def stacked(answers: Sequence[Sequence[NDArray[Any]]]) -> tuple[NDArray[Any], ...]:
+        """Return the outputs of several rows as the gates take them: the first extent counts rows."""
+        return tuple(np.stack(list(each)) for each in zip(*answers, strict=True))
+
+    def exported(self, recipe: Recipe) -> tuple[ModelProto, simulate.Placement]:
+        """Return a recipe as QDQ ONNX, and where its bytes are."""
+        proto, _, place = self.made(recipe, self.everything)
+        return simulate.exported(proto, place), place
+
+    def _form(self, cle: bool, part: Part) -> tuple[ModelProto, Statistics, Sequence[int] | None]:
+        if not cle:
+            return self.plain, self._base, part
+        if part not in self._equal:
+            names = [link.value for link in self._links]
+            peaks = {name: np.max([self._peaks[i][name] for i in part], axis=0) for name in names}
+            proto = equalise(self.plain, peaks)
+            self._equal[part] = proto, Statistics.of(proto, self._names, [self.rows[i] for i in part])
+        return *self._equal[part], None
+
+    def _second(self, cle: bool, part: Part, proto: ModelProto) -> rounding.Moments:
+        key = (cle, part)
+        if key not in self._moments:
+            moments = rounding.Moments(Model(proto))
+            Statistics.of(proto, moments.names, [self.rows[i] for i in part], (), moments.add)
+            self._moments[key] = moments
+        return self._moments[key]
