@@ -83,4 +83,4 @@ class _Floats(Walk):
             place = Place("row", f"column + {m * p}" if m else "column", "c")
             self.tail.steps(code, f"a{m}", place, n, self.lanes(n))
             results.append(Result(f"a{m}", place, self.lanes(n)))
-        store(code, op.y, results, n)
+        store(code, op.y, results, n, self.tail.bounded)

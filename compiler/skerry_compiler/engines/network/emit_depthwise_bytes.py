@@ -37,6 +37,10 @@ class Bytes(Walk):
         self.term = self._table(tables, self.form.term, "float32")
         self.start = self._table(tables, self.form.start, "int32")
         self.weight, self.used = self._weights(tables)
+        # Steps that are the same for every channel may as well be done in the interleaved order.
+        self.free = op.y.quant is not None and all(
+            s.operand is None or (isinstance(s.operand, np.ndarray) and s.operand.size == 1) for s in op.steps
+        )
 
     def _tiled(self, row: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return one value for each element of the strip's vectors, in interleaved order: [vectors, 4 parts * n]."""
@@ -132,10 +136,13 @@ class Bytes(Walk):
                     names.append(f"v{r}_{m}_{part}")
                     term = f"load{n}({self.term} + {offset})"
                     code.line(f"f32x{n} {names[-1]} = {real} * load{n}({self.factor} + {offset}) + {term};")
-                if self.form.fast:
-                    self._store_bytes(
-                        code, where, f"packlowlanes{n}({', '.join(f'as_int{n}({v})' for v in names)})", True
-                    )
+                if self.form.fast or self.free:
+                    for name in [] if self.form.fast else names:
+                        self.tail.steps(code, name, place, n)
+                    low = self.form.fast or self.tail.bounded
+                    values = ", ".join(f"{'as_int' if low else 'round'}{n}({v})" for v in names)
+                    packed = f"{'packlowlanes' if low else 'packlanes'}{n}({values})"
+                    self._store_bytes(code, where, packed, self.form.fast)
                 else:
                     self._natural(code, names, place, where)
 

@@ -68,7 +68,7 @@ def _chunk(code: Code, op: Map, tail: Tail, place: Place, n: int, count: int, la
         code.line(f"f32x{n} v{k} = {operand_of(op.x, op.y, here, n, tail.unit)};")
         tail.steps(code, f"v{k}", here, n, lanes)
         results.append(Result(f"v{k}", here, lanes))
-    store(code, op.y, results, n)
+    store(code, op.y, results, n, tail.bounded)
 
 
 def emit_softmax(op: Softmax, name: str, tables: Tables, machine: Machine) -> Code:
@@ -156,7 +156,7 @@ def _steps_over(code: Code, tail: Tail, y: Tensor, n: int, value: str) -> None:
                 code.line(f"v = v{scale};")
             place = Place("row", "column", "c")
             tail.steps(code, "v", place, n, lanes)
-            store(code, y, [Result("v", place, lanes)], n)
+            store(code, y, [Result("v", place, lanes)], n, tail.bounded)
             code.close()
 
 
@@ -238,4 +238,4 @@ def _finish(code: Code, op: Reduce, tail: Tail, n: int, count: int, v: str, plac
     if factor / tail.unit != 1.0 or shift:
         code.line(f"{v} = {v} * {number(factor / tail.unit)}" + (f" + {number(shift / tail.unit)};" if shift else ";"))
     tail.steps(code, v, place, n, lanes)
-    store(code, op.y, [Result(v, place, lanes)], n)
+    store(code, op.y, [Result(v, place, lanes)], n, tail.bounded)

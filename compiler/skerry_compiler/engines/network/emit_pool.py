@@ -96,7 +96,7 @@ def _floats(code: Code, op: Pool, tail: Tail, n: int) -> None:
     place = Place("row", "column", "c")
     lanes = f"{y.c} - c" if y.c % n else ""
     tail.steps(code, "v", place, n, lanes)
-    store(code, y, [Result("v", place, lanes)], n)
+    store(code, y, [Result("v", place, lanes)], n, tail.bounded)
     code.close()
 
 

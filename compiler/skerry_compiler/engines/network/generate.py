@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
+from skerry_compiler.engines.network import curves
 from skerry_compiler.engines.network.calibrate import Ranges
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit import Source, emit
@@ -46,6 +47,7 @@ def generate(
     network = network_of(model, shapes)
     if ranges is not None:
         quantise(network, ranges, precision or Precision())
+    curves.choose(network, machine)
     if tiles:
         choose(network, machine)
     arena_bytes = plan(network)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from skerry_compiler.engines.network.curve import Curve
 from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES as ALIGNMENT_BYTES
 from skerry_compiler.engines.network.tensors import SLACK_BYTES as SLACK_BYTES
 from skerry_compiler.engines.network.tensors import Array as Array
@@ -20,11 +21,14 @@ from skerry_compiler.engines.network.tensors import Tensor as Tensor
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Step:
-    """`value = name(value, operand, *values)`. An operand's h, w and c are each that of the output or 1."""
+    """`value = name(value, operand, *values)`. An operand's h, w and c are each that of the output or 1. A "curve"
+    stands for several steps (see curves.py).
+    """
 
     name: str
     operand: Operand | None = None
     values: tuple[float, ...] = ()
+    curve: Curve | None = None
 
 
 @dataclasses.dataclass(eq=False, slots=True, kw_only=True)

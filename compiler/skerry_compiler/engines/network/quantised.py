@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Conv
-from skerry_compiler.engines.network.tail import BYTE_LIMIT, HOMOGENEOUS, MAGIC
+from skerry_compiler.engines.network.tail import BYTE_LIMIT, MAGIC, unit_of
 
 MAGIC_BITS = 0x4B400000
 SUM_LIMIT = (1 << 22) - 2
@@ -59,8 +59,7 @@ def requantise(op: Conv, machine: Machine, channels: slice = slice(None), offset
     shift = 128 if machine.signed_dot else 0
     zero = op.x.quant.zero
     y = op.y.quant
-    linear = all(s.name in HOMOGENEOUS for s in op.steps)
-    unit = y.scale if y is not None and linear else 1.0
+    unit = unit_of(op)
     factor = op.x.quant.scale * scale / unit
     clamps_only = y is not None and all(s.name in ("relu", "clip") for s in op.steps)
     up, down = np.where(flat > 0, flat, 0).sum(0), np.where(flat < 0, flat, 0).sum(0)

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from skerry_compiler.engines.network.code import Code, Tables, at, number
+from skerry_compiler.engines.network.curve import SEGMENTS, Curve
 from skerry_compiler.engines.network.graph import Conv, Op, Step, Tensor
 
 MAGIC = 12582912.0  # 1.5 * 2^23: adding it leaves a rounded integer in the low bits, see quantised.py
@@ -54,6 +55,17 @@ UNARY = {
     "mish": "{v} * tanh{n}(max{n}({v}, all{n}(0.f)) + log{n}(1.f + exp{n}(-abs{n}({v}))))",
 }  # fmt: skip
 
+# One of sixteen floats for each lane, by the low bits of an integer.
+LOOKUP = """\
+INLINE f32x16 lookup16(const float *t, i32x16 i) { return (f32x16)_mm512_permutexvar_ps((__m512i)i, load16(t)); }
+INLINE f32x8 lookup8(const float *t, i32x8 i) {
+  return (f32x8)_mm512_castps512_ps256(_mm512_permutexvar_ps(_mm512_castsi256_si512((__m256i)i), load16(t)));
+}
+INLINE f32x4 lookup4(const float *t, i32x4 i) {
+  return (f32x4)_mm512_castps512_ps128(_mm512_permutexvar_ps(_mm512_castsi128_si512((__m128i)i), load16(t)));
+}
+"""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
@@ -85,27 +97,43 @@ def index(tensor: Tensor, place: Place, spans: tuple[bool, bool, bool]) -> str:
     return " + ".join(t for t in terms if t != "(0)" and not t.startswith("(0) *")) or "0"
 
 
+def unit_of(op: Op) -> float:
+    """Return the unit in which values enter the steps: the output's scale, or a curve's, if what is ahead allows it."""
+    for step in op.steps:
+        if step.curve is not None:
+            return 1 / step.curve.scale
+        if step.name not in HOMOGENEOUS:
+            return 1.0
+    return op.y.quant.scale if op.y.quant else 1.0
+
+
 class Tail:
     """Emits the steps of one operation for vectors of n lanes."""
 
     def __init__(self, op: Op, tables: Tables, tile: int = 1) -> None:
         self.op, self.tables, self.tile = op, tables, tile
         self.quant = op.y.quant
-        linear = all(s.name in HOMOGENEOUS for s in op.steps)
-        self.unit = self.quant.scale if self.quant and linear else 1.0
+        self.first = self.unit = unit_of(op)
         self.constants: dict[int, str] = {}
-        self.bounded = False  # whether values are proved to end within 16 bits, so that MAGIC may round them
-        # A byte tensor that is added first brings a constant, which the bias can take over.
+        self.bounded = any(s.curve is not None and s.curve.last for s in op.steps)
+        # What is added first, the zero point of bytes and the start of a curve, can be taken over by the bias.
         self.offset, self.folded = 0.0, None
+        self.shifted = False
         first = op.steps[0] if op.steps else None
         if isinstance(op, Conv) and op.x.quant and first and first.name == "add" and isinstance(first.operand, Tensor):
             other = first.operand.quant
             if other is not None and first.operand.c == op.y.c:
                 self.offset, self.folded = -other.zero * other.scale, first
-        self.count = 0
+        before = op.steps[1:] if self.folded else op.steps
+        if isinstance(op, Conv) and op.x.quant and before and before[0].curve is not None:
+            self.offset, self.shifted = self.offset + before[0].curve.shift * self.unit, True
 
     def prove(self, reach: float) -> None:
-        """Note that values enter the steps within +-reach, in units of `unit`."""
+        """Note that values enter the steps within +-reach, in units of `unit`: whether they are proved to end within
+        16 bits, so that MAGIC may round them.
+        """
+        if self.bounded:
+            return
         for step in self.op.steps:
             if step.name == "add" and isinstance(step.operand, Tensor) and step.operand.quant:
                 reach += 256 * step.operand.quant.scale / self.unit
@@ -132,14 +160,43 @@ class Tail:
 
     def steps(self, code: Code, v: str, place: Place, n: int, lanes: str = "") -> None:
         """Write the steps on variable v (in units of `unit`)."""
+        self.unit = self.first
+        zero = self.quant.zero if self.quant is not None else 0
         for step in self.op.steps:
-            self._step(code, step, v, place, n, lanes)
+            if step.curve is None:
+                self._step(code, step, v, place, n, lanes)
+                continue
+            self._curve(code, step.curve, v, n)
+            assert self.quant is not None
+            self.unit, zero = self.quant.scale, 0 if step.curve.last else zero
         if self.quant is not None:
             scale = self.unit / self.quant.scale
-            factor = "" if scale == 1.0 else f" * {number(scale)}"
-            zero = self.quant.zero + (MAGIC if self.bounded else 0)
-            if factor or zero:
-                code.line(f"{v} = {v}{factor}{f' + {number(zero)}' if zero else ''};")
+            factor, term = "" if scale == 1.0 else f" * {number(scale)}", zero + (MAGIC if self.bounded else 0)
+            if factor or term:
+                code.line(f"{v} = {v}{factor}{f' + {number(term)}' if term else ''};")
+        self.unit = self.first
+
+    def _curve(self, code: Code, curve: Curve, v: str, n: int) -> None:
+        """Write a curve: the value in units of segments, the segment, and the polynomial."""
+        scale = curve.scale * self.unit
+        factor = "" if abs(scale - 1.0) < 1e-9 else f" * {number(scale)}"
+        shift = "" if self.shifted else f" + {number(curve.shift)}"
+        if factor or shift:
+            code.line(f"{v} = {v}{factor}{shift};")
+        table = self.tables.add(curve.coefficients, "float32")
+        inside = f"min{n}(max{n}({v}, all{n}(0.f)), all{n}({SEGMENTS - 1}.f))"
+        if curve.last:
+            code.line(f"{v} = {inside};")
+            inside = v
+        self.tables.define(LOOKUP)
+        code.open("")
+        code.line(f"const i32x{n} segment = as_int{n}({inside} + {number(MAGIC)});")
+        terms = [f"lookup{n}({table} + {SEGMENTS * i}, segment)" for i in range(curve.degree + 1)]
+        text = terms[-1]
+        for term in terms[-2::-1]:
+            text = f"({text}) * {v} + {term}"
+        code.line(f"{v} = {text};")
+        code.close()
 
     def _step(self, code: Code, step: Step, v: str, place: Place, n: int, lanes: str) -> None:
         if step.name == "save":

@@ -217,8 +217,14 @@ INLINE void storeq#(uint8_t *p, u8x# v) { copy_bytes(p, &v, #); }
 INLINE void half#(uint8_t *p, u8x# v, int i) { copy_bytes(p, (const uint8_t *)&v + 2 * @ * i, 2 * @); }
 INLINE void quarter#(uint8_t *p, u8x# v, int i) { copy_bytes(p, (const uint8_t *)&v + @ * i, @); }
 INLINE void quarterpart#(uint8_t *p, u8x# v, int i, int n) {
+#if defined(__AVX512VL__) && defined(__AVX512BW__)
+  __m128i s = _mm_setzero_si128();
+  copy_bytes(&s, (const uint8_t *)&v + @ * i, @);
+  _mm_mask_storeu_epi8(p, n >= @ ? (1u << @) - 1 : (1u << n) - 1, s);
+#else
   const uint8_t *s = (const uint8_t *)&v + @ * i;
   if (n >= @) copy_bytes(p, s, @); else for (int k = 0; k < n; k++) p[k] = s[k];
+#endif
 }
 /* saturated bytes of four vectors, one after the other */
 INLINE u8x# pack@(i32x@ a, i32x@ b, i32x@ c, i32x@ d) {
