@@ -15,7 +15,8 @@ from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit_map import emit_map
 from skerry_compiler.engines.network.graph import Map
-from skerry_compiler.engines.network.tail import BYTE_LIMIT, MAGIC, Place, Result, Tail, index, stores
+from skerry_compiler.engines.network.store import stores
+from skerry_compiler.engines.network.tail import BYTE_LIMIT, MAGIC, Place, Result, Tail, index
 
 PIXELS = 4
 CLAMPS = ("relu", "clip")

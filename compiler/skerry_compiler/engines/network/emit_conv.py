@@ -16,7 +16,8 @@ from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal
 from skerry_compiler.engines.network.cost import Block, Machine, best_block
 from skerry_compiler.engines.network.graph import Conv, Tensor
 from skerry_compiler.engines.network.quantised import Requantised, requantise
-from skerry_compiler.engines.network.tail import Place, Result, Tail, store, stores
+from skerry_compiler.engines.network.store import store, stores
+from skerry_compiler.engines.network.tail import Place, Result, Tail
 
 
 @dataclasses.dataclass(slots=True)

@@ -10,8 +10,9 @@ from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit_depthwise_bytes import Bytes
 from skerry_compiler.engines.network.graph import Depthwise, Tensor
+from skerry_compiler.engines.network.store import store
 from skerry_compiler.engines.network.strips import Strip, Walk, strips
-from skerry_compiler.engines.network.tail import Place, Result, Tail, store
+from skerry_compiler.engines.network.tail import Place, Result, Tail
 
 
 def emit(op: Depthwise, name: str, tables: Tables, machine: Machine) -> Code:

@@ -15,8 +15,9 @@ from skerry_compiler.engines.network.code import Code, Tables
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Depthwise
 from skerry_compiler.engines.network.quantised import requantise
+from skerry_compiler.engines.network.store import store
 from skerry_compiler.engines.network.strips import Strip, Walk
-from skerry_compiler.engines.network.tail import Place, Result, Tail, index, store
+from skerry_compiler.engines.network.tail import Place, Result, Tail, index
 
 
 class Bytes(Walk):

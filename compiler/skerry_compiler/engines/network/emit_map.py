@@ -7,7 +7,8 @@ import numpy as np
 from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Map, Normalise, Reduce, Softmax, Tensor
-from skerry_compiler.engines.network.tail import Place, Result, Tail, operand_of, store
+from skerry_compiler.engines.network.store import store
+from skerry_compiler.engines.network.tail import Place, Result, Tail, operand_of
 
 
 def begin(code: Code, op: Map | Normalise | Reduce | Softmax, name: str, what: str) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Pool, Resize
-from skerry_compiler.engines.network.tail import Place, Result, Tail, store
+from skerry_compiler.engines.network.store import store
+from skerry_compiler.engines.network.tail import Place, Result, Tail
 
 
 def emit_pool(op: Pool, name: str, tables: Tables, machine: Machine) -> Code:

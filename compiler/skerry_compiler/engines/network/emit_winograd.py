@@ -7,7 +7,8 @@ import numpy as np
 from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
 from skerry_compiler.engines.network.cost import Block, Machine, best_block
 from skerry_compiler.engines.network.graph import Array
-from skerry_compiler.engines.network.tail import Place, Result, Tail, store
+from skerry_compiler.engines.network.store import store
+from skerry_compiler.engines.network.tail import Place, Result, Tail
 from skerry_compiler.engines.network.winograd import POINTS, PRODUCTS, TILE, Winograd, transformed
 
 # One column or row of a tile: d, m are read and t, o written in steps of s. Whole tiles are functions of their own,
