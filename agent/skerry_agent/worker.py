@@ -42,7 +42,7 @@ def main(socket_fd: int) -> int:
         directories=plan["directories"],
         files=list(plan["blobs"].values()),
         extra_bytes=plan["extra_bytes"],
-        threads=plan["threads"],
+        threads=catalogue.threads(job),
     )
     os.write(socket_fd, worker_protocol.locked(layers))
     begin_ns = time.perf_counter_ns()

@@ -77,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compile_words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="MODEL", help=".onnx, .skops, or .joblib/.pkl with --trust-pickle")
+    parser.add_argument(
+        "source", type=Path, metavar="MODEL", help=".onnx, .tflite, .skops; .pt2, .joblib with --trust-pickle"
+    )
     parser.add_argument("--target", help="skerry targets list; host is this machine")
     parser.add_argument("--model", help="what the fleet calls the model: lower-case letters, digits, hyphens")
     parser.add_argument("--version", help="of the model, for people")
@@ -87,6 +89,11 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--evaluation", type=Path, metavar="F.npz", help="held-out rows; a key `labels` gives accuracy")
     parser.add_argument("--objective", choices=("latency", "memory", "size", "balanced"), default="latency")
+    parser.add_argument(
+        "--engines",
+        metavar="NAME,NAME",
+        help="which may compete, openvino and tvm only so (default: all others of the target)",
+    )
     parser.add_argument("--recipe", type=Path, metavar="B.skerry", help="make this bundle again, byte for byte")
     parser.add_argument(
         "--budget", default="60s", metavar="TIME", help="for building and measuring: 90s, 5m (default: 60s)"
@@ -148,6 +155,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     from skerry_compiler.request import Request
     from skerry_contracts import names
     from skerry_targets import catalogue
+    from skerry_targets.profile import chosen_engines
 
     for flag in ("target", "model", "version", "release"):
         if getattr(arguments, flag) is None:
@@ -156,9 +164,11 @@ def _request(arguments: argparse.Namespace) -> Request:
     names.version(arguments.version, "--version")
     if arguments.release < 0:
         raise CompileError("--release counts upward from 0")
+    profile = catalogue.get(arguments.target)
+    engines = None if arguments.engines is None else [each.strip() for each in arguments.engines.split(",")]
     return Request(
         source=arguments.source,
-        profile=catalogue.get(arguments.target),
+        profile=profile,
         model=arguments.model,
         version=arguments.version,
         release=arguments.release,
@@ -170,6 +180,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         input_name=arguments.input_name,
         shapes=_shapes(arguments.shape),
         retrain=arguments.qat_handover,
+        engines=None if engines is None else chosen_engines(profile, engines),
     )
 
 

@@ -32,6 +32,7 @@ from skerry_contracts import codec
 from skerry_contracts.bundle import Baseline, Manifest, Predicates, Signature
 from skerry_contracts.evidence import Candidate, Evidence, Verdict
 from skerry_targets import fit, host
+from skerry_targets import profile as profiles
 from skerry_targets.profile import Profile
 
 EVALUATION_ROWS = 512
@@ -177,6 +178,7 @@ def prepare(request: Request, folder: Path, *, drafts: bool = True, wanted: froz
         "drafts": drafts,
         "wanted": None if wanted is None else sorted(wanted),
         "time_s": request.time_s,
+        "engines": profiles.chosen_engines(request.profile, request.engines),
         "retrain": request.retrain is not None and wanted is None,
     }
     limits = sandbox.Limits(time_s=int(max(sandbox.Limits().time_s, READING_BUDGETS * request.time_s)))

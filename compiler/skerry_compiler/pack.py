@@ -23,6 +23,8 @@ from skerry_targets.profile import Profile
 
 PROFILE_OPTION = "profile"
 _TOOLS = ("onnx", "onnxruntime", "numpy", "skl2onnx", "scikit-learn", "skops")
+# Beyond these, what only models of a form, or candidates of an id, are made with.
+_TOOLS_OF = {"torch-export": ("torch", "onnxscript"), "tvm": ("apache-tvm", "apache-tvm-ffi")}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ def recipe(request: Request, form: str, candidates: Sequence[str]) -> Recipe:
         options["input-name"] = request.input_name
     if request.shapes:
         options["shapes"] = json.dumps(request.shapes, sort_keys=True)
+    if request.engines is not None:
+        options["engines"] = ",".join(request.engines)
+    special = [name for each in (form, *candidates) for name in _TOOLS_OF.get(each, ())]
     calibration = request.calibration
     return Recipe(
         compiler=f"skerry {version('skerry')}",
@@ -73,7 +78,7 @@ def recipe(request: Request, form: str, candidates: Sequence[str]) -> Recipe:
         calibration_sha256=None if calibration is None else codec.digest(calibration.read_bytes()),
         candidates=tuple(candidates),
         options=options,
-        tools={**{name: version(name) for name in _TOOLS}, "cc": build.compiler_version()},
+        tools={**{name: version(name) for name in (*_TOOLS, *special)}, "cc": build.compiler_version()},
     )
 
 

@@ -71,11 +71,12 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     answer = {"signature": codec.to_plain(signature), "format": form, "original": str(original), "operators": operators}
     if job["drafts"]:
         wanted = None if job["wanted"] is None else frozenset(job["wanted"])
-        material = engines.Material(model, profile, _feeds(inputs, rows), source, form, wanted, job["time_s"])
+        feeds, chosen = _feeds(inputs, rows), tuple(job["engines"])
+        material = engines.Material(model, profile, feeds, source, form, chosen, wanted, job["time_s"])
         made = engines.drafts(material, lambda words: _note(folder, words))
         repaired = repair.offers(material, signature, lambda words: _note(folder, words), retrain=job["retrain"])
         answer["candidates"] = [_left(each, folder) for each in (*made, *repaired.drafts)]
-        answer["notes"] = repaired.notes
+        answer["notes"] = [*(front_ends.NOTES[each] for each in (form,) if each in front_ends.NOTES), *repaired.notes]
         if repaired.handover is not None:
             answer["handover"] = repaired.handover.plain
             (folder / sandbox.HANDOVER).write_bytes(repaired.handover.onnx)

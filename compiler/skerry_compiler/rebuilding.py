@@ -43,6 +43,7 @@ def request_of(manifest: Manifest, source: Path, calibration: Path | None, *, tr
         trust_pickle=trust_pickle,
         input_name=options.get("input-name"),
         shapes={name: tuple(extents) for name, extents in json.loads(options.get("shapes", "{}")).items()},
+        engines=tuple(sorted({each.engine for each in manifest.variants})),
     )
 
 

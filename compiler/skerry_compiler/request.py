@@ -11,7 +11,8 @@ from skerry_targets.profile import Profile
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
     """What is to be compiled, for what, and how. `time_s` bounds building and measuring
-    together; `retrain` is where a hand-over for quantisation-aware retraining goes.
+    together; `retrain` is where a hand-over for quantisation-aware retraining goes; `engines` names those that may
+    compete (None: all of the profile's that need not be named).
     """
 
     source: Path
@@ -27,3 +28,4 @@ class Request:
     input_name: str | None = None
     shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     retrain: Path | None = None
+    engines: tuple[str, ...] | None = None

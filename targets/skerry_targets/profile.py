@@ -11,13 +11,13 @@ import dataclasses
 import difflib
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skerry_contracts import codec, names
 from skerry_contracts.errors import ContractError
 from skerry_targets import features
-from skerry_targets.errors import ProfileError
+from skerry_targets.errors import ProfileError, TargetError
 
 MIN_MEMORY_BYTES = 1 << 20
 MAX_BYTES = 1 << 40
@@ -56,12 +56,16 @@ class Cpu:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineSupport:
-    """One engine on this board: the oldest version to expect, the newest ONNX it reads, the precisions worth trying."""
+    """One engine on this board: the oldest version to expect, the newest ONNX it reads, the precisions worth trying.
+
+    One that is `opt_in` competes only where a person names it: it is large on the device, or slow to compile for.
+    """
 
     version_min: str
     precisions: tuple[str, ...]
     opset_max: int | None = None
     ir_max: int | None = None
+    opt_in: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,6 +140,22 @@ def from_plain(plain: Mapping[str, Any], origin: str) -> Profile:
 def digest(profile: Profile) -> str:
     """Return the SHA-256 of the profile's canonical JSON: what a recipe names it by."""
     return codec.digest(codec.encode(profile))
+
+
+def chosen_engines(profile: Profile, names: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the engines that may compete for a board, in its order: those named, or all that need not be named.
+
+    Raises:
+        TargetError: the board has no such engine.
+    """
+    if names is None:
+        return tuple(name for name, support in profile.engines.items() if not support.opt_in)
+    wanted = set(names)
+    unknown = sorted(wanted - set(profile.engines))
+    if unknown or not wanted:
+        what = f"no engine {unknown[0]!r:.40}" if unknown else "no engine is named"
+        raise TargetError(f"{profile.id}: {what}", hint=f"it has {', '.join(profile.engines)}")
+    return tuple(name for name in profile.engines if name in wanted)
 
 
 def check(profile: Profile) -> list[str]:

@@ -30,11 +30,27 @@ def _litert(job: Job) -> Engine:
     return LiteRtEngine(job)
 
 
+def _openvino(job: Job) -> Engine:
+    from skerry_agent.engines.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(job)
+
+
 ENGINES: dict[str, Callable[[Job], Engine]] = {
     "native": _native,
     "onnxruntime": _onnxruntime,
     "litert": _litert,
+    "openvino": _openvino,
 }
+
+
+# Engines that start threads of their own even where one inference is to use one, and wait in them.
+THREADED = ("openvino",)
+
+
+def threads(job: Job) -> int:
+    """Return how many threads the process of a job must be allowed."""
+    return max(job.threads, 2) if job.engine in THREADED else job.threads
 
 
 def load(variant: Variant, paths: Mapping[str, Path], signature: Signature, threads: int = 1) -> Engine:

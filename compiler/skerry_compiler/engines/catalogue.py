@@ -10,11 +10,12 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from skerry_compiler.engines import litert, onnxruntime
+from skerry_compiler.engines import litert, onnxruntime, openvino
 from skerry_compiler.engines.candidate import Draft, Failure
 from skerry_compiler.engines.native import engine as native
 from skerry_compiler.engines.network import engine as network
 from skerry_compiler.engines.network import given as own_bytes
+from skerry_compiler.engines.pairs import Pairs
 from skerry_targets.profile import Profile
 
 
@@ -23,8 +24,9 @@ class Material:
     """What engines draft from: the model after the passes, calibration rows by input name (stacked; empty where there
     are none), and the file as it came, for engines that take its form as it is.
 
-    `wanted` holds the ids to draft when a bundle is made again from its recipe; an engine may skip the others, and
-    must not search. None: draft all. `time_s` is the person's budget, a bound for an engine that searches.
+    `engines` are those that may compete. `wanted` holds the ids to draft when a bundle is made again from its recipe;
+    an engine may skip the others, and must not search. None: draft all. `time_s` is the person's budget, a bound for
+    an engine that searches.
     """
 
     model: ModelProto
@@ -32,27 +34,30 @@ class Material:
     feeds: Mapping[str, NDArray[Any]]
     source: Path
     form: str
+    engines: tuple[str, ...]
     wanted: frozenset[str] | None = None
     time_s: float = 60.0
 
 
-Drafter = Callable[[Material], list[Draft | Failure]]
+Drafter = Callable[[Material, Pairs], list[Draft | Failure]]
 
 # The profile's engine, and what drafts for it.
 ENGINES: tuple[tuple[str, Drafter], ...] = (
-    ("native", lambda given: native.candidates(given.model, given.profile)),
-    ("native", lambda given: network.candidates(given.model, given.profile)),
-    ("native", lambda given: own_bytes.candidates(given.model, given.profile)),
-    ("onnxruntime", lambda given: onnxruntime.candidates(given.model, given.profile, given.feeds)),
-    ("litert", lambda given: litert.candidates(given.model, given.profile, given.source, given.form)),
+    ("native", lambda given, _: native.candidates(given.model, given.profile)),
+    ("native", lambda given, _: network.candidates(given.model, given.profile)),
+    ("native", lambda given, _: own_bytes.candidates(given.model, given.profile)),
+    ("onnxruntime", lambda given, pairs: onnxruntime.candidates(given.model, given.profile, pairs)),
+    ("litert", lambda given, _: litert.candidates(given.model, given.profile, given.source, given.form)),
+    ("openvino", lambda given, pairs: openvino.candidates(given.model, given.profile, pairs)),
 )
 
 
 def drafts(given: Material, say: Callable[[str], None]) -> list[Draft | Failure]:
-    """Return every candidate that the profile's engines can draft; `say` hears whose turn it is."""
+    """Return every candidate that the chosen engines can draft; `say` hears whose turn it is."""
     made: list[Draft | Failure] = []
+    pairs = Pairs(given.model, given.profile, given.feeds)
     for engine, draft in ENGINES:
-        if engine in given.profile.engines:
+        if engine in given.engines:
             say(f"drafting for the engine {engine}")
-            made += draft(given)
+            made += draft(given, pairs)
     return made

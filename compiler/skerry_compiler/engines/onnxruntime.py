@@ -8,33 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from onnx import ModelProto
 
 from skerry_compiler.engines.candidate import Draft, Failure, megabytes
+from skerry_compiler.engines.pairs import Pairs
 from skerry_compiler.errors import CompileError, UnsupportedError
-from skerry_compiler.passes import base
-from skerry_compiler.passes.quantise import QuantiseU8S8
 from skerry_contracts.bundle import Predicates
 from skerry_targets.profile import Profile
 
 ENGINE = "onnxruntime"
 PLAIN = "ort-plain"
 RUNTIME_BYTES = 32 << 20  # measured: a C-interface process against one that runs generated code
-_VNNI = {"x86_64": ("avx512_vnni",), "aarch64": ()}
 
 
-def candidates(model: ModelProto, profile: Profile, rows: Mapping[str, np.ndarray]) -> list[Draft | Failure]:
+def candidates(model: ModelProto, profile: Profile, pairs: Pairs) -> list[Draft | Failure]:
     """Return the candidates on ONNX Runtime; the plain one, which runs everything, is always among them.
 
     Args:
         model: float, fixed shapes.
         profile: the target.
-        rows: calibration rows by input name; empty where there are none.
+        pairs: the model in 8 bits.
     """
     plain = model.SerializeToString(deterministic=True)
     profile = _asking(model, profile)
@@ -45,10 +41,8 @@ def candidates(model: ModelProto, profile: Profile, rows: Mapping[str, np.ndarra
         made.append(_draft("ort-lean", optimised, profile, 11, {"prepack": "0"}))
     except CompileError as error:
         made.append(Failure("ort", ENGINE, "fp32", str(error)))
-    if "int8" in profile.engines[ENGINE].precisions and any(
-        node.op_type in ("Conv", "Gemm", "MatMul") for node in model.graph.node
-    ):
-        made.append(_int8(model, profile, rows))
+    if "int8" in profile.engines[ENGINE].precisions and pairs.possible:
+        made.append(_int8(profile, pairs))
     return made
 
 
@@ -112,29 +106,33 @@ def _asking(model: ModelProto, profile: Profile) -> Profile:
 
 
 def _draft(
-    name: str, content: bytes, profile: Profile, order: int, options: dict[str, str], int8: bool = False
+    name: str,
+    content: bytes,
+    profile: Profile,
+    order: int,
+    options: dict[str, str],
+    features: tuple[str, ...] | None = None,
 ) -> Draft:
+    """Return a draft; `features` are what 8 bits ask of a processor, None means float."""
     abi = profile.abi
     requires = Predicates(
         abi.os,
         abi.machine,
-        tuple(each for each in _VNNI.get(abi.machine, ()) if int8 and each in profile.cpu.features),
+        features or (),
         abi.libc,
         abi.libc_min,
         profile.engines[ENGINE].version_min,
     )
     memory = megabytes(RUNTIME_BYTES + 2.5 * len(content))
-    return Draft(name, ENGINE, "int8" if int8 else "fp32", requires, memory, order, {"model": content}, options)
+    return Draft(
+        name, ENGINE, "fp32" if features is None else "int8", requires, memory, order, {"model": content}, options
+    )
 
 
-def _int8(model: ModelProto, profile: Profile, rows: Mapping[str, np.ndarray]) -> Draft | Failure:
+def _int8(profile: Profile, pairs: Pairs) -> Draft | Failure:
     name = "ort-int8"
-    saturates = profile.abi.machine == "x86_64" and "avx512_vnni" not in profile.cpu.features
-    copy = ModelProto()
-    copy.CopyFrom(model)
     try:
-        quantised = base.run_all(copy, [QuantiseU8S8(rows, reduce_range=saturates)])
-        content = optimise(quantised.SerializeToString(deterministic=True))
+        content = optimise(pairs.model().SerializeToString(deterministic=True))
     except CompileError as error:
         return Failure(name, ENGINE, "int8", str(error))
-    return _draft(name, content, profile, 20, {}, int8=True)
+    return _draft(name, content, profile, 20, {}, pairs.features())

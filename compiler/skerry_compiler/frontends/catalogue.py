@@ -47,6 +47,12 @@ def _json(opening: Opening) -> ModelProto:
     return _xgboost(opening) if xgboost.is_model(opening.path) else _lightgbm(opening)
 
 
+def _torch(opening: Opening) -> ModelProto:
+    from skerry_compiler.frontends import torch_export
+
+    return torch_export.read(opening)
+
+
 # Form, the suffixes of its files, its reader. What no line names is taken for ONNX, which says so if it is not.
 FRONT_ENDS: tuple[tuple[str, tuple[str, ...], Callable[[Opening], ModelProto]], ...] = (
     ("onnx", (".onnx",), _onnx),
@@ -54,8 +60,12 @@ FRONT_ENDS: tuple[tuple[str, tuple[str, ...], Callable[[Opening], ModelProto]], 
     ("lightgbm", (".txt",), _lightgbm),
     ("xgboost", (".ubj",), _xgboost),
     ("boosters-json", (".json",), _json),
+    ("torch-export", (".pt2",), _torch),
     ("sklearn", (".skops", ".joblib", ".pkl", ".pickle"), _sklearn),
 )
+
+# What the evidence says about a form whose own runtime is not what its bundle was measured against.
+NOTES = {"torch-export": "the original is the program converted to ONNX, in ONNX Runtime: PyTorch was not timed"}
 
 
 def read(opening: Opening) -> tuple[ModelProto, str]:

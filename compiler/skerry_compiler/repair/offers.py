@@ -56,7 +56,7 @@ def offers(given: Material, signature: Signature, say: Say, *, retrain: bool = F
     """
     names = None if given.wanted is None else sorted(name for name in given.wanted if parse(name) is not None)
     rows = rows_of(given)
-    if "native" not in given.profile.engines or len(rows) < MIN_ROWS or names == []:
+    if "native" not in given.engines or len(rows) < MIN_ROWS or names == []:
         return Offers()
     if any(node.domain not in ("", "ai.onnx") for node in given.model.graph.node):
         return Offers()
