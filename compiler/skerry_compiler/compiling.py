@@ -30,7 +30,7 @@ from skerry_compiler.errors import CompileError
 from skerry_compiler.request import Request
 from skerry_contracts import codec
 from skerry_contracts.bundle import Baseline, Manifest, Predicates, Signature
-from skerry_contracts.evidence import Candidate, Evidence, Verdict
+from skerry_contracts.evidence import Candidate, Evidence, Unsupported, Verdict
 from skerry_targets import fit, host
 from skerry_targets import profile as profiles
 from skerry_targets.profile import Profile
@@ -106,7 +106,9 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
 
 
 def _failed(each: Failure) -> Candidate:
-    return Candidate(each.id, each.engine, each.precision, Verdict.FAILED, each.reason)
+    return Candidate(
+        each.id, each.engine, each.precision, Verdict.FAILED, each.reason, unsupported=each.unsupported or None
+    )
 
 
 def _packed(
@@ -186,7 +188,8 @@ def prepare(request: Request, folder: Path, *, drafts: bool = True, wanted: froz
     made, failures = [], []
     for each in answer.get("candidates", []):
         if "failure" in each:
-            failures.append(Failure(**each["failure"]))
+            named = codec.from_plain(tuple[Unsupported, ...], each["failure"].pop("unsupported"))
+            failures.append(Failure(**each["failure"], unsupported=named))
             continue
         plain = each["draft"]
         contents = {role: Path(path).read_bytes() for role, path in plain["files"].items()}

@@ -11,6 +11,8 @@ CompileError (1)
 
 from __future__ import annotations
 
+from skerry_contracts.evidence import Unsupported
+
 
 class CompileError(Exception):
     """A compile that was refused. `hint` is the reader's next step, `code` the command's exit code."""
@@ -29,9 +31,15 @@ class ModelError(CompileError):
 
 
 class UnsupportedError(ModelError):
-    """The model has operators that cannot be compiled; the message names each with its node and opset."""
+    """The model has operators that cannot be compiled; the message names each with its node and opset. `nodes` holds
+    them as evidence does, where an engine found them.
+    """
 
     code = 4
+
+    def __init__(self, message: str, *, hint: str = "", nodes: tuple[Unsupported, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.nodes = nodes
 
 
 class DataError(CompileError):

@@ -48,8 +48,25 @@ class Agreement:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Unsupported:
+    """Nodes of one operator that an engine has no form for, for one reason; `nearest` is the form that it has. Of a
+    model with thousands of such nodes the first are named and all are counted.
+    """
+
+    operator: str
+    opset: int
+    nodes: tuple[str, ...]
+    count: int
+    reason: str
+    nearest: str = ""
+    domain: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way that was tried."""
+    """One way that was tried. A candidate runs all nodes of the model in one engine, or is not made: `unsupported`
+    holds every node that kept it from being made. `speed` is how many times as fast it was as the original beside it.
+    """
 
     id: str
     engine: str
@@ -58,6 +75,8 @@ class Candidate:
     reason: str
     measurement: Measurement | None = None
     agreement: Agreement | None = None
+    unsupported: tuple[Unsupported, ...] | None = None
+    speed: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ EXAMPLES: tuple[Any, ...] = (
     MEASUREMENT,
     AGREEMENT,
     CANDIDATE,
+    evidence.Unsupported("Loop", 17, ("steps",), 1, "none here", "the body written out", "ai.onnx"),
     EVIDENCE,
     SIGNED,
     assignment.Envelope(assignment.ASSIGNMENT_TYPE, b"{}", (SIGNED,), BOOT, 4),

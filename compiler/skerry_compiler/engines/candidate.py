@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from skerry_contracts.bundle import Predicates, Variant
+from skerry_contracts.evidence import Unsupported
 
 MEGABYTE = 1 << 20
 
@@ -32,12 +33,13 @@ class Draft:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
-    """A candidate that could not be made, and why."""
+    """A candidate that could not be made, and why: in words, and node by node where it is for want of operators."""
 
     id: str
     engine: str
     precision: str
     reason: str
+    unsupported: tuple[Unsupported, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

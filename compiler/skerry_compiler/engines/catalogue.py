@@ -60,4 +60,16 @@ def drafts(given: Material, say: Callable[[str], None]) -> list[Draft | Failure]
         if engine in given.engines:
             say(f"drafting for the engine {engine}")
             made += draft(given, pairs)
-    return made
+    return told_once(made)
+
+
+def told_once(made: list[Draft | Failure]) -> list[Draft | Failure]:
+    """Return candidates without the failures for want of an operator that tell a person nothing: of an engine with
+    several generators, one of which took the model; else only the last one's, which knows most.
+    """
+    kinds = {(each.engine, each.precision) for each in made if isinstance(each, Draft)}
+    last: dict[tuple[str, str], Failure] = {}
+    for each in made:
+        if isinstance(each, Failure) and each.unsupported and (each.engine, each.precision) not in kinds:
+            last[each.engine, each.precision] = each
+    return [each for each in made if isinstance(each, Draft) or not each.unsupported or each in list(last.values())]

@@ -34,7 +34,7 @@ def candidates(model: ModelProto, profile: Profile, source: Path, form: str) -> 
     try:
         made.append(_draft("litert", from_onnx.convert(model), profile, 8))
     except UnsupportedError as error:
-        made.append(Failure("litert", ENGINE, "fp32", str(error)))
+        made.append(Failure("litert", ENGINE, "fp32", str(error), error.nodes))
     return made
 
 

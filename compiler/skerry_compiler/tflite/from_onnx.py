@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
 from skerry_compiler import graph as graphs
+from skerry_compiler import unsupported
 from skerry_compiler.errors import UnsupportedError
 from skerry_compiler.tflite import write_map, write_spatial
 from skerry_compiler.tflite.write import AS_IS, Node, Writer
 
 HANDLERS = {**write_spatial.HANDLERS, **write_map.HANDLERS}
-_NAMED = 8  # operators named one by one before "and N more"
+_NONE = "none of the forms that this compiler writes"
 
 
 def convert(model: ModelProto) -> bytes:
@@ -23,11 +22,14 @@ def convert(model: ModelProto) -> bytes:
     Raises:
         UnsupportedError: operators or types without a form here; all operators are named.
     """
-    known = Counter(node.op_type for node in model.graph.node if node.domain or node.op_type not in HANDLERS)
-    if known:
-        said = [f"{kind} ({count})" for kind, count in sorted(known.items())]
-        more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
-        raise UnsupportedError(f"no form in TFLite for {', '.join(said[:_NAMED])}{more}")
+    versions = {each.domain: each.version for each in model.opset_import}
+    unknown = [
+        unsupported.one(node.op_type, node.domain, versions.get(node.domain, 0), node.name or node.output[0], _NONE)
+        for node in model.graph.node
+        if node.domain or node.op_type not in HANDLERS
+    ]
+    if unknown:
+        raise unsupported.error("TFLite", unknown)
     model = folded(model)
     constants = graphs.constants(model)
     writer = Writer(constants, _shapes(model, constants))

@@ -20,7 +20,7 @@ def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
     try:
         graph = fuse.fuse(lower.lower(model))
     except UnsupportedError as error:
-        return [Failure(ENGINE, ENGINE, PRECISION, str(error))]
+        return [Failure(ENGINE, ENGINE, PRECISION, str(error), error.nodes)]
     machine = Machine.of(profile)
     forests = [op for op in graph.ops if isinstance(op, ir.Forest)]
     forms = [emit_forest.TABLE]

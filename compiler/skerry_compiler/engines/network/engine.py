@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from onnx import ModelProto
 
+from skerry_compiler import unsupported
 from skerry_compiler.engines.candidate import Draft, Failure, megabytes
+from skerry_compiler.engines.network import survey
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.emit import Source
 from skerry_compiler.engines.network.generate import generate
@@ -29,7 +31,9 @@ def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
     try:
         return [draft("native-network", "fp32", generate(model, machine), profile, 1)]
     except UnsupportedError as error:
-        return [Failure("native-network", ENGINE, "fp32", str(error))]
+        found = survey.missing(model) if error.nodes else ()
+        said = unsupported.error("the native engine", found) if found else error
+        return [Failure("native-network", ENGINE, "fp32", str(said), found)]
 
 
 def draft(name: str, precision: str, source: Source, profile: Profile, order: int) -> Draft:

@@ -88,7 +88,7 @@ def candidates(model: onnx.ModelProto, profile: Profile) -> list[Draft | Failure
     try:
         source = generate(plain, machine_of(profile), ranges=ranges, precision=Precision())
     except UnsupportedError as error:
-        return [Failure(NAME, ENGINE, "int8", str(error))]
+        return [Failure(NAME, ENGINE, "int8", str(error), error.nodes)]
     memory = megabytes(source.arena_bytes + len(source.weights) + CODE_BYTES)
     files = {"weights": source.weights}
     return [Draft(NAME, ENGINE, "int8", fit.predicates(profile), memory, 1, files, c_text=source.c)]

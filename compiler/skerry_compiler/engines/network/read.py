@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from skerry_compiler.engines.network import inline
+from skerry_compiler import unsupported
+from skerry_compiler.engines.network import constants, inline
 from skerry_compiler.engines.network.graph import Constant, Input, Network, Op, Output, Tensor
 from skerry_compiler.engines.network.tensors import CTYPES
 from skerry_compiler.engines.network.values import Layouts, Value, fold, identity
 from skerry_compiler.errors import UnsupportedError
 
 MAX_ELEMENTS = 1 << 28
-IR_VERSION = 10
 KINDS = {int(helper.np_dtype_to_tensor_dtype(np.dtype(kind))): kind for kind in CTYPES}
 RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
@@ -40,12 +37,12 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     opset: int
+    domain: str = ""
 
     def fail(self, why: str) -> UnsupportedError:
-        """Return the error that says what about this node is not supported."""
+        """Return the error that says what about this node is not supported; "…; what is" names the nearest form."""
         name = self.name or (self.outputs or ("",))[0]
-        said = f"{self.op_type} (opset {self.opset}) at node {name!r:.120}: {why}"
-        return UnsupportedError(said, hint="another engine can run this model")
+        return unsupported.at_node(self.op_type, self.domain, self.opset, name, why)
 
     def given(self, index: int) -> bool:
         """Whether an optional input is there."""
@@ -129,14 +126,7 @@ def read(
     Raises:
         UnsupportedError: a node that cannot be generated.
     """
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-    reader = Reader(opset)
-    for initializer in model.graph.initializer:
-        reader.constants[initializer.name] = numpy_helper.to_array(initializer)
-    inputs = [i for i in model.graph.input if i.name not in reader.constants]
-    named = [(i.name, _shape(i, shapes or {})) for i in inputs]
-    for index, (info, (name, shape)) in enumerate(zip(inputs, named, strict=True)):
-        _input(reader, info, index, name, shape)
+    reader, named = begin(model, shapes or {})
     _nodes(reader, model.graph.node, handlers, model)
     outputs = []
     for index, info in enumerate(model.graph.output):
@@ -144,9 +134,18 @@ def read(
     return Network(reader.ops, named, outputs)
 
 
-def load(path: Path) -> onnx.ModelProto:
-    """Return the model of a file."""
-    return onnx.load(str(path))
+def begin(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]
+) -> tuple[Reader, list[tuple[str, tuple[int, ...]]]]:
+    """Return a reader that knows the constants and inputs of a model, and the inputs' names and shapes."""
+    reader = Reader(max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1))
+    for initializer in model.graph.initializer:
+        reader.constants[initializer.name] = numpy_helper.to_array(initializer)
+    inputs = [i for i in model.graph.input if i.name not in reader.constants]
+    named = [(i.name, _shape(i, shapes)) for i in inputs]
+    for index, (info, (name, shape)) in enumerate(zip(inputs, named, strict=True)):
+        _input(reader, info, index, name, shape)
+    return reader, named
 
 
 def _shape(info: onnx.ValueInfoProto, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
@@ -195,18 +194,28 @@ def _nodes(
     reader: Reader, protos: Sequence[onnx.NodeProto], handlers: Mapping[str, Handler], model: onnx.ModelProto
 ) -> None:
     for proto in protos:
-        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-        plain = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
-        node = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), plain, reader.opset)
+        node = node_of(proto, reader.opset)
         for name in node.inputs:
             if name and name not in reader.values and name not in reader.constants:
                 raise node.fail(f"input {name!r:.60} comes from nowhere")
-        _node(reader, proto, node, handlers, model)
+        add_node(reader, proto, node, handlers, model)
 
 
-def _node(
+def node_of(proto: onnx.NodeProto, opset: int) -> Node:
+    """Return a node as handlers see it."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+    plain = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
+    return Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), plain, opset, proto.domain)
+
+
+def add_node(
     reader: Reader, proto: onnx.NodeProto, node: Node, handlers: Mapping[str, Handler], model: onnx.ModelProto
 ) -> None:
+    """Read one node; every value that it reads is known.
+
+    Raises:
+        UnsupportedError: it cannot be generated.
+    """
     known = proto.domain in ("", "ai.onnx")
     if known and node.op_type in RANDOM:
         raise node.fail("random numbers")
@@ -218,7 +227,10 @@ def _node(
     elif known and node.op_type == "If":
         _branch(reader, node, handlers, model)
     elif all(i in reader.constants or i == "" for i in node.inputs):
-        _fold(reader, proto, node, model)
+        try:
+            reader.constants |= constants.computed(proto, reader.constants, reader.opset, model)
+        except ValueError as error:
+            raise node.fail(f"its constants cannot be folded: {error}") from error
     elif known and node.op_type in handlers:
         try:
             handlers[proto.op_type](reader, node)
@@ -269,30 +281,3 @@ def _inlined(
     for name, inner in zip(node.outputs, names, strict=False):
         if name:
             _rename(reader, node, inner, name)
-
-
-def _fold(reader: Reader, proto: onnx.NodeProto, node: Node, model: onnx.ModelProto) -> None:
-    """Compute a node of constants now."""
-    if node.op_type == "Constant" and "value" in node.attributes:
-        reader.constants[node.outputs[0]] = numpy_helper.to_array(node.attributes["value"])
-        return
-    names = list(dict.fromkeys(n for n in node.inputs if n))
-    kinds = [helper.np_dtype_to_tensor_dtype(reader.constants[n].dtype) for n in names]
-    outputs = [n for n in node.outputs if n]
-    graph = helper.make_graph(
-        [proto],
-        "constant",
-        [helper.make_tensor_value_info(n, k, reader.constants[n].shape) for n, k in zip(names, kinds, strict=True)],
-        [helper.make_value_info(n, onnx.TypeProto()) for n in outputs],
-    )
-    opsets = [o for o in model.opset_import if o.domain not in ("", "ai.onnx")]
-    opsets.append(helper.make_opsetid("", reader.opset))
-    one = helper.make_model(graph, opset_imports=opsets, ir_version=min(model.ir_version, IR_VERSION))
-    try:
-        session = ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"])
-        results = session.run(None, {n: reader.constants[n] for n in names})
-    except (RuntimeError, TypeError, ValueError, ort_errors.Fail, ort_errors.InvalidGraph, ort_errors.NotImplemented,
-            ort_errors.InvalidArgument) as error:  # fmt: skip
-        raise node.fail(f"its constants cannot be folded: {str(error)[:200]}") from error
-    for name, result in zip(outputs, results, strict=True):
-        reader.constants[name] = np.asarray(result)
