@@ -52,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         "--evaluation", type=Path, metavar="F.npz", help="rows to feed (default: the bundle's golden vectors)"
     )
     bench.add_argument("--trust-pickle", action="store_true", help="the original is a pickle that you made yourself")
-    bench.add_argument("--json", action="store_true")
+    bench.add_argument("--html", type=Path, metavar="F.html", help="write the result as one HTML page, too")
+    bench.add_argument("--json", action="store_true", help="print the result as JSON")
     bench.set_defaults(run=_bench)
     run = words.add_parser("run", help="run a bundle here, in the device's own runtime")
     run.add_argument("bundle", type=Path)
@@ -67,8 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     for verb, text, function in (("show", "what is in it", _show), ("verify", "read and check every byte", _verify)):
         each = bundle.add_parser(verb, help=text)
         each.add_argument("bundle", type=Path)
-        each.add_argument("--json", action="store_true")
+        each.add_argument("--json", action="store_true", help="print it as JSON")
         each.set_defaults(run=function)
+        if verb == "show":
+            each.add_argument("--html", type=Path, metavar="F.html", help="write the report as one HTML page, too")
     each.add_argument("--rebuild", type=Path, metavar="MODEL", help="make it again from its model and compare bytes")
     each.add_argument("--calibration", type=Path, metavar="F.npz", help="the calibration data it was made with")
     each.add_argument("--trust-pickle", action="store_true", help="the model is a pickle that you made yourself")
@@ -114,13 +117,15 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
         help="write what a trainer needs to retrain for 8 bits, with .onnx",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="B.skerry")
+    parser.add_argument("--report", type=Path, metavar="F.html", help="write the report as one HTML page, too")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="say nothing while working")
     parser.set_defaults(run=_compile, parser=parser)
 
 
 def _compile(arguments: argparse.Namespace) -> None:
-    from skerry_compiler import compiling, files, progress, rebuilding, report
+    from skerry_compiler import compiling, files, progress, rebuilding
+    from skerry_compiler.reports import output, page, summary, terminal
     from skerry_contracts import codec
 
     with progress.shown(quiet=arguments.quiet) as say:
@@ -134,10 +139,12 @@ def _compile(arguments: argparse.Namespace) -> None:
     files.write(arguments.output, result.manifest_bytes, result.blobs, evidence)
     if arguments.recipe is not None:
         _refuse_differences(manifest, result.manifest, f"{arguments.output} was written for comparison")
-    summary = report.summary(result.manifest, codec.digest(result.manifest_bytes), result.evidence)
+    found = summary.summary(result.manifest, codec.digest(result.manifest_bytes), result.evidence)
     if arguments.recipe is not None:
-        summary["identical"] = True
-    print(json.dumps(summary) if arguments.json else report.text(summary))
+        found["identical"] = True
+    if arguments.report is not None:
+        output.save(arguments.report, page.page(found))
+    output.put(json.dumps(found) if arguments.json else terminal.text(found))
 
 
 def _refuse_differences(wanted: Manifest, made: Manifest, hint: str) -> None:
@@ -202,10 +209,13 @@ def _shapes(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from skerry_compiler import bench, report
+    from skerry_compiler import bench
+    from skerry_compiler.reports import output, page, terminal
 
     found = bench.bench(arguments.bundle, arguments.against, arguments.evaluation, trust_pickle=arguments.trust_pickle)
-    print(json.dumps(found) if arguments.json else report.bench_text(found))
+    if arguments.html is not None:
+        output.save(arguments.html, page.bench_page(found, arguments.bundle.name))
+    output.put(json.dumps(found) if arguments.json else terminal.bench_text(found))
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -221,18 +231,18 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from skerry_compiler import files, report
+    from skerry_compiler import files
+    from skerry_compiler.reports import output, page, summary, terminal
     from skerry_contracts import codec
     from skerry_contracts.evidence import Evidence
 
     with files.opened(arguments.bundle) as bundle:
         evidence = None if bundle.evidence is None else codec.decode(Evidence, bundle.evidence)
-        summary = report.summary(bundle.manifest, bundle.bundle_id, evidence)
-        if arguments.json:
-            plain = {"manifest": codec.to_plain(bundle.manifest), "evidence": codec.to_plain(evidence)}
-            print(json.dumps({**summary, **plain}))
-        else:
-            print(report.text(summary))
+        found = summary.summary(bundle.manifest, bundle.bundle_id, evidence)
+        plain = {"manifest": codec.to_plain(bundle.manifest), "evidence": codec.to_plain(evidence)}
+    if arguments.html is not None:
+        output.save(arguments.html, page.page(found))
+    output.put(json.dumps({**found, **plain}) if arguments.json else terminal.text(found))
 
 
 def _verify(arguments: argparse.Namespace) -> None:

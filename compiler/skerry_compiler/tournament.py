@@ -194,7 +194,9 @@ def _judge(state: Play, heat: Heat, names: Sequence[str], count: int, *, final: 
         refusal = None if labelled else answers.refusal(variant.precision, found)
         verdict, reason = verdicts.gate(timing.share / doubt, figures, refusal, field.budget)
         state.shares[name] = timing.share
-        state.verdicts[name] = Candidate(*about, verdict, reason, figures, answers.compare(found))
+        state.verdicts[name] = Candidate(
+            *about, verdict, reason, figures, answers.compare(found), speed=round(1 / timing.share, 4)
+        )
 
 
 def _passed(state: Play, names: Sequence[str]) -> list[ranking.Timed]:

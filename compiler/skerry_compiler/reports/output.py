@@ -1,0 +1,28 @@
+"""Where reports go: to a terminal in whatever letters it knows, or to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skerry_compiler.errors import CompileError
+from skerry_compiler.reports import terminal
+
+
+def put(lines: str) -> None:
+    """Print lines."""
+    try:
+        print(lines)
+    except UnicodeEncodeError:  # an old terminal or a pipe without UTF-8
+        print(terminal.plain(lines))
+
+
+def save(path: Path, page: str) -> None:
+    """Write a page.
+
+    Raises:
+        CompileError: it cannot be written there.
+    """
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise CompileError(f"cannot write {path}: {error.strerror}") from error
