@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -76,10 +76,12 @@ def builders() -> dict[str, Callable[[Path], Files]]:
 
 
 def compiled(name: str, files: Files, work: Path) -> Path:
-    """Compile a network for this machine; returns the bundle."""
+    """Compile a network for this machine, unless another benchmark left its bundle in `work`; returns the bundle."""
     model, calibration, evaluation = map(str, files)
     bundle = work / f"{name}.skerry"
-    words = ["--target", "host", "--model", name, "--version", "1", "--release", "1", "-o", str(bundle)]
+    if bundle.exists():
+        return bundle
+    words = ["--target", "host", "--model", name, "--version", "1", "--release", "1", "-o", str(bundle), "--quiet"]
     words += ["--calibration", calibration, "--evaluation", evaluation]
     skerry = [sys.executable, "-m", "skerry", "compile", model, *words]
     subprocess.run(skerry, check=True, stdout=subprocess.DEVNULL, env=SETTINGS)
@@ -87,46 +89,53 @@ def compiled(name: str, files: Files, work: Path) -> Path:
 
 
 def benched(bundle: Path, files: Files) -> dict[str, Any]:
-    """Return what `skerry bench` says of a bundle."""
-    words = [str(bundle), "--against", str(files[0]), "--evaluation", str(files[2]), "--json"]
-    skerry = [sys.executable, "-m", "skerry", "bench", *words]
-    said = subprocess.run(skerry, check=True, stdout=subprocess.PIPE, env=SETTINGS).stdout
-    found: dict[str, Any] = json.loads(said)
+    """Return what `skerry bench` says of a bundle, or said of it when another benchmark asked."""
+    answer = bundle.with_suffix(".bench.json")
+    if not answer.exists():
+        words = [str(bundle), "--against", str(files[0]), "--evaluation", str(files[2]), "--json"]
+        skerry = [sys.executable, "-m", "skerry", "bench", *words]
+        answer.write_bytes(subprocess.run(skerry, check=True, stdout=subprocess.PIPE, env=SETTINGS).stdout)
+    found: dict[str, Any] = json.loads(answer.read_text())
     return found
 
 
-def figures(work: Path, say: Callable[[str], None], only: list[str] | None = None) -> dict[str, float]:
+def network(name: str, files: Files, work: Path, say: Callable[[str], None]) -> dict[str, float]:
+    """Return the figures of one network, each under its name."""
+    found = benched(compiled(name, files, work), files)
+    ratio, agreement = found["ratio"], found["agreement"]
+    say(
+        f"{name:<12} {found['bundle']['variant']:<28} {ratio['latency']:6.2f}x  memory {ratio['memory']:.2f}  "
+        f"start {ratio['cold_start']:.3f}  cosine {agreement['cosine']:.5f}  top1 {agreement['top1']:.4f}"
+    )
+    kept = {"speedup": ratio["latency"], "memory": ratio["memory"], "cold_start": ratio["cold_start"]}
+    return {f"{name}_{key}": value for key, value in (kept | agreement).items()}
+
+
+def figures(work: Path, say: Callable[[str], None], only: Sequence[str] = ()) -> dict[str, float]:
     """Return the figures of the dense networks; `say` gets one line for each network."""
     made: dict[str, float] = {}
     known = builders()
-    names = only or list(known)
+    names = list(only) or list(known)
     for name in names:
-        files = known[name](work)
-        found = benched(compiled(name, files, work), files)
-        ratio, agreement = found["ratio"], found["agreement"]
-        made |= {f"{name}_speedup": ratio["latency"], f"{name}_memory": ratio["memory"]}
-        made[f"{name}_cosine"] = agreement["cosine"]
-        say(
-            f"{name:<12} {found['bundle']['variant']:<28} {ratio['latency']:6.2f}x  memory {ratio['memory']:.2f}  "
-            f"cosine {agreement['cosine']:.5f}"
-        )
+        made |= network(name, known[name](work), work, say)
     if set(known) <= set(names):
-        made["dense_speedup"] = geometric_mean(made[f"{name}_speedup"] for name in names)
-        made["dense_memory"] = geometric_mean(made[f"{name}_memory"] for name in names)
+        for figure in ("speedup", "memory"):
+            made[f"dense_{figure}"] = geometric_mean(made[f"{name}_{figure}"] for name in names)
     return made
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def command(text: str, figures: Callable[..., dict[str, float]], names: Sequence[str]) -> int:
+    """Be the command of one benchmark of networks: `[--json] [--only NAME ...]`."""
+    parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--json", action="store_true", help="only the figures, on the last line")
-    parser.add_argument("--only", nargs="+", choices=sorted(builders()))
+    parser.add_argument("--only", nargs="+", choices=sorted(names), default=[])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="skerry-") as work:
         say: Callable[[str], None] = (lambda line: None) if arguments.json else (lambda line: print(line, flush=True))
         found = figures(Path(work), say, arguments.only)
-    print(json.dumps({"figures": {key: round(value, 4) for key, value in found.items()}}))
+    print(json.dumps({"figures": {key: round(value, 6) for key, value in found.items()}}))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__ or "", figures, list(builders())))

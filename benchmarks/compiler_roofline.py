@@ -9,13 +9,12 @@ here. `roofline_percent` is the median over the networks. A variant in Winograd'
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import json
+import functools
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +23,7 @@ import numpy as np
 import onnx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, the folder beside it is not a package yet
-from benchmarks import compiler, compiler_dense
+from benchmarks import compiler_dense, compiler_edge
 
 from skerry_compiler.engines.native.machine import Machine as Processor
 from skerry_compiler.engines.network import library
@@ -113,7 +112,7 @@ def useful(path: Path) -> int:
     return count
 
 
-def figures(work: Path, say: Callable[[str], None], only: list[str] | None = None) -> dict[str, float]:
+def figures(work: Path, say: Callable[[str], None], only: Sequence[str] = ()) -> dict[str, float]:
     """Return the share of each network and their median; bundles that other benchmarks left in `work` are used."""
     peak = peaks()
     say(f"peak of one core: {peak['fp32'] / 1e9:.0f} GFLOP/s in float32, {peak['int8'] / 1e9:.0f} Gop/s in bytes")
@@ -121,10 +120,7 @@ def figures(work: Path, say: Callable[[str], None], only: list[str] | None = Non
     known = builders()
     for name in only or known:
         files = known[name](work)
-        bundle = work / f"{name}.skerry"
-        if not bundle.exists():
-            compiler_dense.compiled(name, files, work)
-        found = compiler_dense.benched(bundle, files)["bundle"]
+        found = compiler_dense.benched(compiler_dense.compiled(name, files, work), files)["bundle"]
         per_second = useful(files[0]) / (found["cpu_ms"] / 1e3)
         share = 100 * per_second / peak["int8" if found["precision"] == "int8" else "fp32"]
         made[f"{name}_roofline_percent"] = share
@@ -135,29 +131,9 @@ def figures(work: Path, say: Callable[[str], None], only: list[str] | None = Non
 
 def builders() -> dict[str, Callable[[Path], compiler_dense.Files]]:
     """Return how each network and its rows are written: the real ones that are here, and the dense ones."""
-
-    def real(name: str) -> Callable[[Path], compiler_dense.Files]:
-        def write(work: Path) -> compiler_dense.Files:
-            model = compiler.cleaned(compiler.folder() / f"{name}.onnx", work / f"{name}.onnx")
-            return model, compiler.rows(name, "calibration", work), compiler.rows(name, "evaluation", work)
-
-        return write
-
-    names = [each for each in compiler.TINY + compiler.LANDMARK if (compiler.folder() / f"{each}.onnx").is_file()]
-    return {**{name: real(name) for name in names}, **compiler_dense.builders()}
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="only the figures, on the last line")
-    parser.add_argument("--only", nargs="+", choices=sorted(builders()))
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="skerry-") as work:
-        say: Callable[[str], None] = (lambda line: None) if arguments.json else (lambda line: print(line, flush=True))
-        found = figures(Path(work), say, arguments.only)
-    print(json.dumps({"figures": {key: round(value, 4) for key, value in found.items()}}))
-    return 0
+    real = {name: functools.partial(compiler_edge.build, name) for name in compiler_edge.here()}
+    return {**real, **compiler_dense.builders()}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(compiler_dense.command(__doc__ or "", figures, list(builders())))

@@ -1,5 +1,5 @@
-"""Tree ensembles of every library, compiled for this machine, beside ONNX Runtime's default on the converted original:
-`skerry compile`, then `skerry bench`, then the answers beside the library's own.
+"""Tree ensembles of every library, and perceptrons, compiled for this machine, beside ONNX Runtime's default on the
+converted original: `skerry compile`, then `skerry bench`, then the answers beside the library's own.
 
 LightGBM and XGBoost take part where they are installed (the development tools hold them).
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import skops.io
-from sklearn import datasets, ensemble
+from sklearn import datasets, ensemble, neural_network, pipeline, preprocessing
 
 Say = Callable[[str], None]
 # name: data, estimator
@@ -37,6 +37,20 @@ SKLEARN: dict[str, tuple[str, Any]] = {
     "diabetes extra 200": ("diabetes", ensemble.ExtraTreesRegressor(200, random_state=0)),
     "diabetes boosting 100": ("diabetes", ensemble.GradientBoostingRegressor(random_state=0)),
     "diabetes hist 100": ("diabetes", ensemble.HistGradientBoostingRegressor(random_state=0)),
+}
+PERCEPTRONS: dict[str, tuple[str, Any]] = {
+    f"{kind} perceptron {'x'.join(map(str, layers))}": (
+        data,
+        pipeline.make_pipeline(
+            preprocessing.StandardScaler(), neural_network.MLPClassifier(layers, max_iter=60, random_state=0)
+        ),
+    )
+    for kind, data, layers in (
+        ("digits", "digits", (64,)),
+        ("digits", "digits", (100, 50)),
+        ("cancer", "breast_cancer", (32,)),
+        ("cancer", "breast_cancer", (100, 100)),
+    )
 }
 BOOSTERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "digits lightgbm 60": ("lightgbm", "digits", {"objective": "multiclass", "num_class": 10}),
@@ -62,8 +76,8 @@ def trained(name: str, work: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     """Train and save an ensemble; return its file, the held-out rows and the library's own answers on them: classes,
     or values.
     """
-    if name in SKLEARN:
-        kind, estimator = SKLEARN[name]
+    if name not in BOOSTERS:
+        kind, estimator = (SKLEARN | PERCEPTRONS)[name]
         rows, target, held = data(kind)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -119,32 +133,34 @@ def measured(name: str, work: Path) -> dict[str, Any]:
     return found
 
 
+def trainable(name: str) -> bool:
+    """Return whether the library of an ensemble is here."""
+    return name not in BOOSTERS or importlib.util.find_spec(BOOSTERS[name][0]) is not None
+
+
 def figures(work: Path, say: Say, only: str = "") -> dict[str, float]:
-    """Return, of the ensembles whose names hold `only`, trees_speedup_min, trees_speedup_geomean, trees_memory_max,
-    trees_same_min and cold_start_ratio (the geometric mean).
+    """Return, of the ensembles whose names hold `only`, trees_speedup_min, trees_speedup_geomean, trees_memory_max and
+    trees_same_min; the same of the perceptrons; and each one's cold start.
     """
-    names = [*SKLEARN, *(name for name, each in BOOSTERS.items() if importlib.util.find_spec(each[0]))]
-    found = {}
-    for name in [each for each in names if only in each]:
-        each = found[name] = measured(name, work)
-        ratio = each["ratio"]
-        say(
-            f"{name:<26} {each['bundle']['variant']:<16} {ratio['latency']:6.2f}x  memory {ratio['memory']:.3f}"
-            f"  start {ratio['cold_start']:.3f}  same {each['same']:.4f}"
-        )
-    speed = [each["ratio"]["latency"] for each in found.values()]
-    return {
-        "trees_speedup_min": min(speed),
-        "trees_speedup_geomean": geometric_mean(speed),
-        "trees_memory_max": max(each["ratio"]["memory"] for each in found.values()),
-        "trees_same_min": min(each["same"] for each in found.values()),
-        "cold_start_ratio": cold_start(found.values()),
-    }
-
-
-def cold_start(found: Any) -> float:
-    """Return the geometric mean of the cold-start ratios of several `skerry bench` answers."""
-    return geometric_mean(each["ratio"]["cold_start"] for each in found)
+    made: dict[str, float] = {}
+    for group, names in (("trees", (*SKLEARN, *BOOSTERS)), ("perceptrons", (*PERCEPTRONS,))):
+        found = {}
+        for name in names:
+            if only in name and trainable(name):
+                each = found[name] = measured(name, work)
+                ratio = each["ratio"]
+                say(
+                    f"{name:<26} {each['bundle']['variant']:<16} {ratio['latency']:6.2f}x  memory {ratio['memory']:.3f}"
+                    f"  start {ratio['cold_start']:.3f}  same {each['same']:.4f}"
+                )
+                made[f"{name.replace(' ', '_')}_cold_start"] = ratio["cold_start"]
+        if found:
+            speed = [each["ratio"]["latency"] for each in found.values()]
+            made[f"{group}_speedup_min"] = min(speed)
+            made[f"{group}_speedup_geomean"] = geometric_mean(speed)
+            made[f"{group}_memory_max"] = max(each["ratio"]["memory"] for each in found.values())
+            made[f"{group}_same_min"] = min(each["same"] for each in found.values())
+    return made
 
 
 def main() -> int:

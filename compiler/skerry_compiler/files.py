@@ -25,12 +25,12 @@ def opened(path: Path) -> Iterator[Container]:
         CompileError: no such file, or not a whole bundle.
     """
     try:
-        with path.open("rb") as file:
-            yield container.open_container(file)
-    except BrokenPipeError:  # of whoever prints what is in it
-        raise
+        file = path.open("rb")
     except OSError as error:
         raise CompileError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        with file:
+            yield container.open_container(file)
     except ContractError as error:
         raise CompileError(f"{path.name}: {error}", hint=error.hint) from error
 

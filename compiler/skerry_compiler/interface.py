@@ -12,12 +12,15 @@ from onnx import ModelProto, TensorProto
 
 from skerry_compiler import data, graph
 from skerry_compiler.engines import onnxruntime
-from skerry_compiler.errors import ModelError, UnsupportedError
+from skerry_compiler.errors import LimitError, ModelError, UnsupportedError
 from skerry_compiler.passes.open_outputs import OpenOutputs, open_outputs
 from skerry_contracts.errors import ContractError
 from skerry_contracts.tensor import TensorSpec
 
 CAPACITY_ROWS = 64  # rows that are run to learn how large an open output gets
+
+_NO_ROOM = ("Failed to allocate memory", "bad_alloc", "Integer overflow")  # in ONNX Runtime's words
+_NO_ROOM_HINT = "does an operator make a tensor of absurd extents?"
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -106,6 +109,8 @@ def _run(
             answers = session.run(names, feeds)  # type: ignore[attr-defined]  # onnxruntime ships no types
         except onnxruntime.failures() as error:
             words = " ".join(str(error).split())[:300]
+            if any(word in words for word in _NO_ROOM):
+                raise LimitError("the model asks for more memory than it may have", hint=_NO_ROOM_HINT) from error
             hint = "give --calibration: the made-up rows may be what it cannot take" if made_up else ""
             raise ModelError(f"ONNX Runtime fails on this model: {words}", hint=hint) from error
         for name, content in zip(names, answers, strict=True):

@@ -21,6 +21,7 @@ from skerry_compiler.engines.candidate import Draft, Failure
 from skerry_compiler.frontends import catalogue as front_ends
 from skerry_compiler.frontends.opening import Opening
 from skerry_compiler.passes import base
+from skerry_compiler.passes.bounded_size import BoundedSize
 from skerry_compiler.passes.constant_fold import ConstantFold
 from skerry_compiler.passes.dead_code import DeadCode
 from skerry_compiler.passes.fixed_shapes import FixedShapes
@@ -56,9 +57,11 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             PlainForm(),
             outputs,
             FixedShapes(interface.shapes(model, shapes, arrays)),
+            BoundedSize(),
             OpsetCap(caps.opset_max, caps.ir_max),
             ConstantFold(),
             DeadCode(),
+            BoundedSize(),
         ],
     )
     inputs = interface.inputs(model)

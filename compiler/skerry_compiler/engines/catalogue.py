@@ -50,6 +50,8 @@ ENGINES: tuple[tuple[str, Drafter], ...] = (
     ("litert", lambda given, _: litert.candidates(given.model, given.profile, given.source, given.form)),
     ("openvino", lambda given, pairs: openvino.candidates(given.model, given.profile, pairs)),
 )
+# What a drafter that has not thought of some model raises: that is one engine's failure, and the others go on.
+MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def drafts(given: Material, say: Callable[[str], None]) -> list[Draft | Failure]:
@@ -59,7 +61,11 @@ def drafts(given: Material, say: Callable[[str], None]) -> list[Draft | Failure]
     for engine, draft in ENGINES:
         if engine in given.engines:
             say(f"drafting for the engine {engine}")
-            made += draft(given, pairs)
+            try:
+                made += draft(given, pairs)
+            except MISTAKES as error:
+                reason = f"failed on this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+                made.append(Failure(engine, engine, "fp32", reason))
     return told_once(made)
 
 

@@ -6,6 +6,7 @@ Runs inside the sandbox (skerry_compiler.prepare). Nothing outside the file is e
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from skerry_compiler.graph import walk
 
 MAX_MODEL_BYTES = (1 << 31) - 1  # protobuf's own limit
 MAX_NODES = 200_000
+MAX_GRAPHS = 4096  # branches and loop bodies: each is a graph of its own, and nesting doubles them at no cost in bytes
 MAX_NAME_CHARACTERS = 512
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 _NAMED = 12  # problems named one by one before "and N more"
@@ -81,6 +83,8 @@ def tensors(model: ModelProto) -> Iterator[TensorProto]:
 def _in_attributes(node: NodeProto) -> Iterator[TensorProto]:
     for attribute in node.attribute:
         yield from attribute.tensors
+        for sparse in (*attribute.sparse_tensors, attribute.sparse_tensor):
+            yield from (sparse.values, sparse.indices)
         if attribute.type == AttributeProto.TENSOR:
             yield attribute.t
 
@@ -93,7 +97,9 @@ def refuse_bytes(model: ModelProto) -> None:
     """
     names: list[object] = [each.domain for each in model.opset_import]
     for graph in walk(model.graph):
-        names += [each.name for each in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
+        values = (*graph.input, *graph.output, *graph.value_info)
+        names += [each.name for each in (*values, *graph.initializer)]
+        names += [extent.dim_param for each in values for extent in each.type.tensor_type.shape.dim]
         for node in graph.node:
             names += [node.op_type, node.domain, node.name, *node.input, *node.output]
             names += [attribute.name for attribute in node.attribute]
@@ -102,13 +108,28 @@ def refuse_bytes(model: ModelProto) -> None:
             raise ModelError(f"the name {name!r:.80} is not text", hint="is the file damaged? export it again")
 
 
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def refuse_external(model: ModelProto) -> None:
-    """Refuse tensors kept in other files: their paths are the model's choice, not the user's.
+    """Refuse tensors kept in other files (their paths are the model's choice, not the user's), and those of unknown
+    elements.
 
     Raises:
         ModelError: names the first tensor and the file it asks for.
     """
     for tensor in tensors(model):
+        if tensor.data_type not in TensorProto.DataType.values():
+            raise ModelError(
+                f"tensor {tensor.name!r:.80} has elements of a type {tensor.data_type} that does not exist"
+            )
+        if not all(_is_text(each) for each in tensor.string_data):
+            raise ModelError(f"tensor {tensor.name!r:.80} holds text that is not UTF-8", hint="export it again")
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             where = next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
             raise ModelError(
@@ -123,8 +144,10 @@ def refuse_names(model: ModelProto) -> None:
     Raises:
         ModelError: names the first.
     """
-    if sum(len(graph.node) for graph in walk(model.graph)) > MAX_NODES:
-        raise LimitError(f"more than {MAX_NODES} nodes")
+    nodes = [len(graph.node) for graph in walk(model.graph)]
+    for what, count, most in (("nodes", sum(nodes), MAX_NODES), ("branches and loops", len(nodes), MAX_GRAPHS)):
+        if count > most:
+            raise LimitError(f"{count} {what}, at most {most}", hint="is the file what it should be?")
     for value in [*model.graph.input, *model.graph.output]:
         if not value.name or len(value.name) > MAX_NAME_CHARACTERS or not value.name.isprintable():
             raise ModelError(
@@ -132,6 +155,10 @@ def refuse_names(model: ModelProto) -> None:
             )
         if ".." in value.name.split("/") or value.name.startswith("/"):
             raise ModelError(f"the name {value.name!r:.80} is a path", hint="rename it and export again")
+    for values in (model.graph.input, model.graph.output):
+        twice = [name for name, count in Counter(value.name for value in values).items() if count > 1]
+        if twice:
+            raise ModelError(f"two inputs or two outputs are called {twice[0]!r:.80}", hint="rename one")
     for each in walk(model.graph):  # exporters put slashes into inner names, but nobody honest climbs in them
         for tensor in each.initializer:
             if ".." in tensor.name.split("/"):
@@ -186,5 +213,38 @@ def _inlined(model: ModelProto) -> ModelProto:
         return model
     from onnx import inliner
 
+    refuse_expansion(model)
     flat: ModelProto = inliner.inline_local_functions(model)
     return flat
+
+
+def refuse_expansion(model: ModelProto) -> None:
+    """Refuse functions that call themselves, and those that grow beyond the limit when written out: forty of them, each
+    calling the one before twice, are a trillion nodes.
+
+    Raises:
+        ModelError, LimitError: name the function.
+    """
+    bodies = {(each.domain, each.name): each for each in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    waiting = [(key, False) for key in bodies]
+    inside: set[tuple[str, str]] = set()
+    while waiting:
+        key, seen = waiting.pop()
+        if key in sizes:
+            continue
+        calls = [(node.domain, node.op_type) for node in bodies[key].node]
+        if not seen:
+            if key in inside:
+                raise ModelError(f"the function {key[1]!r:.80} calls itself", hint="write it as a Loop")
+            inside.add(key)
+            waiting.append((key, True))
+            waiting += [(each, False) for each in set(calls) if each in bodies and each not in sizes]
+            continue
+        inside.discard(key)
+        sizes[key] = sum(sizes.get(each, 1) for each in calls)
+        if sizes[key] > MAX_NODES:
+            raise LimitError(f"the function {key[1]!r:.80} is more than {MAX_NODES} nodes when written out")
+    total = sum(sizes.get((node.domain, node.op_type), 1) for graph in walk(model.graph) for node in graph.node)
+    if total > MAX_NODES:
+        raise LimitError(f"{total} nodes once functions are written out, at most {MAX_NODES}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from skerry_compiler import graph as graphs
@@ -63,6 +64,10 @@ def open_outputs(model: ModelProto) -> list[str]:
     return [value.name for value in model.graph.output if value.name in tainted and not _fixed(graphs.shape_of(value))]
 
 
+def _version(model: ModelProto) -> int:
+    return max((each.version for each in model.opset_import if not each.domain), default=0)
+
+
 def _fixed(shape: tuple[int | str, ...] | None) -> bool:
     return shape is not None and all(isinstance(extent, int) and extent >= 0 for extent in shape)
 
@@ -76,9 +81,14 @@ class OpenOutputs:
         self.capacities = capacities
 
     def requires(self, model: ModelProto) -> str | None:
-        """Nothing to do, or an opset whose Pad takes tensors."""
-        version = max((each.version for each in model.opset_import if not each.domain), default=0)
-        return f"opset {version} has no Pad with tensors" if self.capacities and version < MIN_OPSET else None
+        """Nothing to do, an opset whose Pad takes tensors, or a model that can be said in one."""
+        if not self.capacities or _version(model) >= MIN_OPSET:
+            return None
+        try:
+            onnx.version_converter.convert_version(model, MIN_OPSET)
+        except (RuntimeError, ValueError, onnx.version_converter.ConvertError):
+            return f"opset {_version(model)} has no Pad with tensors"
+        return None
 
     def run(self, model: ModelProto) -> ModelProto:
         """See the module's text.
@@ -87,6 +97,8 @@ class OpenOutputs:
             ModelError: the name of the second output is taken.
             UnsupportedError: an open output of a type that cannot be padded.
         """
+        if self.capacities and _version(model) < MIN_OPSET:
+            model = onnx.version_converter.convert_version(model, MIN_OPSET)
         for name, capacity in self.capacities.items():
             self._pad(model, name, capacity)
         return model
