@@ -101,7 +101,7 @@ def emit_softmax(op: Softmax, name: str, tables: Tables, machine: Machine) -> Co
     code.line(f"const float highest = top{n}(high);")
     code.loop("c", y.c, n)
     code.line(f"f32x{n} v = load{n}(p + c) - highest;")
-    code.line(f"f32x{n} e = exp{n}(v);")
+    code.line(f"f32x{n} e = power{n}(v);")
     code.line(f"if (c == {last}) e = select{n}(load{n}({off}) == 0.f, e, (f32x{n}){{}});")
     code.line("total += e;")
     code.line(f"part{n}(q + c, {'v' if op.log else 'e'}, {y.c} - c);")

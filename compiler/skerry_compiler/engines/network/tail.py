@@ -55,17 +55,6 @@ UNARY = {
     "mish": "{v} * tanh{n}(max{n}({v}, all{n}(0.f)) + log{n}(1.f + exp{n}(-abs{n}({v}))))",
 }  # fmt: skip
 
-# One of sixteen floats for each lane, by the low bits of an integer.
-LOOKUP = """\
-INLINE f32x16 lookup16(const float *t, i32x16 i) { return (f32x16)_mm512_permutexvar_ps((__m512i)i, load16(t)); }
-INLINE f32x8 lookup8(const float *t, i32x8 i) {
-  return (f32x8)_mm512_castps512_ps256(_mm512_permutexvar_ps(_mm512_castsi256_si512((__m256i)i), load16(t)));
-}
-INLINE f32x4 lookup4(const float *t, i32x4 i) {
-  return (f32x4)_mm512_castps512_ps128(_mm512_permutexvar_ps(_mm512_castsi128_si512((__m128i)i), load16(t)));
-}
-"""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
@@ -188,7 +177,6 @@ class Tail:
         if curve.last:
             code.line(f"{v} = {inside};")
             inside = v
-        self.tables.define(LOOKUP)
         code.open("")
         code.line(f"const i32x{n} segment = as_int{n}({inside} + {number(MAGIC)});")
         terms = [f"lookup{n}({table} + {SEGMENTS * i}, segment)" for i in range(curve.degree + 1)]

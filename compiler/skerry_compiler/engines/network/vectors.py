@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from skerry_compiler.engines.network.vector_math import FOLDS, LOOKUP, MATH
+
 BYTES = re.compile(r"#(?!if|define|endif|else|elif|include)")
 
 HEAD = """\
@@ -59,8 +61,6 @@ INLINE i32x@ word@(const uint8_t *p) { int32_t v; copy_bytes(&v, p, 4); return v
 INLINE f32x@ real@(i32x@ v) { return __builtin_convertvector(v, f32x@); }
 INLINE f32x@ as_real@(i32x@ v) { return (f32x@)v; }
 INLINE i32x@ as_int@(f32x@ v) { return (i32x@)v; }
-INLINE float sum@(f32x@ v) { float s = 0; for (int i = 0; i < @; i++) s += v[i]; return s; }
-INLINE float top@(f32x@ v) { float s = v[0]; for (int i = 1; i < @; i++) s = v[i] > s ? v[i] : s; return s; }
 INLINE f32x@ select@(i32x@ m, f32x@ a, f32x@ b) { return (f32x@)(((i32x@)a & m) | ((i32x@)b & ~m)); }
 """
 
@@ -238,48 +238,6 @@ INLINE void partu@(uint8_t *p, f32x@ v, int n) {
 INLINE f32x@ loadu@(const uint8_t *p) { return real@(bytes@(p)); }
 """
 
-# 2^n exp(r) with n = round(x / ln 2): Cephes' polynomial, 2 units in the last place; erf: Abramowitz and Stegun 7.1.26.
-MATH = """
-INLINE f32x@ exp@(f32x@ x) {
-  x = min@(max@(x, all@(-87.33654f)), all@(88.72283f));
-  f32x@ n = real@(round@(x * 1.44269504f)), r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  f32x@ p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r
-    + 1.6666665459e-1f) * r;
-  p = (p + 5.0000001201e-1f) * r * r + r + 1.f;
-  i32x@ e = round@(n), half = e >> 1;
-  return p * as_real@((half + 127) << 23) * as_real@((e - half + 127) << 23);
-}
-INLINE f32x@ log@(f32x@ x) {
-  i32x@ bits = as_int@(x), e = (bits >> 23) - 127;
-  f32x@ m = as_real@((bits & 0x7fffff) | 0x3f800000);
-  i32x@ big = m > 1.41421356f;
-  m = select@(big, m * 0.5f, m) - 1.f;
-  e -= big;
-  f32x@ z = m * m;
-  f32x@ p = ((((((((7.0376836292e-2f * m - 1.1514610310e-1f) * m + 1.1676998740e-1f) * m - 1.2420140846e-1f) * m
-    + 1.4249322787e-1f) * m - 1.6668057665e-1f) * m + 2.0000714765e-1f) * m - 2.4999993993e-1f) * m
-    + 3.3333331174e-1f) * m * z;
-  f32x@ r = m + (p + real@(e) * -2.12194440e-4f - 0.5f * z) + real@(e) * 0.693359375f;
-  r = select@(x > 0.f, r, select@(x < 0.f, all@(__builtin_nanf("")), all@(-__builtin_inff())));
-  return select@(x == __builtin_inff(), x, r);
-}
-INLINE f32x@ sigmoid@(f32x@ x) { return 1.f / (1.f + exp@(-x)); }
-INLINE f32x@ tanh@(f32x@ x) {
-  f32x@ z = x * x, t = 1.f - 2.f / (exp@(2.f * x) + 1.f);
-  f32x@ s = x + x * z * ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z
-    + 1.33314422036e-1f) * z
-    - 3.33332819422e-1f);
-  return select@(z < 0.390625f, s, t);
-}
-INLINE f32x@ abs@(f32x@ x) { return as_real@(as_int@(x) & 0x7fffffff); }
-INLINE f32x@ erf@(f32x@ x) {
-  f32x@ a = abs@(x), t = 1.f / (1.f + 0.3275911f * a);
-  f32x@ p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
-  f32x@ r = 1.f - p * exp@(-a * a);
-  return select@(x < 0.f, -r, r);
-}
-"""
-
 
 def prelude(lanes: int) -> str:
     """Return the prelude for kernels of this many float lanes and all narrower ones."""
@@ -289,10 +247,10 @@ def prelude(lanes: int) -> str:
         order = ", ".join(str(lane * 4 + vector) for vector in range(4) for lane in range(n // 4))
         low = [2 * (4 * lane + i) + 2 * n * side for lane in range(n // 4) for side in (0, 1) for i in range(4)]
         pairs = ", ".join(map(str, low))
-        for text in (TYPES, AVX512, NEON if n == 4 else "", AVX2, PLAIN, PACK, MATH):
+        for text in (TYPES, AVX512, NEON if n == 4 else "", AVX2, PLAIN, PACK, FOLDS[n], MATH):
             text = text.replace("$twice", str(2 * n)).replace("$pairs", pairs)
             text = (
                 text.replace("__m$b", f"__m{bits or '128'}").replace("_mm$b_", f"_mm{bits}_").replace("$order", order)
             )
             parts.append(BYTES.sub(str(4 * n), text.replace("@", str(n))))
-    return "".join(parts)
+    return "".join(parts) + (LOOKUP if lanes == 16 else "")
