@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from skerry_compiler.engines import litert, onnxruntime, openvino
+from skerry_compiler.engines import litert, onnxruntime, onnxruntime_bytes, openvino
 from skerry_compiler.engines.candidate import Draft, Failure
 from skerry_compiler.engines.native import engine as native
 from skerry_compiler.engines.network import engine as network
@@ -46,7 +47,7 @@ ENGINES: tuple[tuple[str, Drafter], ...] = (
     ("native", lambda given, _: native.candidates(given.model, given.profile)),
     ("native", lambda given, _: network.candidates(given.model, given.profile)),
     ("native", lambda given, _: own_bytes.candidates(given.model, given.profile)),
-    ("onnxruntime", lambda given, pairs: onnxruntime.candidates(given.model, given.profile, pairs)),
+    ("onnxruntime", lambda given, _: onnxruntime.candidates(given.model, given.profile)),
     ("litert", lambda given, _: litert.candidates(given.model, given.profile, given.source, given.form)),
     ("openvino", lambda given, pairs: openvino.candidates(given.model, given.profile, pairs)),
 )
@@ -61,12 +62,25 @@ def drafts(given: Material, say: Callable[[str], None]) -> list[Draft | Failure]
     for engine, draft in ENGINES:
         if engine in given.engines:
             say(f"drafting for the engine {engine}")
-            try:
-                made += draft(given, pairs)
-            except MISTAKES as error:
-                reason = f"failed on this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-                made.append(Failure(engine, engine, "fp32", reason))
+            made += _own_failures(engine, functools.partial(draft, given, pairs))
+    if onnxruntime.ENGINE in given.engines:
+        say("drafting in 8 bits for the engine onnxruntime")
+        alone = not any(isinstance(each, Draft) and each.engine == "native" for each in made)
+        wanted = onnxruntime_bytes.Wanted(given.wanted, given.time_s, search=alone)
+        made += _own_failures(
+            onnxruntime.ENGINE,
+            lambda: onnxruntime_bytes.candidates(given.model, given.profile, given.feeds, wanted),
+        )
     return told_once(made)
+
+
+def _own_failures(engine: str, draft: Callable[[], list[Draft | Failure]]) -> list[Draft | Failure]:
+    """Return an engine's candidates, or its mistake as a failure of its own."""
+    try:
+        return draft()
+    except MISTAKES as error:
+        reason = f"failed on this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        return [Failure(engine, engine, "fp32", reason)]
 
 
 def told_once(made: list[Draft | Failure]) -> list[Draft | Failure]:

@@ -1,4 +1,5 @@
-"""ONNX Runtime's candidates: the model as it is, with its graph optimised ahead, lean in memory, and in 8 bits.
+"""ONNX Runtime's candidates: the model as it is, with its graph rewritten and optimised ahead, and lean in memory; in
+8 bits see onnxruntime_bytes.py.
 
 Ahead-of-time optimisation stops at EXTENDED: what lies beyond is laid out for one processor (com.microsoft.nchwc) and
 fails on others.
@@ -8,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
 
 from skerry_compiler.engines.candidate import Draft, Failure, megabytes
-from skerry_compiler.engines.pairs import Pairs
 from skerry_compiler.errors import CompileError, UnsupportedError
+from skerry_compiler.passes import pipelines
 from skerry_contracts.bundle import Predicates
 from skerry_targets.profile import Profile
 
@@ -24,30 +26,35 @@ PLAIN = "ort-plain"
 RUNTIME_BYTES = 32 << 20  # measured: a C-interface process against one that runs generated code
 
 
-def candidates(model: ModelProto, profile: Profile, pairs: Pairs) -> list[Draft | Failure]:
+def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
     """Return the candidates on ONNX Runtime; the plain one, which runs everything, is always among them.
 
     Args:
-        model: float, fixed shapes.
+        model: fixed shapes.
         profile: the target.
-        pairs: the model in 8 bits.
     """
     plain = model.SerializeToString(deterministic=True)
-    profile = _asking(model, profile)
-    made: list[Draft | Failure] = [_draft(PLAIN, plain, profile, 12, {})]
+    made: list[Draft | Failure] = [draft(PLAIN, plain, model, profile, 12)]
     try:
-        optimised = optimise(plain)
-        made.append(_draft("ort", optimised, profile, 10, {}))
-        made.append(_draft("ort-lean", optimised, profile, 11, {"prepack": "0"}))
+        optimised = _rewritten(model, plain)
+        made.append(draft("ort", optimised, model, profile, 10))
+        made.append(draft("ort-lean", optimised, model, profile, 11, {"prepack": "0"}))
     except CompileError as error:
         made.append(Failure("ort", ENGINE, "fp32", str(error)))
-    if "int8" in profile.engines[ENGINE].precisions and pairs.possible:
-        made.append(_int8(profile, pairs))
     return made
 
 
+def _rewritten(model: ModelProto, plain: bytes) -> bytes:
+    """Return the model after our passes and ONNX Runtime's own; after its own alone where it does not take ours."""
+    try:
+        return optimise(pipelines.rewritten(model, pipelines.onnxruntime()).SerializeToString(deterministic=True))
+    except CompileError:
+        return optimise(plain)
+
+
 def optimise(content: bytes) -> bytes:
-    """Return the model as ONNX Runtime writes it after its EXTENDED optimisations.
+    """Return the model as ONNX Runtime writes it after its EXTENDED optimisations, but for the one that quantises
+    layers which were left in float on purpose.
 
     Raises:
         UnsupportedError: ONNX Runtime cannot run the model at all.
@@ -61,6 +68,7 @@ def optimise(content: bytes) -> bytes:
         options.intra_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(target)
+        options.add_session_config_entry("optimization.disable_specified_optimizers", "WeightBiasQuantization")
         open_session(content, options)
         return target.read_bytes()
 
@@ -105,34 +113,21 @@ def _asking(model: ModelProto, profile: Profile) -> Profile:
     return dataclasses.replace(profile, engines={**profile.engines, ENGINE: newer})
 
 
-def _draft(
+def draft(
     name: str,
     content: bytes,
+    model: ModelProto,
     profile: Profile,
     order: int,
-    options: dict[str, str],
+    options: Mapping[str, str] | None = None,
     features: tuple[str, ...] | None = None,
 ) -> Draft:
-    """Return a draft; `features` are what 8 bits ask of a processor, None means float."""
-    abi = profile.abi
-    requires = Predicates(
-        abi.os,
-        abi.machine,
-        features or (),
-        abi.libc,
-        abi.libc_min,
-        profile.engines[ENGINE].version_min,
-    )
+    """Return a candidate of a file's content; `model` is what it was made from, `features` are what 8 bits ask of a
+    processor (None means float).
+    """
+    profile = _asking(model, profile)
+    abi, least = profile.abi, profile.engines[ENGINE].version_min
+    requires = Predicates(abi.os, abi.machine, features or (), abi.libc, abi.libc_min, least)
     memory = megabytes(RUNTIME_BYTES + 2.5 * len(content))
-    return Draft(
-        name, ENGINE, "fp32" if features is None else "int8", requires, memory, order, {"model": content}, options
-    )
-
-
-def _int8(profile: Profile, pairs: Pairs) -> Draft | Failure:
-    name = "ort-int8"
-    try:
-        content = optimise(pairs.model().SerializeToString(deterministic=True))
-    except CompileError as error:
-        return Failure(name, ENGINE, "int8", str(error))
-    return _draft(name, content, profile, 20, {}, pairs.features())
+    precision = "fp32" if features is None else "int8"
+    return Draft(name, ENGINE, precision, requires, memory, order, {"model": content}, dict(options or {}))

@@ -17,6 +17,16 @@ from skerry_targets.profile import Profile
 VNNI = {"x86_64": ("avx512_vnni",), "aarch64": ()}
 
 
+def features(profile: Profile) -> tuple[str, ...]:
+    """Return what a processor of a profile must have for products of bytes, by Linux's names."""
+    return tuple(each for each in VNNI.get(profile.abi.machine, ()) if each in profile.cpu.features)
+
+
+def saturates(profile: Profile) -> bool:
+    """Whether sums of products of bytes saturate on a profile's processors, so that weights need smaller bytes."""
+    return profile.abi.machine == "x86_64" and "avx512_vnni" not in profile.cpu.features
+
+
 class Pairs:
     """Made when it is first asked for, once for all engines: calibration runs every row through the model."""
 
@@ -32,8 +42,7 @@ class Pairs:
 
     def features(self) -> tuple[str, ...]:
         """Return what a processor of the profile must have for them, by Linux's names."""
-        has = self._profile.cpu.features
-        return tuple(each for each in VNNI.get(self._profile.abi.machine, ()) if each in has)
+        return features(self._profile)
 
     def model(self) -> ModelProto:
         """Return the quantised model; the caller leaves it as it is.
@@ -42,12 +51,10 @@ class Pairs:
             CompileError: it cannot be quantised, or there is no data to do it with.
         """
         if self._made is None:
-            profile = self._profile
-            saturates = profile.abi.machine == "x86_64" and "avx512_vnni" not in profile.cpu.features
             copy = ModelProto()
             copy.CopyFrom(self._model)
             try:
-                self._made = base.run_all(copy, [QuantiseU8S8(self._rows, reduce_range=saturates)])
+                self._made = base.run_all(copy, [QuantiseU8S8(self._rows, reduce_range=saturates(self._profile))])
             except CompileError as error:
                 self._made = error
         if isinstance(self._made, CompileError):

@@ -9,6 +9,8 @@ from onnx import ModelProto, NodeProto, TensorProto
 from skerry_compiler import graph as graphs
 from skerry_compiler import unsupported
 from skerry_compiler.errors import UnsupportedError
+from skerry_compiler.passes import pipelines
+from skerry_compiler.passes.pattern import MICROSOFT
 from skerry_compiler.tflite import write_map, write_spatial
 from skerry_compiler.tflite.write import AS_IS, Node, Writer
 
@@ -22,15 +24,15 @@ def convert(model: ModelProto) -> bytes:
     Raises:
         UnsupportedError: operators or types without a form here; all operators are named.
     """
+    model = pipelines.rewritten(model, pipelines.litert())
     versions = {each.domain: each.version for each in model.opset_import}
     unknown = [
         unsupported.one(node.op_type, node.domain, versions.get(node.domain, 0), node.name or node.output[0], _NONE)
         for node in model.graph.node
-        if node.domain or node.op_type not in HANDLERS
+        if not _known(node)
     ]
     if unknown:
         raise unsupported.error("TFLite", unknown)
-    model = folded(model)
     constants = graphs.constants(model)
     writer = Writer(constants, _shapes(model, constants))
     for value in model.graph.input:
@@ -46,41 +48,9 @@ def convert(model: ModelProto) -> bytes:
     return writer.file([value.name for value in model.graph.input], [value.name for value in model.graph.output])
 
 
-def folded(model: ModelProto) -> ModelProto:
-    """Return a copy whose normalisations by stored statistics are part of the convolutions before them."""
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    constants, uses = graphs.constants(copy), graphs.uses(copy.graph)
-    made = {node.output[0]: node for node in copy.graph.node}
-    gone = []
-    for node in copy.graph.node:
-        conv = made.get(node.input[0]) if node.op_type == "BatchNormalization" else None
-        if conv is None or conv.op_type != "Conv" or uses[conv.output[0]] > 1:
-            continue
-        if not all(name in constants for name in (*conv.input[1:], *node.input[1:])):
-            continue
-        _fold(copy, conv, node, constants)
-        gone.append(node)
-    graphs.remove_nodes(copy.graph, gone)
-    return copy
-
-
-def _fold(model: ModelProto, conv: NodeProto, norm: NodeProto, constants: dict[str, np.ndarray]) -> None:
-    """Multiply a convolution's weights and bias by what its normalisation multiplies and adds (Ioffe and Szegedy 2015,
-    arXiv 1502.03167).
-    """
-    scale, offset, mean, variance = (constants[name].astype(np.float64) for name in norm.input[1:5])
-    factor = scale / np.sqrt(variance + float(graphs.attributes(norm).get("epsilon", 1e-5)))
-    weight = constants[conv.input[1]].astype(np.float64)
-    bias = constants[conv.input[2]] if len(conv.input) > 2 else np.zeros(len(factor))
-    names = [f"{norm.output[0]} weight", f"{norm.output[0]} bias"]
-    weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-    graphs.add_constant(model.graph, names[0], weight.astype(np.float32))
-    graphs.add_constant(model.graph, names[1], (offset + (bias - mean) * factor).astype(np.float32))
-    source = conv.input[0]
-    del conv.input[:]
-    conv.input.extend([source, *names])
-    conv.output[0] = norm.output[0]
+def _known(node: NodeProto) -> bool:
+    own = node.domain == MICROSOFT and node.op_type in ("Gelu", "FastGelu")
+    return own or (not node.domain and node.op_type in HANDLERS)
 
 
 def _shapes(model: ModelProto, constants: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:

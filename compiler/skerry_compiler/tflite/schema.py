@@ -137,6 +137,7 @@ OPTIONS: dict[str, int] = {
     "RESIZE_NEAREST_NEIGHBOR": 74,
     "LEAKY_RELU": 75,
     "HARD_SWISH": 91,
+    "GELU": 116,
 }
 
 SAME, VALID = 0, 1  # Padding

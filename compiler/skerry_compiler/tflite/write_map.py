@@ -46,6 +46,26 @@ def _leaky(writer: Writer, node: Node) -> None:
     writer.emit("LEAKY_RELU", [source], [writer.give(node.outputs[0], layout)], options)
 
 
+def _gelu(writer: Writer, node: Node) -> None:
+    tanh = node.kind == "FastGelu" or node.attributes.get("approximate", "none") == "tanh"
+    if len(node.inputs) > 1:
+        raise node.fail("a bias")
+    layout = writer.layout(node)
+    source = writer.get(writer.moving(node), layout)
+    writer.emit("GELU", [source], [writer.give(node.outputs[0], layout)], Record().number(0, "B", int(tanh)))
+
+
+def _hard_sigmoid(writer: Writer, node: Node) -> None:
+    """alpha x + beta, clipped to 0..1."""
+    alpha, beta = (float(node.attributes.get(key, default)) for key, default in (("alpha", 0.2), ("beta", 0.5)))
+    layout, y = writer.layout(node), node.outputs[0]
+    source = writer.get(writer.moving(node), layout)
+    scaled, moved = (writer.between(writer.sizes[source], f"{y} {word}") for word in ("scaled", "moved"))
+    writer.emit("MUL", [source, writer.store(np.array(alpha, np.float32), f"{y} alpha")], [scaled])
+    writer.emit("ADD", [scaled, writer.store(np.array(beta, np.float32), f"{y} beta")], [moved])
+    writer.emit("RELU_0_TO_1", [moved], [writer.give(y, layout)])
+
+
 def _clip(writer: Writer, node: Node) -> None:
     bounds = []
     for place, (key, default) in enumerate((("min", -np.inf), ("max", np.inf)), 1):
@@ -209,6 +229,9 @@ HANDLERS: dict[str, Handler] = {
     "BatchNormalization": _batch_norm,
     "Clip": _clip,
     "Concat": _concat,
+    "FastGelu": _gelu,
+    "Gelu": _gelu,
+    "HardSigmoid": _hard_sigmoid,
     "DequantizeLinear": _dequantise,
     "Identity": _identity,
     "LeakyRelu": _leaky,

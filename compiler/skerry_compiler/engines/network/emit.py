@@ -27,7 +27,7 @@ from skerry_compiler.engines.network import (
 from skerry_compiler.engines.network.code import Code, Tables
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.functions import FAULT, TYPES, used
-from skerry_compiler.engines.network.tensors import CTYPES
+from skerry_compiler.engines.network.tensors import BORDER
 from skerry_compiler.engines.network.vectors import prelude
 from skerry_compiler.engines.network.winograd import Winograd
 
@@ -80,9 +80,9 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
         functions.append("\n".join(code.lines))
         argument = ""
         if isinstance(op, graph.Input):
-            argument = f"(const {CTYPES[op.given]} *)inputs[{op.index}]"
+            argument = f"(const {BORDER[op.given]} *)inputs[{op.index}]"
         elif isinstance(op, graph.Output):
-            argument = f"({CTYPES[op.x.kind]} *)outputs[{op.index}]"
+            argument = f"({BORDER[op.taken]} *)outputs[{op.index}]"
         calls.append(f"  {name}({argument});")
     sizes = _sizes(network)
     counts = [len(network.inputs), len(network.outputs), *sizes]
@@ -110,7 +110,7 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
 def _sizes(network: graph.Network) -> list[int]:
     """Return the bytes of each input and output."""
     given = {op.index: op.given for op in network.ops if isinstance(op, graph.Input)}
-    taken = {op.index: op.x.kind for op in network.ops if isinstance(op, graph.Output)}
+    taken = {op.index: op.taken for op in network.ops if isinstance(op, graph.Output)}
     kinds = [given[i] for i in range(len(given))] + [taken[i] for i in range(len(taken))]
     shapes = [shape for _, shape in network.inputs + network.outputs]
     return [np.dtype(k).itemsize * math.prod(s) for k, s in zip(kinds, shapes, strict=True)]

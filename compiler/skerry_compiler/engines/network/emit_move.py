@@ -11,7 +11,7 @@ from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit_loops import scalar
 from skerry_compiler.engines.network.graph import Box, Constant, Input, Matmul, Move, Output, Reshape, Tensor
 from skerry_compiler.engines.network.tail import Tail
-from skerry_compiler.engines.network.tensors import CTYPES
+from skerry_compiler.engines.network.tensors import BORDER
 from skerry_compiler.engines.network.values import strides
 
 
@@ -19,7 +19,7 @@ def emit_input(op: Input, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function that takes one input of the caller."""
     code, y, n = Code(), op.y, machine.lanes
     code.line(f"/* input {op.index} {literal(y.name)}: {y.h}x{y.w}x{y.c} */")
-    code.open(f"static void {name}(const {CTYPES[op.given]} *const x)")
+    code.open(f"static void {name}(const {BORDER[op.given]} *const x)")
     halo(code, y)
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
     natural = tuple(math.prod(op.dims[i + 1 :]) for i in range(len(op.dims)))
@@ -27,7 +27,7 @@ def emit_input(op: Input, name: str, tables: Tables, machine: Machine) -> Code:
     if plain:
         rows, length = (1, y.elements) if y.dense else (y.h, y.w * y.c)
         code.loop("row", rows)
-        code.line(f"const {CTYPES[op.given]} *const p = x + row * {length};")
+        code.line(f"const {BORDER[op.given]} *const p = x + row * {length};")
         code.line(f"{y.ctype} *const q = y + row * {y.row};")
         _row(code, op, length, n)
         code.close()
@@ -36,7 +36,7 @@ def emit_input(op: Input, name: str, tables: Tables, machine: Machine) -> Code:
     else:
         to = strides(y, op.dims)
         assert to is not None
-        _nest(code, y, op.dims, op.strides, to)
+        _nest(code, op, to)
     code.close()
     return code
 
@@ -77,7 +77,7 @@ def _row(code: Code, op: Input, length: int, n: int) -> None:
         code.line(f"copy_bytes(q, p, {length * y.item});")
         return
     if op.given != "float32":
-        code.line(f"for (int i = 0; i < {length}; i++) q[i] = {_converted(y, 'p[i]')};")
+        code.line(f"for (int i = 0; i < {length}; i++) q[i] = {_converted(op, 'p[i]')};")
         return
     assert y.quant is not None
     factor, zero = number(1 / y.quant.scale), number(y.quant.zero)
@@ -97,20 +97,22 @@ def _row(code: Code, op: Input, length: int, n: int) -> None:
     code.close()
 
 
-def _nest(code: Code, y: Tensor, dims: tuple[int, ...], source: tuple[int, ...], target: tuple[int, ...]) -> None:
-    """Write a nest of loops over single elements from the caller's floats; innermost the caller's shortest stride."""
+def _nest(code: Code, op: Input, target: tuple[int, ...]) -> None:
+    """Write a nest of loops over single elements from the caller's; innermost the caller's shortest stride."""
+    dims, source = op.dims, op.strides
     order = sorted((i for i, d in enumerate(dims) if d > 1), key=lambda i: -source[i])
     for i in order:
         code.open(f"for (int i{i} = 0; i{i} < {dims[i]}; i{i}++)")
     read = " + ".join(f"i{i} * {source[i]}" for i in order) or "0"
     write = " + ".join(f"i{i} * {target[i]}" for i in order) or "0"
-    code.line(f"y[{write}] = {_converted(y, f'x[{read}]')};")
+    code.line(f"y[{write}] = {_converted(op, f'x[{read}]')};")
     for _ in order:
         code.close()
 
 
-def _converted(y: Tensor, value: str) -> str:
+def _converted(op: Input, value: str) -> str:
     """Return the C expression of a caller's value as an element of y."""
+    y, value = op.y, f"fn_half({value})" if op.given == "float16" else value
     if y.quant is None:
         return f"({y.ctype}){value}"
     number_of = f"(float){value} * {number(1 / y.quant.scale)} + {number(y.quant.zero + 0.5)}"
@@ -121,16 +123,18 @@ def emit_output(op: Output, name: str, tables: Tables, machine: Machine) -> Code
     """Return the C function that gives one output to the caller."""
     code, x = Code(), op.x
     code.line(f"/* output {op.index} {literal(op.y.name)} */")
-    code.open(f"static void {name}({CTYPES[x.kind]} *const y)")
+    half = op.taken == "float16"
+    code.open(f"static void {name}({BORDER[op.taken]} *const y)")
     rows, length = (1, x.elements) if x.dense else (x.h, x.w * x.c)
     code.loop("row", rows)
     code.line(f"const {x.ctype} *const p = {at(x)} + {x.origin} + row * {x.row};")
-    code.line(f"{CTYPES[x.kind]} *const q = y + row * {length};")
-    if x.quant is None:
+    code.line(f"{BORDER[op.taken]} *const q = y + row * {length};")
+    if x.quant is None and not half:
         code.line(f"copy_bytes(q, p, {length * x.item});")
     else:
+        value = "p[i]" if x.quant is None else f"(float)(p[i] - {x.quant.zero}) * {number(x.quant.scale)}"
         code.open(f"for (int i = 0; i < {length}; i++)")
-        code.line(f"q[i] = (float)(p[i] - {x.quant.zero}) * {number(x.quant.scale)};")
+        code.line(f"q[i] = {f'fn_to_half({value})' if half else value};")
         code.close()
     code.close()
     code.close()

@@ -16,6 +16,29 @@ TYPES = "".join(
 FAULT = "static int32_t fault; /* 1: an index out of range, 2: an integer divided by zero */\n"
 
 FUNCTIONS = {
+    # IEEE 754 binary16 from and to binary32; halves between two go to the even one.
+    "fn_half": """
+INLINE float fn_half(uint16_t h) {
+  const uint32_t sign = (uint32_t)(h >> 15) << 31, e = h >> 10 & 31, m = h & 1023;
+  uint32_t b = e == 31 ? 0x7f800000u | m << 13 : (e + 112) << 23 | m << 13;
+  float f = (float)m * 5.9604644775390625e-8f;
+  if (e == 0) copy_bytes(&b, &f, 4);
+  b |= sign;
+  copy_bytes(&f, &b, 4);
+  return f;
+}""",
+    "fn_to_half": """
+INLINE uint16_t fn_to_half(float x) {
+  uint32_t b;
+  copy_bytes(&b, &x, 4);
+  const uint32_t sign = b >> 16 & 0x8000u, a = b & 0x7fffffffu;
+  if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+  if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);
+  if (a >= 0x38800000u) return (uint16_t)(sign | (a + 0xfffu + (a >> 13 & 1u) - 0x38000000u) >> 13);
+  const float small = (x < 0.f ? -x : x) + 0.5f;
+  copy_bytes(&b, &small, 4);
+  return (uint16_t)(sign | (b - 0x3f000000u));
+}""",
     "fn_index": """
 INLINE int fn_index(int64_t i, int64_t n) {
   i += i < 0 ? n : 0;

@@ -18,6 +18,7 @@ from skerry_compiler.engines.network.quantise import Precision, quantise
 from skerry_compiler.engines.network.read import read
 from skerry_compiler.engines.network.tidy import tidy
 from skerry_compiler.engines.network.winograd import choose
+from skerry_compiler.passes.single_form import single
 
 
 def network_of(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Network:
@@ -26,7 +27,7 @@ def network_of(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
     Raises:
         UnsupportedError: a node that cannot be generated.
     """
-    network = read(model, HANDLERS, shapes)
+    network = read(single(model), HANDLERS, shapes)
     tidy(network)
     fuse(network)
     return network

@@ -96,9 +96,10 @@ class Constant(Op):
 
 @dataclasses.dataclass(eq=False, slots=True, kw_only=True)
 class Output(Unary):
-    """Gives x to the caller as output number `index`; y is not used."""
+    """Gives x to the caller as output number `index`, as elements of type `taken`; y is not used."""
 
     index: int
+    taken: str = "float32"
 
 
 @dataclasses.dataclass(eq=False, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from skerry_compiler.errors import UnsupportedError
 
 MAX_ELEMENTS = 1 << 28
 KINDS = {int(helper.np_dtype_to_tensor_dtype(np.dtype(kind))): kind for kind in CTYPES}
+HALF = onnx.TensorProto.FLOAT16  # only at the border: float32 inside (see passes/single_form.py)
 RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
@@ -57,6 +58,7 @@ class Reader:
         self.values: dict[str, Value] = {}
         self.constants: dict[str, NDArray[Any]] = {}
         self.ops: list[Op] = []
+        self.halves: set[str] = set()  # outputs that the caller takes as float16
         self.layouts = Layouts(self.ops)
         # What bytes were rounded from: (themselves, source, scale, zero), by the id of their tensor.
         self.rounded: dict[int, tuple[Value, Value, Any, Any]] = {}
@@ -139,6 +141,7 @@ def begin(
 ) -> tuple[Reader, list[tuple[str, tuple[int, ...]]]]:
     """Return a reader that knows the constants and inputs of a model, and the inputs' names and shapes."""
     reader = Reader(max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1))
+    reader.halves = {each.name for each in model.graph.output if each.type.tensor_type.elem_type == HALF}
     for initializer in model.graph.initializer:
         reader.constants[initializer.name] = numpy_helper.to_array(initializer)
     inputs = [i for i in model.graph.input if i.name not in reader.constants]
@@ -149,7 +152,7 @@ def begin(
 
 
 def _shape(info: onnx.ValueInfoProto, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
-    if info.type.tensor_type.elem_type not in KINDS:
+    if info.type.tensor_type.elem_type not in (*KINDS, HALF):
         kind = onnx.TensorProto.DataType.Name(info.type.tensor_type.elem_type)
         raise UnsupportedError(
             f"input {info.name!r:.80} is {kind}", hint=f"this engine takes tensors of {', '.join(CTYPES)}"
@@ -173,10 +176,11 @@ def _input(reader: Reader, info: onnx.ValueInfoProto, index: int, name: str, sha
     h, w, c = fold(shape)
     if h * w * c > MAX_ELEMENTS:
         raise UnsupportedError(f"input {name!r:.80} has {h * w * c} elements, more than {MAX_ELEMENTS}")
-    kind = KINDS[info.type.tensor_type.elem_type]
+    given = KINDS.get(info.type.tensor_type.elem_type, "float16")
+    kind = given if given in CTYPES else "float32"
     y = Tensor(name, h, w, c, kind=kind)
     dense = tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
-    reader.ops.append(Input(label="Input", y=y, index=index, dims=shape, strides=dense, given=kind))
+    reader.ops.append(Input(label="Input", y=y, index=index, dims=shape, strides=dense, given=given))
     reader.values[name] = Value(y, shape, identity(len(shape)))
 
 
@@ -186,7 +190,8 @@ def _output(reader: Reader, name: str, index: int) -> tuple[int, ...]:
         raise UnsupportedError(f"output {name!r:.80} comes from nowhere")
     value = reader.typed(node, 0)
     x = reader.layouts.ordered(value, identity(len(value.shape))).tensor
-    reader.ops.append(Output(label="Output", x=x, y=Tensor(name, 1, 1, 1, kind=x.kind), index=index))
+    taken = "float16" if name in reader.halves else x.kind
+    reader.ops.append(Output(label="Output", x=x, y=Tensor(name, 1, 1, 1, kind=x.kind), index=index, taken=taken))
     return value.shape
 
 

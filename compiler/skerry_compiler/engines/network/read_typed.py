@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from skerry_compiler.engines.network.graph import Tensor
 from skerry_compiler.engines.network.loops import Access, Loops
-from skerry_compiler.engines.network.read import KINDS, Handler, Node, Reader
+from skerry_compiler.engines.network.read import HALF, KINDS, Handler, Node, Reader
 from skerry_compiler.engines.network.tensors import CTYPES
 from skerry_compiler.engines.network.values import Value, fold, identity
 
@@ -113,6 +114,8 @@ def cast(reader: Reader, node: Node) -> None:
             return
     else:
         number = int(node.attributes["to"])
+        if number == HALF and node.outputs[0] in reader.halves:
+            number = int(onnx.TensorProto.FLOAT)  # rounded while it is given to the caller
         if number not in KINDS:
             raise node.fail(f"a cast to type {number}")
         to = KINDS[number]

@@ -13,6 +13,7 @@ from skerry_compiler.engines.network.operators import HANDLERS
 from skerry_compiler.engines.network.tensors import Tensor
 from skerry_compiler.engines.network.values import Value, fold, identity
 from skerry_compiler.errors import UnsupportedError
+from skerry_compiler.passes.single_form import single
 from skerry_contracts.evidence import Unsupported
 
 
@@ -23,6 +24,7 @@ def missing(model: onnx.ModelProto) -> tuple[Unsupported, ...]:
     Raises:
         UnsupportedError: an input that the engine does not take.
     """
+    model = single(model)
     reader, _ = read.begin(model, {})
     typed = graphs.values(model.graph)
     found: list[Unsupported] = []

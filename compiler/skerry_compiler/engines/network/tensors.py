@@ -17,6 +17,8 @@ CTYPES = {
     "uint16": "uint16_m", "int16": "int16_m", "uint32": "uint32_m", "int32": "int32_m",
     "uint64": "uint64_m", "int64": "int64_m",
 }  # fmt: skip
+# Types of the caller's elements: halves become float32 while they are taken, and back while they are given.
+BORDER = {**CTYPES, "float16": "uint16_m"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
