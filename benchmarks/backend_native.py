@@ -112,7 +112,7 @@ def judged(chosen: Sequence[tuple[Case, Source]]) -> Iterator[tuple[str, str | N
     """Yield the name of each case and what is wrong with it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bulk.so"
-        path.write_bytes(bulk.library_of([s for _, s in chosen], machine()[0].lanes, machine()[1]))
+        path.write_bytes(bulk.library_of([s for _, s in chosen], *machine()))
         opened = bulk.Bulk(path)
         for i, (case, _) in enumerate(chosen):
             try:

@@ -61,15 +61,16 @@ PUBLIC int32_t bytes(void) {{
 def peaks() -> dict[str, float]:
     """Return operations a second at each precision on one core."""
     profile = host.host_profile()
-    n = machine_of(profile).lanes
+    machine = machine_of(profile)
+    n = machine.lanes
     register = "w" if profile.abi.machine == "aarch64" else "v" if profile.cpu.vector_bits == 512 else "x"
     names = [f"a{i}" for i in range(SUMS)]
     text = PEAK.format(
-        prelude=prelude(n), n=n, steps=STEPS, register=register,
+        prelude=prelude(machine), n=n, steps=STEPS, register=register,
         floats=", ".join(f"{a} = all{n}({i}.f)" for i, a in enumerate(names)),
         bytes=", ".join(f"{a} = (i32x{n}){{}} + {i}" for i, a in enumerate(names)),
         multiply=" ".join(f"{a} = {a} * x + x;" for a in names),
-        dot=" ".join(f"{a} = dot{n}({a}, x, x);" for a in names),
+        dot=" ".join(f"{a} = {machine.dot}{n}({a}, x, x);" for a in names),
         total=" + ".join(names),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:

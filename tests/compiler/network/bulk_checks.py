@@ -87,7 +87,7 @@ def check_all(cases: Sequence[Case]) -> None:
     answers = [expected(one) for one in cases]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cases.so"
-        path.write_bytes(bulk.library_of(sources, chosen.lanes, processor))
+        path.write_bytes(bulk.library_of(sources, chosen, processor))
         opened = bulk.Bulk(path)
         wrong = []
         for number, (one, wanted) in enumerate(zip(cases, answers, strict=True)):

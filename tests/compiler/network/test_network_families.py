@@ -182,7 +182,7 @@ def test_families_in_bytes(tmp_path: Any) -> None:
     for one in cases:
         ranges = calibrate(network_of(one.proto), one.proto, [one.feed], "minmax")
         sources.append(generate(one.proto, chosen, ranges=ranges, precision=Precision()))
-    (tmp_path / "bytes.so").write_bytes(bulk.library_of(sources, chosen.lanes, processor))
+    (tmp_path / "bytes.so").write_bytes(bulk.library_of(sources, chosen, processor))
     opened = bulk.Bulk(tmp_path / "bytes.so")
     for number, one in enumerate(cases):
         wanted = expected(one)[0]

@@ -16,7 +16,7 @@ from tests.compiler.network.conftest import call, machine, model, random, refere
 
 from skerry_compiler.engines.network import library
 from skerry_compiler.engines.network.calibrate import calibrate
-from skerry_compiler.engines.network.cost import AVX2, NEON, NEON_DOT, SSE
+from skerry_compiler.engines.network.cost import AVX2, NEON, PLAIN, SSE, SSE2, WASM
 from skerry_compiler.engines.network.generate import generate, network_of
 from skerry_compiler.engines.network.quantise import Precision
 from skerry_compiler.errors import UnsupportedError
@@ -112,7 +112,7 @@ def test_the_same_bytes_twice(in_bytes: Any) -> None:
     assert made[0] == made[1]
 
 
-@pytest.mark.parametrize("on", [SSE, AVX2, NEON, NEON_DOT], ids=lambda m: m.name)
+@pytest.mark.parametrize("on", [SSE2, SSE, AVX2, NEON, WASM, PLAIN], ids=lambda m: m.name)
 @pytest.mark.parametrize("in_bytes", [False, True])
 def test_other_machines_compute_the_same(on: Any, in_bytes: Any, tmp_path: Any) -> None:
     """The plain form of every helper stands in for instructions that this processor lacks."""
@@ -120,18 +120,7 @@ def test_other_machines_compute_the_same(on: Any, in_bytes: Any, tmp_path: Any) 
     ranges = calibrate(network_of(proto), proto, [feed], "minmax") if in_bytes else None
     source = generate(proto, on, ranges=ranges)
     path = tmp_path / "model.so"
-    if on.signed_dot:  # give it the meaning that the instruction has there
-        signed = "for (int i = 0; i < 4; i++) a += (x << 8 * (3 - i) >> 24) * (w << 8 * (3 - i) >> 24);"
-        text = (
-            "typedef int32_t i32x4 __attribute__((vector_size(16)));\n"
-            f"static inline i32x4 dot4(i32x4 a, i32x4 x, i32x4 w) {{ {signed} return a; }}\n#define DOT4\n"
-        )
-        source_c = source.c.replace("#include <stdint.h>", "#include <stdint.h>\n" + text, 1)
-        source_c = source_c.replace("#define DOT4\nINLINE", "#define DOT4_UNUSED\nINLINE")
-        source_c = source_c.replace("INLINE i32x4 dot4(", "INLINE i32x4 unused_dot4(")
-    else:
-        source_c = source.c
-    path.write_bytes(library.shared_library(source_c, source.weights, machine()[1]))
+    path.write_bytes(library.shared_library(source.c, source.weights, machine()[1]))
     expected = reference(proto, feed)[0]
     (actual,) = call(path, [feed["x"]], [expected.shape])
     np.testing.assert_allclose(actual, expected, atol=(0.03 if in_bytes else 1e-6) * np.abs(expected).max())

@@ -236,7 +236,7 @@ def test_token_embedding_with_a_mask() -> None:
 def test_an_index_out_of_range_is_reported_not_read(tmp_path: Any) -> None:
     one = case(helper.make_node("Gather", ["x", "i"], ["y"]), {"x": some("float32", (4, 3)), "i": np.array([1, 99])})
     chosen, processor = machine()
-    (tmp_path / "one.so").write_bytes(bulk.library_of([generate(one.proto, chosen)], chosen.lanes, processor))
+    (tmp_path / "one.so").write_bytes(bulk.library_of([generate(one.proto, chosen)], chosen, processor))
     opened = bulk.Bulk(tmp_path / "one.so")
     with pytest.raises(RuntimeError, match="fault 1"):
         opened.run(0, list(one.feed.values()), [((2, 3), np.float32)])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from skerry_compiler.engines.native.machine import Machine as Processor
 from skerry_compiler.engines.network import functions, library
+from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit import Source
 from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES
 from skerry_compiler.engines.network.vectors import prelude
@@ -25,7 +26,9 @@ NAMES = re.compile(r"\b(op_\d+\w*|arena|skerry_abi|skerry_sizes|skerry_run)\b")
 FAST_BUILD = ("-O1",)
 
 
-def library_of(sources: Sequence[Source], lanes: int, processor: Processor, flags: Sequence[str] = FAST_BUILD) -> bytes:
+def library_of(
+    sources: Sequence[Source], machine: Machine, processor: Processor, flags: Sequence[str] = FAST_BUILD
+) -> bytes:
     """Return a library in which network i is called run_i.
 
     Raises:
@@ -39,7 +42,7 @@ def library_of(sources: Sequence[Source], lanes: int, processor: Processor, flag
         text = NAMES.sub(lambda m, i=i: f"{m[1]}_{i}", text)  # type: ignore[misc]
         text = text.replace("#define weights skerry_weights", f"#define weights (skerry_weights + {at})")
         parts.append(f"#undef weights\n#undef PUBLIC\n{text}")
-    head = prelude(lanes) + functions.TYPES + functions.FAULT + functions.used("\n".join(parts))
+    head = prelude(machine) + functions.TYPES + functions.FAULT + functions.used("\n".join(parts))
     return library.shared_library("\n".join([head, *parts]), bytes(weights), processor, flags)
 
 

@@ -17,8 +17,10 @@ class Machine:
     Attributes:
         name: For comments.
         lanes: float32 lanes of one vector register (16, 8 or 4).
-        registers: vector registers.
-        signed_dot: the dot product of four bytes takes signed activations (ARM's SDOT) instead of unsigned ones.
+        registers: vector registers; where there are none, how many groups of `lanes` numbers the others hold.
+        family: whose instructions the prelude uses: x86, arm, wasm or plain.
+        signed_dot: the dot product of four bytes takes signed activations instead of unsigned ones.
+        dot_registers: registers left for blocks of bytes, where dot products need some themselves; 0 for all.
         folds_loads: instructions take one operand from memory, so that weights need no register of their own.
         l1_bytes, l1_ways: the first data cache and how many lines share a place in it.
         l2_bytes: the second one.
@@ -27,26 +29,42 @@ class Machine:
     name: str
     lanes: int
     registers: int
+    family: str = "x86"
     signed_dot: bool = False
+    dot_registers: int = 0
     folds_loads: bool = True
     l1_bytes: int = 32 << 10
     l1_ways: int = 8
     l2_bytes: int = 512 << 10
 
+    @property
+    def dot(self) -> str:
+        """The prelude's dot product of bytes, without its width."""
+        return "sdot" if self.signed_dot else "dot"
+
 
 AVX512 = Machine("AVX-512", 16, 32, l2_bytes=1 << 20)
 AVX2 = Machine("AVX2", 8, 16)
-SSE = Machine("SSE", 4, 16)
-NEON = Machine("NEON", 4, 32, folds_loads=False, l1_ways=4)
-NEON_DOT = Machine("NEON with dot products", 4, 32, signed_dot=True, folds_loads=False, l1_ways=4)
+SSE = Machine("SSSE3", 4, 16, signed_dot=True, dot_registers=11)
+SSE2 = Machine("SSE2", 4, 16)
+NEON = Machine("NEON", 4, 32, "arm", signed_dot=True, folds_loads=False, l1_ways=4)
+NEON_DOT = Machine("NEON with dot products", 4, 32, "arm", signed_dot=True, folds_loads=False, l1_ways=4)
+NEON_I8MM = Machine("NEON with mixed dot products", 4, 32, "arm", folds_loads=False, l1_ways=4)
+NEON_32 = Machine("32-bit NEON", 4, 16, "arm", signed_dot=True, dot_registers=12, folds_loads=False)
+HELIUM = Machine("Helium", 4, 8, "arm", signed_dot=True, dot_registers=6, folds_loads=False)
+CORTEX_M = Machine("Cortex-M with DSP", 4, 6, "arm", dot_registers=3, folds_loads=False)
+WASM = Machine("WebAssembly SIMD", 4, 16, "wasm", folds_loads=False)
+PLAIN = Machine("plain C", 4, 7, "plain", dot_registers=3, folds_loads=False)
 
 
 def machine_of(profile: Profile) -> Machine:
     """Return what the generator must know of a board."""
-    cpu = profile.cpu
+    features = set(profile.cpu.features)
     if profile.abi.machine == "aarch64":
-        return NEON_DOT if "asimddp" in cpu.features else NEON
-    return {512: AVX512, 256: AVX2}.get(cpu.vector_bits, SSE)
+        return NEON_I8MM if "i8mm" in features else NEON_DOT if "asimddp" in features else NEON
+    if profile.abi.machine != "x86_64" or not profile.cpu.vector_bits:
+        return PLAIN
+    return {512: AVX512, 256: AVX2}.get(profile.cpu.vector_bits, SSE if "ssse3" in features else SSE2)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +76,9 @@ class Block:
     vectors: int
 
 
-def best_block(h: int, w: int, vectors: int, steps: int, machine: Machine, pitch_bytes: int = 0) -> Block:
+def best_block(
+    h: int, w: int, vectors: int, steps: int, machine: Machine, pitch_bytes: int = 0, dots: bool = False
+) -> Block:
     """Return the block of least estimated cycles.
 
     The model: two multiply-adds and two loads a cycle, four cycles of latency, a few instructions to start and finish
@@ -70,14 +90,16 @@ def best_block(h: int, w: int, vectors: int, steps: int, machine: Machine, pitch
         steps: multiply-adds that each accumulator gets.
         machine: what runs it.
         pitch_bytes: from the source of one pixel to that of the next.
+        dots: the multiply-adds are dot products of bytes.
     """
     best: tuple[float, Block] | None = None
+    registers = (machine.dot_registers or machine.registers) if dots else machine.registers
     for nr in (n for n in range(1, min(vectors, 8) + 1) if vectors % n == 0):
         for columns in range(1, min(w, 28) + 1):
             for rows in (1,) if columns < w else [r for r in range(1, min(h, 28) + 1) if h % r == 0]:
                 pixels = rows * columns
                 spare = (nr + 1 if pixels > 1 and nr > 1 else 1) + (1 if machine.lanes == 16 else 0)
-                if pixels * nr + spare > machine.registers:
+                if pixels * nr + spare > registers:
                     continue
                 full, rest = divmod(w, columns)
                 misses = steps * crowding(pixels, pitch_bytes, machine)

@@ -88,7 +88,7 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
     counts = [len(network.inputs), len(network.outputs), *sizes]
     text = "\n\n".join(
         [
-            f"/* A network for {machine.name}. Generated; the weights are beside it. */\n{prelude(machine.lanes)}",
+            f"/* A network for {machine.name}. Generated; the weights are beside it. */\n{prelude(machine)}",
             TYPES + FAULT + used("\n".join(functions)),
             '#define PUBLIC __attribute__((visibility("default"), used))\n'
             f"PUBLIC const uint32_t skerry_abi = {ABI};\n"

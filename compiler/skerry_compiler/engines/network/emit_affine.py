@@ -106,7 +106,7 @@ def _block(code: Code, op: Map, form: Affine, names: tuple[str, str], size: tupl
             lanes = f"{y.c} - (c + {j * n})" if y.c % n and j == vectors - 1 else ""
             place = Place("row", f"column + {m}" if m else "column", f"c + {j * n}" if j else "c")
             where = f"x + {index(x, place, (True, True, True))}"
-            code.line(f"const i32x{n} b{m}_{j} = as_int{n}(loadu{n}({where}) * f{j} + t{j});")
+            code.line(f"const i32x{n} b{m}_{j} = as_int{n}(madd{n}(loadu{n}({where}), f{j}, t{j}));")
             group.append(Result(f"b{m}_{j}", place, lanes))
         values = [r.name for r in group] + [group[-1].name] * (4 - vectors)
         packed = f"packlow{n}({', '.join(values)})"

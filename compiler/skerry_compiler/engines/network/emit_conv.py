@@ -81,7 +81,7 @@ def plan_nest(op: Conv, machine: Machine) -> Nest:
     run = kw * ci if whole else ci
     size = 4 if x.quant else 1
     steps = -(-run // size)
-    block = best_block(height, width, vectors, steps * len(taps), machine, op.stride[1] * x.c * x.item)
+    block = best_block(height, width, vectors, steps * len(taps), machine, op.stride[1] * x.c * x.item, bool(x.quant))
     return Nest(op, n, height, width, taps, run, size, steps, block, flat)
 
 
@@ -171,7 +171,7 @@ def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machin
             for j in range(nr):
                 a = f"a{m}_{j}_{q}"
                 if x.quant:
-                    code.line(f"{a} = dot{n}({a}, word{n}(r + {where}){flip}, w{j}_{q});")
+                    code.line(f"{a} = {machine.dot}{n}({a}, word{n}(r + {where}){flip}, w{j}_{q});")
                 else:
                     code.line(f"{a} += w{j}_{q} * r[{where}];")
     code.close()
@@ -239,7 +239,8 @@ class _Sums:
             channel = r.place.channel
             if self.packed:
                 term = f"load{n}({self.term} + {channel})"
-                code.line(f"f32x{n} {v} = {self.packed.real(n, r.name)} * load{n}({self.factor} + {channel}) + {term};")
+                real = self.packed.real(n, r.name)
+                code.line(f"f32x{n} {v} = madd{n}({real}, load{n}({self.factor} + {channel}), {term});")
             elif self.tail.unit != 1.0:
                 scale = f"all{n}({number(1 / self.tail.unit)})"
                 code.line(f"f32x{n} {v} = {r.name} * {scale} + load{n}({self.start} + {channel});")
@@ -262,7 +263,7 @@ class _Sums:
             for r in group:
                 names.append(f"b{r.name[1:]}")
                 term = f"load{n}({self.term} + {r.place.channel})"
-                value = f"as_real{n}({r.name}) * load{n}({self.factor} + {r.place.channel}) + {term}"
+                value = f"madd{n}(as_real{n}({r.name}), load{n}({self.factor} + {r.place.channel}), {term})"
                 code.line(f"const i32x{n} {names[-1]} = as_int{n}({value});")
             packed = f"packlow{n}({', '.join(names + [names[-1]] * (4 - len(names)))})"
             packed = f"most{4 * n}({packed}, {low})" if low > 0 else packed

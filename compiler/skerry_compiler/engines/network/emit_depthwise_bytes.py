@@ -120,7 +120,9 @@ class Bytes(Walk):
                     continue
                 for part in range(4):
                     a = f"a{r}_{m}_{part}"
-                    code.line(f"{a} = dot{n}({a}, t{part}, loadi{n}(w + {slot * q * 4 + part * n * 4}));")
+                    code.line(
+                        f"{a} = {self.machine.dot}{n}({a}, t{part}, loadi{n}(w + {slot * q * 4 + part * n * 4}));"
+                    )
         code.close()
 
     def _finish(self, code: Code, rows: int, columns: int) -> None:
@@ -136,12 +138,12 @@ class Bytes(Walk):
                     real = self.form.real(n, a)
                     names.append(f"v{r}_{m}_{part}")
                     term = f"load{n}({self.term} + {offset})"
-                    code.line(f"f32x{n} {names[-1]} = {real} * load{n}({self.factor} + {offset}) + {term};")
+                    code.line(f"f32x{n} {names[-1]} = madd{n}({real}, load{n}({self.factor} + {offset}), {term});")
                 if self.form.fast or self.free:
                     for name in [] if self.form.fast else names:
                         self.tail.steps(code, name, place, n)
                     low = self.form.fast or self.tail.bounded
-                    values = ", ".join(f"{'as_int' if low else 'round'}{n}({v})" for v in names)
+                    values = ", ".join(f"{'as_int' if low else 'whole'}{n}({v})" for v in names)
                     packed = f"{'packlowlanes' if low else 'packlanes'}{n}({values})"
                     self._store_bytes(code, where, packed, self.form.fast)
                 else:

@@ -63,7 +63,9 @@ def _planes(code: Code, op: Input, n: int) -> None:
     code.loop("k", -(-y.w // n))
     code.line(f"const int i = k < {y.w // n} ? k * {n} : {y.w - n};")
     code.line(f"const float *const p = x + row * {y.w} + i;")
-    values = [f"round{n}(load{n}(p + {c * y.h * y.w}) * {factor} + {zero})" for c in range(given)]
+    values = [
+        f"whole{n}(madd{n}(load{n}(p + {c * y.h * y.w}), all{n}({factor}), all{n}({zero})))" for c in range(given)
+    ]
     code.line(f"const u8x{4 * n} v = packlanes{n}({', '.join(values + [values[-1]] * (4 - given))});")
     code.line(f"storeq{4 * n}(y + row * {y.row} + i * 4, __builtin_shufflevector(v, v, {turn}));")
     code.close()
@@ -85,14 +87,14 @@ def _row(code: Code, op: Input, length: int, n: int) -> None:
         code.loop("i", length, n)
         code.line("/* the caller's memory ends here: no vector may read past it */")
         code.line(f"for (int j = i; j < i + {n} && j < {length}; j++)")
-        code.line(f"  partu4(q + j, all4(p[j] * {factor} + {zero}), 1);")
+        code.line(f"  partu4(q + j, madd4(all4(p[j]), all4({factor}), all4({zero})), 1);")
         code.close()
         return
     code.loop("k", -(-length // (4 * n)))
     code.line(f"const int i = k < {length // (4 * n)} ? k * {4 * n} : {length - 4 * n};")
     names = []
     for j in range(4):
-        names.append(f"round{n}(load{n}(p + i + {j * n}) * {factor} + {zero})")
+        names.append(f"whole{n}(madd{n}(load{n}(p + i + {j * n}), all{n}({factor}), all{n}({zero})))")
     code.line(f"storeq{4 * n}(q + i, pack{n}({', '.join(names)}));")
     code.close()
 

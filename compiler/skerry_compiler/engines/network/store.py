@@ -23,7 +23,7 @@ def store(code: Code, y: Tensor, results: list[Result], n: int, magic: bool = Fa
             r = group[0]
             code.line(f"partu{n}({where(r)}, {r.name}, {r.lanes});" if r.lanes else f"storeu{n}({where(r)}, {r.name});")
             continue
-        names = [f"as_int{n}({r.name})" if magic else f"round{n}({r.name})" for r in group]
+        names = [f"as_int{n}({r.name})" if magic else f"whole{n}({r.name})" for r in group]
         stores(
             code,
             f"{'packlow' if magic else 'pack'}{n}({', '.join(names + [names[-1]] * (4 - len(group)))})",

@@ -161,7 +161,9 @@ class Tail:
         if self.quant is not None:
             scale = self.unit / self.quant.scale
             factor, term = "" if scale == 1.0 else f" * {number(scale)}", zero + (MAGIC if self.bounded else 0)
-            if factor or term:
+            if factor and term:
+                code.line(f"{v} = madd{n}({v}, all{n}({number(scale)}), all{n}({number(term)}));")
+            elif factor or term:
                 code.line(f"{v} = {v}{factor}{f' + {number(term)}' if term else ''};")
         self.unit = self.first
 
@@ -210,6 +212,10 @@ class Tail:
             text = BINARY[step.name]
             if step.name == "prelu" and isinstance(step.operand, np.ndarray) and step.operand.max() <= 1.0:
                 text = "max{n}({v}, {v} * {o})"
+            if step.name == "add" and isinstance(step.operand, Tensor) and step.operand.quant:
+                value, scale = bytes_of(step.operand, self.op.y, place, n, self.unit, step is self.folded)
+                code.line(f"{guard}{v} = madd{n}({value}, all{n}({scale}), {v});")
+                return
             code.line(f"{guard}{v} = {text.format(v=v, o=operand, n=n, s=v + '_saved')};")
 
     def _operand(self, step: Step, place: Place, n: int, lanes: str) -> str:
@@ -246,13 +252,24 @@ def operand_of(x: Tensor, y: Tensor, place: Place, n: int, unit: float, folded: 
 
     `folded`: the zero point of bytes is accounted for elsewhere.
     """
-    spans = (x.h > 1 or y.h == 1, x.w > 1 or y.w == 1, x.c > 1 or y.c == 1)
+    spans = _spans(x, y)
     where = f"{at(x)} + {x.origin} + {index(x, place, spans)}"
     if x.quant is None:
         value = f"load{n}({where})" if spans[2] else f"all{n}(*({where}))"
         return value if unit == 1.0 else f"{value} * {number(1 / unit)}"
+    return " * ".join(bytes_of(x, y, place, n, unit, folded))
+
+
+def bytes_of(x: Tensor, y: Tensor, place: Place, n: int, unit: float, folded: bool) -> tuple[str, str]:
+    """Return the two factors of `operand_of` where x is bytes: a vector and a number."""
+    assert x.quant is not None
+    spans = _spans(x, y)
+    where = f"{at(x)} + {x.origin} + {index(x, place, spans)}"
     value = f"loadu{n}({where})" if spans[2] else f"all{n}((float)*({where}))"
-    scale = x.quant.scale / unit
-    if x.quant.zero and not folded:
-        return f"({value} - {number(x.quant.zero)}) * {number(scale)}"
-    return f"{value} * {number(scale)}"
+    zero = x.quant.zero if not folded else 0
+    return f"({value} - {number(zero)})" if zero else value, number(x.quant.scale / unit)
+
+
+def _spans(x: Tensor, y: Tensor) -> tuple[bool, bool, bool]:
+    """Return along which axes x has as many values as y."""
+    return x.h > 1 or y.h == 1, x.w > 1 or y.w == 1, x.c > 1 or y.c == 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 # exp: 2^n exp(r) with n = round(x / ln 2), Cephes' polynomial, 2 units in the last place; `power` is the same up to
 # 2^127 in half the work. tanh and erf: the rational approximations of Eigen, 4 units in the last place.
 MATH = """
-#if defined(__AVX512VL__)
+#if defined(HAVE_X86) && defined(__AVX512VL__)
 INLINE f32x@ inverse@(f32x@ x) { /* 14 bits, and a step of Newton's */
   f32x@ y = (f32x@)_mm$b_rcp14_ps((__m$b)x);
   return y * (2.f - x * y);
@@ -98,7 +98,7 @@ INLINE float top16(f32x16 v) {
 
 # One of sixteen floats for each lane, by the low bits of an integer.
 LOOKUP = """
-#if defined(__AVX512F__)
+#if defined(HAVE_X86) && defined(__AVX512F__)
 INLINE f32x16 lookup16(const float *t, i32x16 i) { return (f32x16)_mm512_permutexvar_ps((__m512i)i, load16(t)); }
 INLINE f32x8 lookup8(const float *t, i32x8 i) {
   return (f32x8)_mm512_castps512_ps256(_mm512_permutexvar_ps(_mm512_castsi256_si512((__m256i)i), load16(t)));
