@@ -5,7 +5,9 @@ lists tensors.
 from __future__ import annotations
 
 import dataclasses
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -65,26 +67,54 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz file.
 
     Raises:
-        DataError: not such a file, too large, empty, or it holds pickled objects.
+        DataError: not such a file, larger than it may be once unpacked, empty, or it holds pickled objects.
     """
+    hint = "save it with numpy.savez; text labels as a numpy array of text"
     try:
+        if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+            raise DataError(f"cannot read {path.name}: it is no regular file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
+        if _is_bare(path):
             raise DataError(
                 f"{path.name} is one bare array", hint="save it with numpy.savez, named as the model's input"
             )
-        with file:
-            arrays = {name: file[name] for name in file.files}
+        with zipfile.ZipFile(path) as file:
+            _refuse_lies(file, path.name)
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
     except OSError as error:
         raise DataError(f"cannot read {path.name}: {error.strerror or error}") from error
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        hint = "save it with numpy.savez; text labels as a numpy array of text"
+    except (ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, KeyError) as error:
         raise DataError(f"{path.name} is not an .npz file of plain arrays", hint=hint) from error
     if not arrays:
         raise DataError(f"{path.name} holds no arrays")
     return arrays
+
+
+def _is_bare(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+
+
+def _refuse_lies(file: zipfile.ZipFile, name: str) -> None:
+    """Refuse arrays that are more, once unpacked, than they say or than may be: a thousandth of it can lie in the file.
+
+    Raises:
+        DataError: too much.
+        ValueError: no array, or one of another size than its own header says.
+    """
+    if sum(each.file_size for each in file.infolist()) > MAX_FILE_BYTES:
+        raise DataError(f"{name} is larger than {MAX_FILE_BYTES} bytes once unpacked")
+    for each in file.infolist():
+        with file.open(each) as entry:
+            version = np.lib.format.read_magic(entry)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, kind = read(entry)
+            if kind.hasobject or min(shape, default=0) < 0:
+                raise ValueError("objects, or less than nothing")
+            if entry.tell() + kind.itemsize * math.prod(shape) != each.file_size:
+                raise ValueError("not as long as its header says")
 
 
 def inputs_of(arrays: Mapping[str, np.ndarray], specs: Sequence[TensorSpec], origin: str) -> Rows:

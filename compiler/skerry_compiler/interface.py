@@ -108,7 +108,7 @@ def _run(
         try:
             answers = session.run(names, feeds)  # type: ignore[attr-defined]  # onnxruntime ships no types
         except onnxruntime.failures() as error:
-            words = " ".join(str(error).split())[:300]
+            words = onnxruntime.said(error)
             if any(word in words for word in _NO_ROOM):
                 raise LimitError("the model asks for more memory than it may have", hint=_NO_ROOM_HINT) from error
             hint = "give --calibration: the made-up rows may be what it cannot take" if made_up else ""

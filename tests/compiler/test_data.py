@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +92,50 @@ def test_bytes_are_rows_one_after_the_other(count: int, seed: int) -> None:
     assert content[: 8 + 24] == rows.head(1).to_bytes() and content[-32:] == rows.pick([count - 1]).to_bytes()
     with pytest.raises(DataError):
         data.outputs_of(content[:-1], PAIR, count)
+
+
+def zipped(path: Path, header: str, content: bytes, name: str = "x.npy") -> Path:
+    """An .npz whose one array claims what `header` says."""
+    text = header.encode().ljust(117) + b"\n"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(name, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("descr", "shape"),
+    [
+        ("<f4", "(5000000000000, 4)"),
+        ("<f4", "(-5, 4)"),
+        ("<f4", "(2,)"),
+        ("|O", "(1,)"),
+        ("<f4", "(1 if __import__('os') else 2,)"),
+        ("nonsense", "(4,)"),
+    ],
+)
+def test_arrays_that_are_not_what_they_claim(tmp_path: Path, descr: str, shape: str) -> None:
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+    with pytest.raises(DataError, match="not an"):
+        data.read_npz(zipped(tmp_path / "a.npz", header, bytes(4)))
+
+
+def test_a_file_that_grows_when_unpacked_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "MAX_FILE_BYTES", 1 << 20)
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1048576,), }"
+    bomb = zipped(tmp_path / "a.npz", header, bytes(4 << 20))
+    assert bomb.stat().st_size < 10_000
+    with pytest.raises(DataError, match="once unpacked"):
+        data.read_npz(bomb)
+
+
+def test_what_is_no_array_or_no_file_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("x.npy", "hello")
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path, said in (
+        (tmp_path / "a.npz", "not an"),
+        (tmp_path / "pipe.npz", "no regular file"),
+        (Path("/dev/zero"), "no regular"),
+    ):
+        with pytest.raises(DataError, match=said):
+            data.read_npz(path)

@@ -267,6 +267,33 @@ def test_what_asks_for_too_much_ends_in_one_line(bomb: str, tmp_path: Path) -> N
     assert caught.value.code in (3, 4, 6) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("children", [[0, 1], [1, 0], [-1, 1], [9, 1]], ids=["itself", "a ring", "negative", "nowhere"])
+def test_trees_that_are_none(children: list[int], tmp_path: Path) -> None:
+    node = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["x"],
+        ["y"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_treeids=[0] * 3,
+        nodes_nodeids=[0, 1, 2],
+        nodes_featureids=[0] * 3,
+        nodes_modes=["BRANCH_LEQ", "BRANCH_LEQ", "LEAF"],
+        nodes_values=[0.5, 0.7, 0.0],
+        nodes_truenodeids=[children[0], children[1], 0],
+        nodes_falsenodeids=[1, children[1] if children[1] == 0 else 2, 0],
+        target_treeids=[0],
+        target_nodeids=[2],
+        target_ids=[0],
+        target_weights=[1.0],
+    )
+    value = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1])
+    model = built([node], outputs=[value], imports=[helper.make_opsetid("ai.onnx.ml", 3)])
+    with pytest.raises(CompileError) as caught:
+        sandboxed(model, tmp_path)
+    assert caught.value.code in (3, 4, 6) and "onnxruntime_src" not in str(caught.value)
+
+
 def test_names_and_notes_never_become_code(tmp_path: Path) -> None:
     """Neither comments nor strings of the generated C can be left by a name."""
     evil = '*/ int evil(void); /* " \\ %s \n #include "/etc/passwd"'

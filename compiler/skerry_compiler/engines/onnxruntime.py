@@ -8,6 +8,7 @@ fails on others.
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,12 @@ from skerry_targets.profile import Profile
 ENGINE = "onnxruntime"
 PLAIN = "ort-plain"
 RUNTIME_BYTES = 32 << 20  # measured: a C-interface process against one that runs generated code
+_NOISE = (
+    re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : "),
+    re.compile(r"Non-zero status code returned while running (?=\w+ node)"),
+    # file and line, the function with its template arguments, then the message
+    re.compile(r"/onnxruntime_src/\S+:\d+ [^()]*\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])? "),
+)
 
 
 def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
@@ -88,7 +95,15 @@ def open_session(content: bytes, options: Any = None) -> Any:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except failures() as error:
-        raise UnsupportedError(f"ONNX Runtime does not run this model: {' '.join(str(error).split())[:300]}") from error
+        raise UnsupportedError(f"ONNX Runtime does not run this model: {said(error)}") from error
+
+
+def said(error: Exception) -> str:
+    """Return ONNX Runtime's words on one line, without its own places in C++."""
+    words = " ".join(str(error).split())
+    for noise in _NOISE:
+        words = noise.sub("", words)
+    return words[:300]
 
 
 def failures() -> tuple[type[Exception], ...]:
