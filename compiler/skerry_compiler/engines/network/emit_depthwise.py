@@ -33,7 +33,7 @@ def emit(op: Depthwise, name: str, tables: Tables, machine: Machine) -> Code:
         for s in op.steps
     )
     whole = whole and all(not isinstance(s.operand, np.ndarray) or s.operand.shape[:2] == (1, 1) for s in op.steps)
-    packs = op.stride[1] == 1 and whole
+    packs = whole and (op.stride[1] == 1 or (op.stride[1] == 2 and x.c % 4 == 0))
     if x.quant:
         for strip in strips(x.c, 4 * machine.lanes, 16, packs and y.w * x.c >= 4 * machine.lanes):
             Bytes(op, tables, machine, strip).write(code)
@@ -75,7 +75,8 @@ class _Floats(Walk):
                         hits.append((m, tap))
                 if hits:
                     code.open("")
-                    code.line(f"const f32x{n} v = load{n}(p + {ky * op.dilation[0] * x.row + j * x.c});")
+                    source = f"p + {ky * op.dilation[0] * x.row + j * x.c}"
+                    code.line(f"const f32x{n} v = {self.taken(f'f32x{n}', f'load{n}', source, n)};")
                     for m, tap in hits:
                         code.line(f"a{m} += v * load{n}({self.weight} + {(ky * kw + tap) * self.stride} + c);")
                     code.close()

@@ -105,7 +105,8 @@ class Bytes(Walk):
         step = op.stride[1] * self.strip.pixels
         code.open("")
         for i, row in enumerate(lines):
-            code.line(f"const u8x{q} r{i} = loadq{q}(p + {row * op.x.row + j * op.x.c});")
+            source = f"p + {row * op.x.row + j * op.x.c}"
+            code.line(f"const u8x{q} r{i} = {self.taken(f'u8x{q}', f'loadq{q}', source, q)};")
         code.line(
             f"const u8x{q} l0 = lo8_{q}(r0, r1), h0 = hi8_{q}(r0, r1), l1 = lo8_{q}(r2, r3), h1 = hi8_{q}(r2, r3);"
         )

@@ -74,6 +74,18 @@ class Walk:
             self.block(code, rows, 1)
             code.close()
 
+    def taken(self, kind: str, load: str, source: str, elements: int) -> str:
+        """Return the C expression of a vector of source values: of every other pixel where several are packed and the
+        stride is two.
+        """
+        if self.strip.pixels == 1 or self.op.stride[1] == 1:
+            return f"{load}({source})"
+        words = self.op.x.c * self.op.x.item // 4
+        places = [2 * pixel * words + word for pixel in range(self.strip.pixels) for word in range(words)]
+        integers = f"i32x{elements * self.op.x.item // 4}"
+        both = f"({integers}){load}({source}), ({integers}){load}({source} + {elements})"
+        return f"({kind})__builtin_shufflevector({both}, {', '.join(map(str, places))})"
+
     def lanes(self, elements: int) -> str:
         """Return the C expression of how many elements of the vector count, "" for all."""
         left = self.strip.end - self.strip.first
