@@ -11,7 +11,7 @@ from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit_depthwise_bytes import Bytes
 from skerry_compiler.engines.network.graph import Depthwise, Tensor
 from skerry_compiler.engines.network.store import store
-from skerry_compiler.engines.network.strips import Strip, Walk, strips
+from skerry_compiler.engines.network.strips import Strip, Walk, strips, write
 from skerry_compiler.engines.network.tail import Place, Result, Tail
 
 
@@ -34,12 +34,14 @@ def emit(op: Depthwise, name: str, tables: Tables, machine: Machine) -> Code:
     )
     whole = whole and all(not isinstance(s.operand, np.ndarray) or s.operand.shape[:2] == (1, 1) for s in op.steps)
     packs = whole and (op.stride[1] == 1 or (op.stride[1] == 2 and x.c % 4 == 0))
+    walks: list[Walk]
     if x.quant:
-        for strip in strips(x.c, 4 * machine.lanes, 16, packs and y.w * x.c >= 4 * machine.lanes):
-            Bytes(op, tables, machine, strip).write(code)
+        cut = strips(x.c, 4 * machine.lanes, 16, packs and y.w * x.c >= 4 * machine.lanes)
+        walks = [Bytes(op, tables, machine, strip) for strip in cut]
     else:
-        for strip in strips(x.c, machine.lanes, 4, packs and y.w * x.c >= machine.lanes):
-            _Floats(op, tables, strip).write(code)
+        cut = strips(x.c, machine.lanes, 4, packs and y.w * x.c >= machine.lanes)
+        walks = [_Floats(op, tables, strip) for strip in cut]
+    write(code, walks, machine)
     code.close()
     return code
 

@@ -29,7 +29,9 @@ class Bytes(Walk):
         self.machine = machine
         kh, stride, dilation = op.weight.shape[0], op.stride[0], op.dilation[0]
         self.rows = 2 if dilation == 1 and stride == 1 and op.y.h > 1 else 1
-        self.columns = max(1, min(3, (machine.registers - 6) // (4 * self.rows)))
+        # Room for four interleaved rows. Packed pixels see no column in common: more of them only cost registers.
+        columns = max(1, min(3, (machine.registers - 12) // (4 * self.rows)))
+        self.columns = columns if strip.pixels == 1 else -(-columns // 2)
         self.needed = sorted({r * stride + k * dilation for r in range(self.rows) for k in range(kh)})
         self.tail = Tail(op, tables, tile=strip.pixels)
         self.form = requantise(op, machine, offset=self.tail.offset)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from skerry_compiler.engines.network.code import Code
+from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Depthwise
 
 
@@ -33,6 +35,33 @@ def strips(c: int, widest: int, narrowest: int, packs: bool) -> list[Strip]:
     return out
 
 
+def write(code: Code, walks: Sequence[Walk], machine: Machine) -> None:
+    """Write the loops over channels, rows and columns. Rows come first where the source is much larger than the first
+    cache: what several vectors of channels read of a row then stays there. Otherwise the weights do.
+    """
+    op = walks[0].op
+    x, rows = op.x, walks[0].rows
+    large = (x.h + x.halo[0] + x.halo[2]) * x.row * x.item > 2 * machine.l1_bytes
+    full, rest = divmod(op.y.h, rows)
+    spans = [(0, full * rows, rows), (full * rows, op.y.h, rest)]
+    if large:
+        for start, end, count in (span for span in spans if span[1] > span[0]):
+            code.loop("row", end, count, start)
+            for walk in walks:
+                walk.channels(code)
+                walk.row(code, count)
+                code.close()
+            code.close()
+        return
+    for walk in walks:
+        walk.channels(code)
+        for start, end, count in (span for span in spans if span[1] > span[0]):
+            code.loop("row", end, count, start)
+            walk.row(code, count)
+            code.close()
+        code.close()
+
+
 class Walk:
     """What both forms share: the walk over output columns, which may end in a step back."""
 
@@ -42,21 +71,15 @@ class Walk:
     def __init__(self, op: Depthwise, strip: Strip) -> None:
         self.op, self.strip = op, strip
 
-    def write(self, code: Code) -> None:
-        """Write the loops over channels, rows and columns."""
-        op, s = self.op, self.strip
+    def channels(self, code: Code) -> None:
+        """Open the loop over channels."""
+        s = self.strip
         code.loop("c", s.end, s.elements, s.first) if s.pixels == 1 else code.open("")
         if s.pixels > 1:
             code.line("const int c = 0;")
-        full, rest = divmod(op.y.h, self.rows)
-        for start, end, rows in ((0, full * self.rows, self.rows), (full * self.rows, op.y.h, rest)):
-            if end > start:
-                code.loop("row", end, rows, start)
-                self._row(code, rows)
-                code.close()
-        code.close()
 
-    def _row(self, code: Code, rows: int) -> None:
+    def row(self, code: Code, rows: int) -> None:
+        """Write the loop over columns for the rows from `row` on."""
         w, p = self.op.y.w, self.strip.pixels
         vectors = w // p
         columns = min(self.columns, vectors)
