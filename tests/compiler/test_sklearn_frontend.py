@@ -15,6 +15,7 @@ from sklearn.svm import NuSVC
 from tests.compiler.conftest import Models
 
 from skerry_compiler.errors import ModelError, UnsupportedError
+from skerry_compiler.frontends import parity
 from skerry_compiler.frontends import sklearn as frontend
 
 
@@ -67,9 +68,9 @@ def test_parity_is_checked() -> None:
     one, two = Ridge().fit(rows, rows[:, 0]), Ridge().fit(rows, rows[:, 1])
     model = frontend.convert(one, input_name="x", opset_max=None, rows=rows)
     with pytest.raises(ModelError, match="off by"):
-        frontend.check_parity(two, model, rows)
+        parity.check(two, model, rows)
     forest = RandomForestClassifier(5).fit(rows, rows[:, 0] > 0)
     other = NuSVC().fit(rows, rows[:, 1] > 0)
     converted = frontend.convert(forest, input_name="x", opset_max=None, rows=rows)
     with pytest.raises(ModelError, match="other labels"):
-        frontend.check_parity(other, converted, rows)
+        parity.check(other, converted, rows)

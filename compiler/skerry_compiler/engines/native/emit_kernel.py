@@ -31,6 +31,9 @@ def emit(op: ir.Kernel, name: str, source: Source, machine: Machine) -> None:
         if op.kind in ("rbf", "distance"):
             lines.append(f"        const vf d{b} = v - load(w + {b * lanes});")
             lines.append(f"        a{b} += d{b} * d{b};")
+        elif op.kind in ("absolute", "greatest"):
+            lines.append(f"        const vf d{b} = vabs(v - load(w + {b * lanes}));")
+            lines.append(f"        a{b} = vmax(a{b}, d{b});" if op.kind == "greatest" else f"        a{b} += d{b};")
         else:
             lines.append(f"        a{b} += v * load(w + {b * lanes});")
     lines.append("    }")
@@ -50,7 +53,7 @@ def emit(op: ir.Kernel, name: str, source: Source, machine: Machine) -> None:
 def _finish(op: ir.Kernel) -> list[str]:
     """Return the statements that make y[s] of sums[s]."""
     gamma, coef = number(op.gamma), number(op.coef)
-    if op.kind in ("linear", "distance"):
+    if op.kind in ("linear", "distance", "absolute", "greatest"):
         return ["y[s] = sums[s];"]
     if op.kind == "rbf":
         return [f"y[s] = skerry_exp(-{gamma} * sums[s]);"]

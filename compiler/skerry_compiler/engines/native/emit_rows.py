@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from skerry_compiler.engines.native import ir
-from skerry_compiler.engines.native.text import Source, number
+from skerry_compiler.engines.native import exact, ir
+from skerry_compiler.engines.native.text import Source, double, number
 
 _COMBINES = {
     "add": "a + b",
@@ -44,6 +44,10 @@ def _map_expression(op: ir.Map) -> str:
         "softplus": "(v > 0.0f ? v : 0.0f) + skerry_log(1.0f + skerry_exp(v > 0.0f ? -v : v))",
         "sign": "(float)((v > 0.0f) - (v < 0.0f))",
         "reciprocal": "1.0f / v",
+        "ceil": "-skerry_floor(-v)",
+        "cos": "skerry_turn(v, 0)",
+        "sin": "skerry_turn(v, 3)",
+        "pow": f"skerry_pow(v, {double(op.alpha)})",
         "not": "!v",
         "is_nan": "v != v",
         "leaky": f"v > 0.0f ? v : v * {number(op.alpha)}",
@@ -53,6 +57,8 @@ def _map_expression(op: ir.Map) -> str:
 
 
 def _map(op: ir.Map, name: str, source: Source) -> str:
+    if op.kind in ("cos", "sin", "pow") and exact.PRELUDE.strip() not in source.functions:
+        source.functions.insert(0, exact.PRELUDE.strip())
     body = f"    const {op.inputs[0].c_type} v = x[i];\n    y[i] = {_map_expression(op)};"
     return f"for (int i = 0; i < {op.output.elements}; i++) {{\n{body}\n}}"
 

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from skerry_compiler.engines.native import ir
+from skerry_compiler.engines.native import fuse_distances, ir
 
 # A scaler folds into the weights behind it only where its offsets are moderate: with (x - 1e6) * 1 the sum would
 # cancel in float32.
@@ -17,7 +17,7 @@ MAX_FOLDED_OFFSET = 64.0
 
 def fuse(graph: ir.Graph) -> ir.Graph:
     """Return the graph after all changes; the answers differ by rounding only."""
-    for change in (_affine_after_dense, _affine_before_dense, _activation, _dead):
+    for change in (fuse_distances.distances, _affine_after_dense, _affine_before_dense, _activation, _dead):
         graph = change(graph)
     return graph
 

@@ -138,6 +138,19 @@ class ArgMax(Op):
 
 
 @dataclasses.dataclass(eq=False, slots=True)
+class First(Op):
+    """Places of the `count` least elements of each row, or greatest, in their order; of equal ones the first."""
+
+    count: int
+    greatest: bool = False
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Pick(Op):
+    """y[row, n] = x[row, places[row, n]]; inputs are (x, places)."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
 class Above(Op):
     """1 where x > limit, else 0."""
 
@@ -173,7 +186,8 @@ class Select(Op):
 @dataclasses.dataclass(eq=False, slots=True)
 class Kernel(Op):
     """y[row, s] = kind(x[row], support[s]): "rbf" exp(-gamma |x - s|^2), "linear" x.s, "distance" |x - s|^2,
-    "poly" (gamma x.s + coef)^degree, "sigmoid" tanh(gamma x.s + coef).
+    "absolute" the sum of |x - s|, "greatest" the greatest |x - s|, "poly" (gamma x.s + coef)^degree, "sigmoid"
+    tanh(gamma x.s + coef).
     """
 
     support: np.ndarray
@@ -188,6 +202,16 @@ class Votes(Op):
     """The class that wins most of the pairs (0, 1), (0, 2), ..., (1, 2), ...; a score above 0 is for the first."""
 
     classes: int
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Couple(Op):
+    """Probabilities of classes from the scores of all pairs, as `Votes` orders them: each score to a probability by
+    sigmoid(-(a s + b)), then those that fit all pairs best (Wu, Lin and Weng 2004, algorithm 2).
+    """
+
+    a: np.ndarray
+    b: np.ndarray
 
 
 @dataclasses.dataclass(eq=False, slots=True)

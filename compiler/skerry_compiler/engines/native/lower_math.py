@@ -10,10 +10,10 @@ from onnx import NodeProto
 
 from skerry_compiler import graph as graphs
 from skerry_compiler.engines.native import ir
-from skerry_compiler.engines.native.lowering import CannotError, Lower, Lowering
+from skerry_compiler.engines.native.lowering import MAX_CONSTANT_BYTES, CannotError, Lower, Lowering
 from skerry_contracts.tensor import DType
 
-MAX_TURNED = 1 << 16
+MAX_MOVED = 1 << 16
 FLOATS = (DType.FP32, DType.FP64)
 _MAPS = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "Exp": "exp", "Neg": "neg", "Abs": "abs", "Sqrt": "sqrt"}
 _COMBINES = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Min": "min", "Max": "max"}
@@ -49,7 +49,7 @@ def _gemm(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
         product = state.fresh(node.output[0], DType.FP32, shape)
         zero = np.zeros(weight.shape[1], np.float32)
         state.add(ir.Dense((x,), product, weight.astype(np.float32), zero))
-        other = spread(_float(state, node.input[2]), shape)
+        other = spread(state, node, _float(state, node.input[2]), shape)
         state.add(ir.Combine((product, other), state.out(node, DType.FP32, shape), "add"))
         return
     if len(node.input) > 2 and node.input[2]:
@@ -111,12 +111,28 @@ def _new_shape(state: Lowering, node: NodeProto, x: ir.Value) -> tuple[int, ...]
             axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
             axis += len(x.shape) if axis < 0 else 0
             return math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
+        if node.op_type in ("Squeeze", "Unsqueeze") and len(node.input) > 1:
+            axes = [int(each) for each in state.constant(node.input[1]).reshape(-1)]
+            return _spread_axes(x, axes) if node.op_type == "Unsqueeze" else _without_axes(x, axes)
         if node.op_type != "Reshape":
             raise
     wanted = [int(extent) for extent in state.constant(node.input[1])]
     shape = [x.shape[place] if extent == 0 else extent for place, extent in enumerate(wanted)]
     rest = math.prod(extent for extent in shape if extent != -1)
     return tuple(x.elements // max(1, rest) if extent == -1 else extent for extent in shape)
+
+
+def _spread_axes(x: ir.Value, axes: list[int]) -> tuple[int, ...]:
+    """Return the shape with new axes of one."""
+    rank = len(x.shape) + len(axes)
+    new = {each % rank for each in axes}
+    rest = iter(x.shape)
+    return tuple(1 if place in new else next(rest) for place in range(rank))
+
+
+def _without_axes(x: ir.Value, axes: list[int]) -> tuple[int, ...]:
+    gone = {each % max(1, len(x.shape)) for each in axes}
+    return tuple(extent for place, extent in enumerate(x.shape) if place not in gone)
 
 
 def _same(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
@@ -137,15 +153,31 @@ def _combine(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> No
     shape = np.broadcast_shapes(one.shape, two.shape)
     if one.dtype is not two.dtype or one.dtype is DType.BOOL:
         raise CannotError("operands of two types")
-    state.add(ir.Combine((spread(one, shape), spread(two, shape)), state.out(node, one.dtype, shape), kind))
+    parts = (spread(state, node, one, shape), spread(state, node, two, shape))
+    state.add(ir.Combine(parts, state.out(node, one.dtype, shape), kind))
 
 
-def spread(value: ir.Value, shape: tuple[int, ...]) -> ir.Value:
-    """Return the value if it can be used for a shape: whole, one element, or one row."""
+def spread(state: Lowering, node: NodeProto, value: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+    """Return the value as ir.Combine can use it for a shape: whole, one element, or one row; else a copy that is."""
     row = value.elements == value.width == (shape[-1] if shape else 1)
-    if value.elements not in (1, math.prod(shape)) and not row:  # as ir.Combine says
-        raise CannotError("this broadcast")
-    return value
+    if value.elements in (1, math.prod(shape)) or row:
+        return value
+    if value.name in state.constants:
+        content = state.constants[value.name]
+        if math.prod(shape) * content.itemsize > MAX_CONSTANT_BYTES:
+            raise CannotError("this broadcast")
+        return state.row(node, np.ascontiguousarray(np.broadcast_to(content, shape)))
+    origin = np.broadcast_to(np.arange(value.elements).reshape(value.shape), shape)
+    return moved(state, node, value, origin, state.fresh(node.output[0], value.dtype, shape))
+
+
+def moved(state: Lowering, node: NodeProto, x: ir.Value, origin: np.ndarray, output: ir.Value) -> ir.Value:
+    """Add a copy whose elements come from the places `origin` and return it."""
+    if not 0 < origin.size <= MAX_MOVED:
+        raise CannotError(f"{origin.size} elements to move, at most {MAX_MOVED}")
+    flat = state.add(ir.View((x,), state.fresh(node.output[0], x.dtype, (1, x.elements))))
+    places = tuple(int(each) for each in origin.reshape(-1))
+    return state.add(ir.TakeColumns((flat,), output, places))
 
 
 def _affine(state: Lowering, node: NodeProto, kind: str, name: str, constant: np.ndarray) -> bool:
@@ -214,12 +246,8 @@ def _reduce(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> Non
 
 def _turned(state: Lowering, node: NodeProto, x: ir.Value, axis: int) -> ir.Value:
     """Return a copy whose given axis is the last."""
-    if x.elements > MAX_TURNED:
-        raise CannotError(f"{x.elements} elements to turn, at most {MAX_TURNED}")
     origin = np.moveaxis(np.arange(x.elements).reshape(x.shape), axis, -1)
-    flat = state.add(ir.View((x,), state.fresh(node.output[0], x.dtype, (1, x.elements))))
-    made = state.fresh(node.output[0], x.dtype, origin.shape)
-    return state.add(ir.TakeColumns((flat,), made, tuple(int(each) for each in origin.reshape(-1))))
+    return moved(state, node, x, origin, state.fresh(node.output[0], x.dtype, origin.shape))
 
 
 def _concat(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:

@@ -9,11 +9,10 @@ import numpy as np
 from onnx import NodeProto
 
 from skerry_compiler.engines.native import ir
-from skerry_compiler.engines.native.lower_math import FLOATS, spread
+from skerry_compiler.engines.native.lower_math import FLOATS, moved, spread
 from skerry_compiler.engines.native.lowering import CannotError, Lower, Lowering
 from skerry_contracts.tensor import DType
 
-MAX_MOVED = 1 << 16
 _COMPARES = {
     "Equal": "equal",
     "Less": "less",
@@ -23,7 +22,10 @@ _COMPARES = {
     "And": "and",
     "Or": "or",
 }
-_MAPS = {"Floor": "floor", "Sign": "sign", "Softplus": "softplus", "Log": "log", "Reciprocal": "reciprocal"}
+MAX_FIRST = 4096
+MAX_POWER = 16  # whole powers up to here are products
+_MAPS = {"Ceil": "ceil", "Cos": "cos", "Sin": "sin"}
+_MAPS |= {"Floor": "floor", "Sign": "sign", "Softplus": "softplus", "Log": "log", "Reciprocal": "reciprocal"}
 
 
 def _compare(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
@@ -31,7 +33,7 @@ def _compare(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> No
     if one.dtype is not two.dtype:
         raise CannotError("operands of two types")
     shape = np.broadcast_shapes(one.shape, two.shape)
-    parts = (spread(one, shape), spread(two, shape))
+    parts = (spread(state, node, one, shape), spread(state, node, two, shape))
     state.add(ir.Combine(parts, state.out(node, DType.BOOL, shape), _COMPARES[node.op_type]))
 
 
@@ -55,7 +57,7 @@ def _where(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None
     if parts[1].dtype is not parts[2].dtype:
         raise CannotError("operands of two types")
     shape = np.broadcast_shapes(*(part.shape for part in parts))
-    spread_parts = tuple(spread(part, shape) for part in parts)
+    spread_parts = tuple(spread(state, node, part, shape) for part in parts)
     state.add(ir.Select(spread_parts, state.out(node, parts[1].dtype, shape)))
 
 
@@ -69,6 +71,13 @@ def _power(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None
         state.add(ir.Combine((x, x), output, "mul"))
     elif power == 0.5:
         state.add(ir.Map((x,), output, "sqrt"))
+    elif power == int(power) and 1 < power <= MAX_POWER:
+        made = x
+        for step in range(2, int(power) + 1):
+            to = output if step == power else state.fresh(node.output[0], x.dtype, x.shape)
+            made = state.add(ir.Combine((made, x), to, "mul"))
+    elif power != int(power):
+        state.add(ir.Map((x,), output, "pow", power))
     else:
         raise CannotError(f"power {power:g}")
 
@@ -82,9 +91,36 @@ def _sum(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
         shape = np.broadcast_shapes(total.shape, part.shape)
         last = place == len(parts)
         made = state.out(node, total.dtype, shape) if last else state.fresh(node.output[0], total.dtype, shape)
-        total = state.add(ir.Combine((spread(total, shape), spread(part, shape)), made, "add"))
+        both = (spread(state, node, total, shape), spread(state, node, part, shape))
+        total = state.add(ir.Combine(both, made, "add"))
     if len(parts) == 1:
         state.add(ir.View((total,), state.out(node, total.dtype, total.shape)))
+
+
+def _mean(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
+    total = state.value(node.input[0])
+    for name in node.input[1:]:
+        part = state.value(name)
+        shape = np.broadcast_shapes(total.shape, part.shape)
+        both = (spread(state, node, total, shape), spread(state, node, part, shape))
+        total = state.add(ir.Combine(both, state.fresh(node.output[0], total.dtype, shape), "add"))
+    if total.dtype is not DType.FP32:
+        raise CannotError(f"{total.dtype} where FP32 is needed")
+    share = np.full(total.width, 1 / len(node.input))
+    state.add(ir.Affine((total,), state.out(node, total.dtype, total.shape), np.zeros(total.width), share))
+
+
+def _top(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
+    x, count = state.value(node.input[0]), int(state.constant(node.input[1]).reshape(()))
+    axis = attributes.get("axis", -1)
+    if x.dtype is not DType.FP32 or not x.shape or axis % len(x.shape) != len(x.shape) - 1:
+        raise CannotError("only float32 over the last axis")
+    if not 0 < count <= min(x.width, MAX_FIRST):
+        raise CannotError(f"{count} of {x.width} elements, at most {MAX_FIRST}")
+    shape = (*x.shape[:-1], count)
+    greatest = bool(attributes.get("largest", 1))
+    places = state.add(ir.First((x,), state.out(node, DType.INT64, shape, 1), count, greatest))
+    state.add(ir.Pick((x, places), state.out(node, x.dtype, shape)))
 
 
 def _gather(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
@@ -125,21 +161,14 @@ def _slice(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None
     kept = [np.arange(extent) for extent in x.shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         kept[axis] = kept[axis][slice(start, None if abs(end) >= 1 << 31 and step < 0 else end, step)]
-    _move(state, node, x, np.arange(x.elements).reshape(x.shape)[np.ix_(*kept)])
+    origin = np.arange(x.elements).reshape(x.shape)[np.ix_(*kept)]
+    moved(state, node, x, origin, state.out(node, x.dtype, origin.shape))
 
 
 def _transpose(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
     x = state.value(node.input[0])
-    _move(state, node, x, np.arange(x.elements).reshape(x.shape).transpose(attributes.get("perm")))
-
-
-def _move(state: Lowering, node: NodeProto, x: ir.Value, origin: np.ndarray) -> None:
-    """Add a copy whose elements come from the places `origin`."""
-    if not 0 < origin.size <= MAX_MOVED:
-        raise CannotError(f"{origin.size} elements to move, at most {MAX_MOVED}")
-    flat = state.add(ir.View((x,), state.fresh(node.output[0], x.dtype, (1, x.elements))))
-    places = tuple(int(each) for each in origin.reshape(-1))
-    state.add(ir.TakeColumns((flat,), state.out(node, x.dtype, origin.shape), places))
+    origin = np.arange(x.elements).reshape(x.shape).transpose(attributes.get("perm"))
+    moved(state, node, x, origin, state.out(node, x.dtype, origin.shape))
 
 
 def _argmin(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
@@ -195,6 +224,8 @@ MATH: dict[str, Lower] = {
     "Where": _where,
     "Pow": _power,
     "Sum": _sum,
+    "Mean": _mean,
+    "TopK": _top,
     "Gather": _gather,
     "Slice": _slice,
     "Transpose": _transpose,

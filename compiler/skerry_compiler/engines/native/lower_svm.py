@@ -43,8 +43,8 @@ def _regressor(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> 
 def _classifier(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
     labels, sizes = attributes.get("classlabels_ints") or [], attributes.get("vectors_per_class") or []
     classes = len(labels)
-    if classes < 3 or len(sizes) != classes or attributes.get("prob_a"):
-        raise CannotError("two classes, text labels, or probabilities")
+    if classes < 2 or len(sizes) != classes:
+        raise CannotError("fewer than two classes, or classes without vectors")
     if graphs.text(attributes.get("post_transform", b"NONE")) != "NONE":
         raise CannotError("post_transform")
     values = _kernel(state, node, attributes, sum(sizes))
@@ -58,11 +58,37 @@ def _classifier(state: Lowering, node: NodeProto, attributes: dict[str, Any]) ->
             column[starts[one] : starts[one + 1]] = coefficients[other - 1, starts[one] : starts[one + 1]]
             column[starts[other] : starts[other + 1]] = coefficients[one, starts[other] : starts[other + 1]]
             columns.append(column)
-    output = state.out(node, DType.FP32, (values.rows, len(columns)), 1)
-    scores = state.add(ir.Dense((values,), output, np.stack(columns, axis=1), rho))
+    scores = _scores(state, node, attributes, values, np.stack(columns, axis=1), rho)
     best = state.add(ir.Votes((scores,), state.fresh(node.output[0], DType.INT64, (values.rows,)), classes))
     label = state.out(node, DType.INT64, (values.rows,))
     state.add(ir.Lookup((best,), label, np.asarray(labels, np.int64)))
+
+
+def _scores(
+    state: Lowering,
+    node: NodeProto,
+    attributes: dict[str, Any],
+    values: ir.Value,
+    weight: np.ndarray,
+    rho: np.ndarray,
+) -> ir.Value:
+    """Add the scores of all pairs and return them; add what the node answers besides the label."""
+    a, b = (np.asarray(attributes.get(key) or [], np.float64) for key in ("prob_a", "prob_b"))
+    classes, pairs = len(attributes["classlabels_ints"]), weight.shape[1]
+    shape = (values.rows, pairs)
+    if len(a):
+        if len(a) != pairs or len(b) != pairs:
+            raise CannotError("probabilities that do not fit the pairs")
+        scores = state.add(ir.Dense((values,), state.fresh(node.output[0], DType.FP32, shape), weight, rho))
+        state.add(ir.Couple((scores,), state.out(node, DType.FP32, (values.rows, classes), 1), a, b))
+    elif classes == 2:
+        if min(attributes["coefficients"]) >= 0:
+            raise CannotError("weights of one sign")  # of which ONNX Runtime makes something else
+        scores = state.add(ir.Dense((values,), state.fresh(node.output[0], DType.FP32, shape), weight, rho))
+        state.add(ir.TwoClasses((scores,), state.out(node, DType.FP32, (values.rows, 2), 1), "negated"))
+    else:
+        scores = state.add(ir.Dense((values,), state.out(node, DType.FP32, shape, 1), weight, rho))
+    return scores
 
 
 OPERATORS: dict[str, Lower] = {"SVMRegressor": _regressor, "SVMClassifier": _classifier}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 
-from skerry_compiler.engines.native import emit_dense, emit_forest, emit_kernel, emit_rows, ir
+from skerry_compiler.engines.native import emit_couple, emit_dense, emit_forest, emit_kernel, emit_rows, emit_search, ir
 from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.engines.native.plan import Plan, plan
 from skerry_compiler.engines.native.text import Source, comment
@@ -113,6 +113,8 @@ INLINE vf load(const float *p) { return *(const uf *)p; }
 INLINE void store(float *p, vf v) { *(uf *)p = v; }
 INLINE vf splat(float s) { return s - (vf){0}; }
 INLINE vf vrelu(vf v) { return (vf)((vi)v & (vi)(v > 0)); }
+INLINE vf vabs(vf v) { return (vf)((vi)v & 0x7fffffff); }
+INLINE vf vmax(vf a, vf b) { const vi more = b > a; return (vf)(((vi)b & more) | ((vi)a & ~more)); }
 INLINE void store_some(float *p, vf v, int count) { for (int i = 0; i < count; i++) p[i] = v[i]; }
 INLINE float vsum(vf v)
 {
@@ -129,6 +131,8 @@ INLINE vf load(const float *p) { return *p; }
 INLINE void store(float *p, vf v) { *p = v; }
 INLINE vf splat(float s) { return s; }
 INLINE vf vrelu(vf v) { return v > 0 ? v : 0; }
+INLINE vf vabs(vf v) { return v < 0 ? -v : v; }
+INLINE vf vmax(vf a, vf b) { return b > a ? b : a; }
 INLINE void store_some(float *p, vf v, int count) { *p = v; (void)count; }
 INLINE float vsum(vf v) { return v; }
 """
@@ -192,6 +196,10 @@ def _call(op: ir.Op, step: int, source: Source, machine: Machine, form: str, pla
         emit_kernel.emit(op, name, source, machine)
     elif isinstance(op, ir.Forest):
         emit_forest.emit(op, name, source, machine, form)
+    elif isinstance(op, ir.Couple):
+        emit_couple.emit(op, name, source)
+    elif isinstance(op, (ir.First, ir.Pick)):
+        emit_search.emit(op, name, source)
     else:
         emit_rows.emit(op, name, source)
     arguments = [f"(const {value.c_type} *)({placed.place[value.name]})" for value in op.inputs]
