@@ -11,9 +11,12 @@ import numpy as np
 from skerry_compiler import agreement, gates
 from skerry_contracts.bundle import Signature
 from skerry_contracts.evidence import Agreement, Measurement, Verdict
+from skerry_contracts.tensor import DType
 from skerry_targets.profile import Budget
 
 FLOAT_COSINE, FLOAT_RANGE_SHARE, FLOAT_TOP1 = 0.9999, 1e-4, 0.999
+HALF_RANGE_SHARE = 2**-10  # two roundings to float16, where the original rounds its own answers; golden rows allow more
+MIN_DISTINCT = 64  # values that must all be halves before float32 answers count as rounded
 MAX_JSON_FLOAT = 1e30
 
 
@@ -39,9 +42,24 @@ class Answers:
         if accuracy is not None and agrees.accuracy is not None and accuracy - agrees.accuracy > gates.ACCURACY_LOSS:
             return f"accuracy {agrees.accuracy:.4f}, the original's is {accuracy:.4f}"
         off = agrees.max_abs / agreement.range_of(self.signature, self.expected)
-        if agrees.cosine < FLOAT_COSINE or off > FLOAT_RANGE_SHARE or agrees.top1 < FLOAT_TOP1:
+        most = HALF_RANGE_SHARE if halves(self.signature, self.expected) else FLOAT_RANGE_SHARE
+        if agrees.cosine < FLOAT_COSINE or off > most or agrees.top1 < FLOAT_TOP1:
             return f"off by {off:.2g} of the range, {agrees.top1:.1%} same classes, worst cosine {agrees.cosine:.5f}"
         return None
+
+
+def halves(signature: Signature, outputs: agreement.Outputs) -> bool:
+    """Whether answers are float16, by their type or because a model of halves gives its answers as float32."""
+    floats = [
+        (spec.dtype, content)
+        for spec, content in zip(signature.outputs, outputs, strict=True)
+        if spec.dtype in (DType.FP16, DType.FP32, DType.FP64) and content.size
+    ]
+    if any(dtype == DType.FP16 for dtype, _ in floats):
+        return True
+    values = np.unique(np.concatenate([content.reshape(-1) for _, content in floats])) if floats else np.empty(0)
+    with np.errstate(over="ignore"):
+        return len(values) >= MIN_DISTINCT and bool(np.all(values == values.astype(np.float16)))
 
 
 def gate(share: float, figures: Measurement, refusal: str | None, budget: Budget) -> tuple[Verdict, str]:

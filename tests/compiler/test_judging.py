@@ -80,6 +80,23 @@ def test_answers_are_held_to_the_tolerance_of_their_precision() -> None:
     assert answers.refusal("fp32", nan) is not None and answers.compare(nan).max_abs <= verdicts.MAX_JSON_FLOAT
 
 
+@pytest.mark.parametrize("dtype", [DType.FP16, DType.FP32])
+def test_answers_that_are_rounded_to_halves_are_held_to_halves(dtype: DType) -> None:
+    """A model of halves rounds its own answers: none can agree better than to a half's step, which 1e-4 is below."""
+    signature = Signature(SIGNATURE.inputs, (TensorSpec("points", dtype, (1, 200)),), (), None, None)
+    kind = np.float16 if dtype is DType.FP16 else np.float32
+    exact = np.linspace(-1, 1, 400).reshape(2, 1, 200)
+    rounded = exact.astype(np.float16).astype(kind)
+    answers = verdicts.Answers(signature, (rounded,), None)
+    step = np.nextafter(rounded.astype(np.float16), np.float16(2)).astype(kind)
+    assert answers.refusal("fp32", (step,)) is None and answers.refusal("fp32", (exact.astype(kind),)) is None
+    assert "off by" in (answers.refusal("fp32", ((rounded * kind(1.01)).astype(kind),)) or "")
+    single = verdicts.Answers(
+        dataclasses.replace(signature, outputs=SIGNATURE.outputs), outputs([0.25, 0.5, 0.25]), None
+    )
+    assert not verdicts.halves(single.signature, single.expected)
+
+
 def test_golden_rows_are_clear_cut_and_small() -> None:
     scores = [[0.5, 0.5, 0.0], [0.9, 0.05, 0.05], [0.0, 0.1, 0.9]] * 20
     rows = data.Rows((np.arange(180, dtype=np.float32).reshape(60, 1, 3),))
