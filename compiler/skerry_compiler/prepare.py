@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import ModelProto
 
 from skerry_compiler import data, interface, roles, sandbox
 from skerry_compiler.engines import catalogue as engines
@@ -24,8 +26,11 @@ from skerry_compiler.passes import base
 from skerry_compiler.passes.bounded_size import BoundedSize
 from skerry_compiler.passes.constant_fold import ConstantFold
 from skerry_compiler.passes.dead_code import DeadCode
+from skerry_compiler.passes.dense_constants import DenseConstants
 from skerry_compiler.passes.fixed_shapes import FixedShapes
 from skerry_compiler.passes.opset_cap import OpsetCap
+from skerry_compiler.passes.opset_lift import OpsetLift
+from skerry_compiler.passes.pattern import opset
 from skerry_compiler.passes.plain_form import PlainForm
 from skerry_compiler.passes.tensor_outputs import TensorOutputs
 from skerry_compiler.repair import offers as repair
@@ -34,6 +39,8 @@ from skerry_contracts.tensor import TensorSpec
 from skerry_targets import profile as profiles
 
 CALIBRATION_ROWS = 200
+OLDEST_RUN = 7  # opsets below have operators that ONNX Runtime no longer runs
+SCALES_A_CHANNEL = 13  # the opset that brought them
 
 
 def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -47,6 +54,7 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     source, shapes = Path(job["source"]), {name: tuple(extents) for name, extents in job["shapes"].items()}
     opening = Opening(source, profile, arrays, shapes, job["trust_pickle"], job["input_name"])
     model, form = front_ends.read(opening)
+    model = _brought_up(model, shapes, arrays)
     original = folder / "original.onnx"
     original.write_bytes(model.SerializeToString(deterministic=True))
     outputs = TensorOutputs()
@@ -55,6 +63,7 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         model,
         [
             PlainForm(),
+            DenseConstants(),
             outputs,
             FixedShapes(interface.shapes(model, shapes, arrays)),
             BoundedSize(),
@@ -84,6 +93,14 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             answer["handover"] = repaired.handover.plain
             (folder / sandbox.HANDOVER).write_bytes(repaired.handover.onnx)
     return answer
+
+
+def _brought_up(model: ModelProto, shapes: interface.Shapes, arrays: Mapping[str, np.ndarray]) -> ModelProto:
+    """Return a model in words that ONNX Runtime runs, so that there is an original to compare with."""
+    if opset(model) >= OLDEST_RUN:
+        return model
+    fixed = FixedShapes(interface.shapes(model, shapes, arrays))
+    return base.run_all(model, [PlainForm(), DenseConstants(), fixed, BoundedSize(), OpsetLift(SCALES_A_CHANNEL)])
 
 
 def _note(folder: Path, words: str) -> None:

@@ -56,15 +56,27 @@ def parse(content: bytes, name: str) -> ModelProto:
     refuse_external(model)
     refuse_names(model)
     refuse_operators(model)
+    refuse_training(model)
     model = _inlined(model)
     try:
-        onnx.checker.check_model(model, full_check=False)
+        _check(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         words = " ".join(str(error).split("==> Context", maxsplit=1)[0].split())
         if "topologically sorted" in words:
             words = f"the graph has a cycle, or a value that nothing makes: {words}"
         raise ModelError(f"{name} is not a sound model: {words[:300]}") from error
     return model
+
+
+def _check(model: ModelProto) -> None:
+    """Have ONNX check a model. Outputs without a shape are sound enough: many tools leave it to be inferred."""
+    open_ = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+    open_ = [kind for kind in open_ if not kind.HasField("shape")]
+    for kind in open_:
+        kind.shape.SetInParent()
+    onnx.checker.check_model(model, full_check=False)
+    for kind in open_:
+        kind.ClearField("shape")
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
@@ -189,6 +201,25 @@ def refuse_operators(model: ModelProto) -> None:
             f"{len(said)} of {len(model.graph.node)} nodes cannot be compiled: {', '.join(said[:_NAMED])}{more}",
             hint="replace them by standard ONNX operators and export again",
         )
+
+
+def refuse_training(model: ModelProto) -> None:
+    """Refuse models that drop values at random, as in training: no two answers would be the same.
+
+    Raises:
+        UnsupportedError: names the first node.
+    """
+    for graph in walk(model.graph):
+        known = {each.name: each for each in graph.initializer}
+        known |= {node.output[0]: attribute.t for node in graph.node if node.op_type == "Constant" and node.output
+                  for attribute in node.attribute if attribute.type == AttributeProto.TENSOR}  # fmt: skip
+        for node in graph.node:
+            mode = known.get(node.input[2]) if node.op_type == "Dropout" and len(node.input) > 2 else None
+            if mode is not None and onnx.numpy_helper.to_array(mode).any():
+                raise UnsupportedError(
+                    f"Dropout at node {node.name or node.output[0]!r:.80} is in training mode",
+                    hint="export the model in inference mode (PyTorch: model.eval())",
+                )
 
 
 def _unknown(node: NodeProto, versions: dict[str, int]) -> str | None:

@@ -14,6 +14,9 @@ from skerry_compiler.errors import ModelError, UnsupportedError
 from skerry_contracts.errors import MismatchError
 from skerry_contracts.tensor import TensorSpec
 
+# What tools write where they know no name.
+_MEANINGLESS = frozenset(["", "?", "-1", "none", "unk", "unknown", "dyn", "dynamic"])
+
 
 class FixedShapes:
     """`shapes` gives whole input shapes by name, where the model leaves more open than the batch."""
@@ -33,11 +36,14 @@ class FixedShapes:
         Raises:
             ModelError: an extent stays open, or a given shape contradicts the model.
         """
+        known = self._named(model)
         for value in model.graph.input:
             kind = value.type.tensor_type
             if kind.elem_type not in graphs.DTYPES:
-                raise UnsupportedError(f"input {value.name!r:.80} is {_kind(value)}, which no engine takes here")
-            shape = self._shape(value)
+                raise UnsupportedError(
+                    f"input {value.name!r:.80} is {_kind(value)}, which no engine takes here", hint=_instead(value)
+                )
+            shape = self._shape(value, known)
             del kind.shape.dim[:]
             for extent in shape:
                 kind.shape.dim.add().dim_value = extent
@@ -56,7 +62,28 @@ class FixedShapes:
         open_ = [value.name for value in model.graph.input if not _all_known(graphs.shape_of(value))]
         return f"input {open_[0]} is not fixed" if open_ else None
 
-    def _shape(self, value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    def _named(self, model: ModelProto) -> dict[str, int]:
+        """Return what extents with a name are: as the given shapes say wherever the name stands, 1 where it is a first
+        extent. So one `--shape` is enough for inputs of one length, and a batch may be another axis. Names that stand
+        for several extents say nothing.
+        """
+        told: dict[str, set[int]] = {}
+        shapes = {value.name: graphs.shape_of(value) or () for value in model.graph.input}
+        for value, found in shapes.items():
+            for name, extent in zip(found, self.shapes.get(value, ()), strict=False):
+                if isinstance(name, str):
+                    told.setdefault(name, set()).add(extent)
+        for value, found in shapes.items():
+            if value not in self.shapes and found and isinstance(found[0], str):
+                told.setdefault(found[0], {1})
+        twice = {name for found in shapes.values() for name in found if found.count(name) > 1}
+        return {
+            name: extents.pop()
+            for name, extents in told.items()
+            if len(extents) == 1 and name not in twice and name.lower() not in _MEANINGLESS
+        }
+
+    def _shape(self, value: onnx.ValueInfoProto, known: Mapping[str, int]) -> tuple[int, ...]:
         found = graphs.shape_of(value)
         given = self.shapes.get(value.name)
         if found is None:
@@ -69,17 +96,37 @@ class FixedShapes:
             ):
                 raise ModelError(f"input {value.name!r:.80} is {list(found)}, which {list(given)} does not fit")
             return given
-        fixed = [1 if place == 0 and not _known(extent) else extent for place, extent in enumerate(found)]
+        named = [known.get(extent, extent) if isinstance(extent, str) else extent for extent in found]
+        fixed = [1 if place == 0 and not _known(extent) else extent for place, extent in enumerate(named)]
         if not all(_known(extent) for extent in fixed):
             raise ModelError(
-                f"input {value.name!r:.80} is {list(found)}: more than the batch is open",
-                hint=f"pass --shape {value.name}=1,... or calibration data",
+                f"input {value.name!r:.80} is {list(found)}: more than the batch is open ({_open(fixed)})",
+                hint=f"pass --shape {value.name}={_asked(fixed)} with numbers in place of ?, or calibration data",
             )
         return tuple(int(extent) for extent in fixed)
 
 
 def _known(extent: int | str) -> bool:
     return isinstance(extent, int) and extent > 0
+
+
+def _open(shape: list[int | str]) -> str:
+    """Return in words which extents are open."""
+    return ", ".join(repr(each) if each else f"axis {place}" for place, each in enumerate(shape) if not _known(each))
+
+
+def _asked(shape: list[int | str]) -> str:
+    return ",".join(str(each) if _known(each) else "?" for each in shape)
+
+
+def _instead(value: onnx.ValueInfoProto) -> str:
+    """Return what to do about an input that no engine takes."""
+    element = value.type.tensor_type.elem_type
+    if element == onnx.TensorProto.STRING:
+        return "models take numbers: turn text into token ids or categories into codes ahead of the model"
+    if element == onnx.TensorProto.BFLOAT16:
+        return "export it with float32 or float16 inputs"
+    return "" if value.type.HasField("tensor_type") else "give every element of it as a tensor of its own"
 
 
 def _all_known(shape: tuple[int | str, ...] | None) -> bool:

@@ -13,9 +13,12 @@ from skerry_compiler.passes.fold_norm import FoldNorm
 from skerry_compiler.passes.gates import Gates
 from skerry_compiler.passes.hard_forms import HardForms
 from skerry_compiler.passes.layer_norm import LayerNorm
+from skerry_compiler.passes.opset_lift import OpsetLift
 from skerry_compiler.passes.prelu import PReluForms
 from skerry_compiler.passes.redundant import Redundant
 from skerry_compiler.passes.single_form import SingleForm
+
+OPSET = 17  # LayerNormalization; every ONNX Runtime that a target may have reads it
 
 
 def onnxruntime() -> list[Pass]:
@@ -26,6 +29,7 @@ def onnxruntime() -> list[Pass]:
 def bytes_on_onnxruntime() -> list[Pass]:
     """Return those ahead of quantisation, which would round the convolutions that a PRelu becomes."""
     return [
+        OpsetLift(OPSET),
         SingleForm(),
         Redundant(),
         FoldDequantised(),
@@ -40,6 +44,7 @@ def bytes_on_onnxruntime() -> list[Pass]:
 def litert() -> list[Pass]:
     """Return the passes ahead of TFLite, which has PRelu, HardSwish and GELU of its own."""
     return [
+        OpsetLift(OPSET),
         SingleForm(),
         Redundant(),
         FoldDequantised(),

@@ -45,7 +45,7 @@ class PlainForm:
         model.producer_name = model.producer_version = model.domain = model.doc_string = graph.doc_string = ""
         model.model_version = 0
         graph.name = "model"
-        del model.metadata_props[:]
+        del model.metadata_props[:], model.training_info[:]
         for node in graph.node:
             node.doc_string = ""
             del node.metadata_props[:]
