@@ -37,7 +37,7 @@ class Code:
 
     def open(self, text: str) -> None:
         """Append a line that opens a block."""
-        self.line(text + " {")
+        self.line(f"{text} {{" if text else "{")
         self.depth += 1
 
     def close(self) -> None:
@@ -114,4 +114,4 @@ def halo(code: Code, tensor: Tensor) -> None:
 
 def literal(text: str) -> str:
     """Return text that is safe inside a C comment."""
-    return "".join(c if c.isalnum() or c in " _-./:,x>()" else "?" for c in text)[:100].replace("*/", "?")
+    return "".join(c if (c.isascii() and c.isalnum()) or c in " _-./:;,>()" else "?" for c in text)[:100]

@@ -24,9 +24,10 @@ from skerry_compiler.engines.network import (
     loops,
     recurrent,
 )
-from skerry_compiler.engines.network.code import Code, Tables
+from skerry_compiler.engines.network.code import Code, Tables, literal
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.functions import FAULT, TYPES, used
+from skerry_compiler.engines.network.readable import GUIDE, MACROS, readable
 from skerry_compiler.engines.network.tensors import BORDER
 from skerry_compiler.engines.network.vectors import prelude
 from skerry_compiler.engines.network.winograd import Winograd
@@ -88,7 +89,8 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
     counts = [len(network.inputs), len(network.outputs), *sizes]
     text = "\n\n".join(
         [
-            f"/* A network for {machine.name}. Generated; the weights are beside it. */\n{prelude(machine)}",
+            GUIDE.format(title=f"A network for {machine.name}.", about=_about(network, arena_bytes, tables)),
+            prelude(machine),
             TYPES + FAULT + used("\n".join(functions)),
             '#define PUBLIC __attribute__((visibility("default"), used))\n'
             f"PUBLIC const uint32_t skerry_abi = {ABI};\n"
@@ -96,15 +98,22 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
             'extern const uint8_t skerry_weights[] __attribute__((visibility("hidden")));\n'
             "#define weights skerry_weights\n"
             f"static uint8_t arena[{arena_bytes + tables.scratch_bytes}] __attribute__((aligned(64)));\n"
-            f"#define scratch (arena + {arena_bytes})",
-            *tables.helpers,
-            *functions,
+            f"#define scratch (arena + {arena_bytes})\n{MACROS}",
+            *(readable(each) for each in [*tables.helpers, *functions]),
             "PUBLIC int32_t skerry_run(const void *const *inputs, void *const *outputs) {\n"
             + "\n".join(["  fault = 0;", *calls])
             + "\n  return fault;\n}\n",
         ]
     )
     return Source(text, bytes(tables.blob) + bytes(128), arena_bytes + tables.scratch_bytes)
+
+
+def _about(network: graph.Network, arena_bytes: int, tables: Tables) -> str:
+    """Return what goes in and out, and how much memory there is, for the head of the file."""
+    lines = []
+    for what, each in (("inputs", network.inputs), ("outputs", network.outputs)):
+        lines += [f"   {what}[{i}] {literal(name)}: {list(shape)}" for i, (name, shape) in enumerate(each)]
+    return "\n".join([*lines, f"   {len(tables.blob)} bytes of constants, {arena_bytes} of tensors"])
 
 
 def _sizes(network: graph.Network) -> list[int]:

@@ -63,7 +63,11 @@ INLINE i32x@ sdot@(i32x@ a, i32x@ x, i32x@ w) {
 #endif
 /* a * b + c rounded once, also where there is no such instruction: what becomes a byte is the same byte everywhere */
 #if defined(__FMA__) || defined(__aarch64__) || defined(__ARM_FEATURE_FMA) || defined(__riscv_flen)
+#if defined(__clang__)
 INLINE f32x@ madd@(f32x@ a, f32x@ b, f32x@ c) { return __builtin_elementwise_fma(a, b, c); }
+#else
+INLINE f32x@ madd@(f32x@ a, f32x@ b, f32x@ c) { return a * b + c; } /* fused, with -ffp-contract=fast */
+#endif
 #else
 typedef double f64x@ __attribute__((vector_size(2 * #)));
 #define wide64(v) __builtin_convertvector(v, f64x@)
