@@ -206,7 +206,14 @@ def ours(case: Case, board: Profile, device: Device, work: Path) -> str | None:
     return None
 
 
-def _here(module: str, job: dict[str, Any], folder: Path, limits: sandbox.Limits, step: str) -> Any:
+def _here(
+    module: str,
+    job: dict[str, Any],
+    folder: Path,
+    limits: sandbox.Limits,
+    step: str,
+    say: sandbox.Say = lambda words: None,
+) -> Any:
     return prepare.work(json.loads(json.dumps(job)), folder)
 
 

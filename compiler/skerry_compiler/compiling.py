@@ -84,10 +84,11 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
     with tempfile.TemporaryDirectory(prefix="skerry-") as name:
         folder = Path(name)
         say("reading the model")
-        prepared = prepare(request, folder)
+        prepared = prepare(request, folder, say=say)
         rows, calibration, notes = read_rows(request, prepared.signature)
         histogram: tuple[Baseline, ...] = ()
         if calibration is not None:
+            say("asking the original for its answers")
             answers = foreign.original_outputs(prepared.original, prepared.signature, calibration, folder)
             data.refuse_nan(answers, prepared.signature.outputs, "the calibration data")
             histogram = histograms.baseline(prepared.signature, calibration, answers)
@@ -156,7 +157,14 @@ def runs_here(profile: Profile) -> bool:
     return not fit.missing(fit.predicates(profile), facts)
 
 
-def prepare(request: Request, folder: Path, *, drafts: bool = True, wanted: frozenset[str] | None = None) -> Prepared:
+def prepare(
+    request: Request,
+    folder: Path,
+    *,
+    drafts: bool = True,
+    wanted: frozenset[str] | None = None,
+    say: Say = lambda words: None,
+) -> Prepared:
     """Read the model in the sandbox and return what it answers.
 
     Args:
@@ -164,6 +172,7 @@ def prepare(request: Request, folder: Path, *, drafts: bool = True, wanted: froz
         folder: where the sandbox leaves its files.
         drafts: without, only the signature and the original.
         wanted: the candidates that a recipe names; None drafts all.
+        say: told what the sandbox is at.
 
     Raises:
         CompileError: see `skerry_compiler.prepare`.
@@ -184,7 +193,7 @@ def prepare(request: Request, folder: Path, *, drafts: bool = True, wanted: froz
         "retrain": request.retrain is not None and wanted is None,
     }
     limits = sandbox.Limits(time_s=int(max(sandbox.Limits().time_s, READING_BUDGETS * request.time_s)))
-    answer = sandbox.call("skerry_compiler.prepare", job, folder, limits, "reading the model")
+    answer = sandbox.call("skerry_compiler.prepare", job, folder, limits, "reading the model", say)
     made, failures = [], []
     for each in answer.get("candidates", []):
         if "failure" in each:

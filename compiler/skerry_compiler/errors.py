@@ -1,6 +1,7 @@
 """What can go wrong in a compile, and the exit code of the command that says so.
 
 CompileError (1)
+ ├── UsageError (2)            a flag whose value cannot be meant
  ├── ModelError (3)            the model file cannot be used: not a model, cut short, external data, untrusted
  │    └── UnsupportedError (4) operators that no engine here runs; every one is named
  ├── DataError (5)             calibration, evaluation or input data that does not fit the model
@@ -22,6 +23,12 @@ class CompileError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class UsageError(CompileError):
+    """A flag whose value cannot be meant."""
+
+    code = 2
 
 
 class ModelError(CompileError):

@@ -7,9 +7,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from skerry_compiler.errors import CompileError
 from skerry_contracts import container
@@ -56,8 +56,37 @@ def write_handover(path: Path, plain: dict[str, Any], model: Path) -> None:
         raise CompileError(f"cannot write {path}: {error.strerror}") from error
 
 
-def write(path: Path, manifest: bytes, blobs: dict[str, bytes], evidence: bytes | None) -> None:
-    """Write a bundle file.
+def refuse_unwritable(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
+    """Refuse files that could not be written in the end, before any work is done; None stands for a file not asked for.
+
+    Raises:
+        CompileError: a folder, in no folder, in one that may not be written to, two outputs in one place, or an input.
+    """
+    taken = {_place(path): f"the input {path}" for path in inputs if path is not None and path.exists()}
+    for path in (each for each in outputs if each is not None):
+        if path.is_dir() or not path.name:
+            raise CompileError(f"cannot write {path}: it is a folder", hint="name a file in it")
+        if not path.parent.is_dir():
+            raise CompileError(f"cannot write {path}: no folder {path.parent}", hint="make the folder first")
+        if not os.access(path.parent, os.W_OK):
+            raise CompileError(f"cannot write {path}: no permission in {path.parent.resolve()}")
+        if _place(path) in taken:
+            raise CompileError(f"cannot write {path}: {taken[_place(path)]} would be lost", hint="name another file")
+        taken[_place(path)] = f"the output {path}"
+
+
+def _place(path: Path) -> tuple[int, int] | Path:
+    """Return what is the same for two names of one file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path.resolve()
+    return found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes the path's place when the with statement ends well, and is gone when it does not.
 
     Raises:
         CompileError: it cannot be written there.
@@ -66,7 +95,7 @@ def write(path: Path, manifest: bytes, blobs: dict[str, bytes], evidence: bytes 
     try:
         try:
             with temporary.open("xb") as file:
-                container.write_container(file, manifest, blobs.items(), evidence)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -75,3 +104,13 @@ def write(path: Path, manifest: bytes, blobs: dict[str, bytes], evidence: bytes 
             raise
     except OSError as error:
         raise CompileError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write(path: Path, manifest: bytes, blobs: dict[str, bytes], evidence: bytes | None) -> None:
+    """Write a bundle file.
+
+    Raises:
+        CompileError: it cannot be written there.
+    """
+    with replaced(path) as file:
+        container.write_container(file, manifest, blobs.items(), evidence)

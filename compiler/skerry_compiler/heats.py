@@ -69,7 +69,7 @@ def run(names: Sequence[str], plan: Plan, say: Say) -> Heat:
 
 
 def _within(say: Say, index: int, count: int) -> Say:
-    return say if count == 1 else lambda words: say(f"group {index + 1} of {count}, {words}")
+    return say if count == 1 else lambda words: say(f"group {index + 1}/{count}, {words}")
 
 
 def _group(names: Sequence[str], plan: Plan, heat: Heat, say: Say) -> None:
@@ -101,10 +101,11 @@ def _rounds(original: Process, running: dict[str, Process], failed: dict[str, st
     for step in range(plan.rounds + 1):
         if step > plan.least and time.monotonic() > plan.deadline:
             break
-        say(f"round {step} of {plan.rounds}")
         for process in (original, *running.values()):
             if process.name in failed:
                 continue
+            at = f"{step}/{plan.rounds}" if step else "warming"
+            say(f"{at}, {_ahead(original, running)}now {process.name}")
             try:
                 process.warm() if step == 0 else process.round()
             except ToolError as error:
@@ -113,6 +114,15 @@ def _rounds(original: Process, running: dict[str, Process], failed: dict[str, st
                 failed[process.name] = str(error)
         done = step
     return done
+
+
+def _ahead(original: Process, running: dict[str, Process]) -> str:
+    """Return in words who leads, where that can be said."""
+    timed = [each for each in running.values() if each.samples.cpu_ns]
+    if not timed or not original.samples.cpu_ns:
+        return ""
+    first = min(timed, key=lambda each: each.samples.best_ns)
+    return f"{first.name} {original.samples.best_ns / first.samples.best_ns:.1f}x leads, "
 
 
 def _finish(process: Process, failed: dict[str, str]) -> None:

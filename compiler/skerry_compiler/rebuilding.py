@@ -60,7 +60,7 @@ def rebuild(request: Request, recipe: Container, say: compiling.Say) -> Result:
         folder = Path(name)
         say("reading the model")
         wanted = frozenset(found.recipe.candidates)
-        prepared = compiling.prepare(request, folder, wanted=wanted)
+        prepared = compiling.prepare(request, folder, wanted=wanted, say=say)
         say("asking the original for the golden answers")
         check_golden(prepared, recipe, folder)
         baseline = _baseline(request, prepared, found)

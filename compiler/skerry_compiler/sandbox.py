@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ from skerry_compiler.errors import KINDS, CompileError, LimitError, ToolError
 RESULT = "result.json"
 STEP = "step"  # a file in which the child says what it is at
 HANDOVER = "handover.onnx"  # a file that it leaves for retraining
+TICK_S = 0.25
 _SAID_CHARACTERS = 300
+_NO_ROOM = ("No space left on device", "Disk quota exceeded", "File too large")
+
+Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +39,9 @@ class Limits:
     file_bytes: int = 3 << 30
 
 
-def call(module: str, job: dict[str, Any], folder: Path, limits: Limits, step: str) -> Any:
+def call(
+    module: str, job: dict[str, Any], folder: Path, limits: Limits, step: str, say: Say = lambda words: None
+) -> Any:
     """Run a module of this package in a limited child and return what it answers.
 
     Args:
@@ -42,6 +49,7 @@ def call(module: str, job: dict[str, Any], folder: Path, limits: Limits, step: s
         job: plain data for it; `job.json` and `result.json` are written in `folder`.
         limits: what it may use.
         step: what the child does, for errors ("reading the model").
+        say: told of it while it works.
 
     Raises:
         CompileError: what the child reported, or LimitError when it ran out of time or memory or died.
@@ -59,19 +67,37 @@ def call(module: str, job: dict[str, Any], folder: Path, limits: Limits, step: s
         "TZ": "UTC",
     }
     command = [sys.executable, "-m", module, str(path)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=limits.time_s, env=environment, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired as error:
-        words = f"{step} took more than {limits.time_s} s{_at(folder)}"
-        raise LimitError(words, hint="is the model that large? raise --budget") from error
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    ) as child:
+        try:
+            said = _waited(child, time.monotonic() + limits.time_s, lambda: say(_during(step, folder)))
+        except subprocess.TimeoutExpired as error:
+            words = f"{step} took more than {limits.time_s} s{_at(folder)}"
+            raise LimitError(words, hint="is the model that large? raise --budget") from error
+        finally:
+            child.kill()
     if not result.exists():
-        raise _died(done, f"{step}{_at(folder)}", limits)
+        raise _died(child.returncode, said, (step, _at(folder)), limits)
     answer = json.loads(result.read_text())
     if "error" in answer:
         raise KINDS[answer["kind"]](answer["error"], hint=answer["hint"])
     return answer["ok"]
+
+
+def _waited(child: subprocess.Popen[bytes], deadline: float, tick: Callable[[], None]) -> bytes:
+    """Return what the child wrote to its error output, when it has ended; `tick` is called while it works.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended by the deadline.
+    """
+    while True:
+        try:
+            return child.communicate(timeout=TICK_S)[1]
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise
+            tick()
 
 
 def answer(argv: list[str], work: Callable[[dict[str, Any], Path], Any]) -> int:
@@ -92,7 +118,7 @@ def answer(argv: list[str], work: Callable[[dict[str, Any], Path], Any]) -> int:
     except CompileError as error:
         said = {"error": _line(str(error), 4000), "kind": type(error).__name__, "hint": error.hint}
     except MemoryError:
-        words = f"the model asks for more than {limits.memory_bytes >> 20} MB of memory"
+        words = f"the model asks for more than {limits.memory_bytes >> 20} MB of memory{_at(path.parent)}"
         said = {"error": words, "kind": "LimitError", "hint": "is the file what it should be?"}
     (path.parent / RESULT).write_text(json.dumps(said))
     return 0
@@ -100,20 +126,34 @@ def answer(argv: list[str], work: Callable[[dict[str, Any], Path], Any]) -> int:
 
 def _at(folder: Path) -> str:
     """Return in words what the child was at, or nothing."""
+    said = _doing(folder)
+    return f", at: {said}" if said else ""
+
+
+def _doing(folder: Path) -> str:
     said = folder / STEP
-    return f", while {_line(said.read_text(errors='replace'), 100)}" if said.exists() else ""
+    return _line(said.read_text(errors="replace"), 100) if said.exists() else ""
 
 
-def _died(done: subprocess.CompletedProcess[bytes], step: str, limits: Limits) -> CompileError:
-    """Return the error for a child that left no result."""
-    if done.returncode == -signal.SIGXCPU:
-        return LimitError(f"{step} took more than {limits.time_s * 2} s of processor time")
-    last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+def _during(step: str, folder: Path) -> str:
+    said = _doing(folder)
+    return f"{step}: {said}" if said else step
+
+
+def _died(code: int, written: bytes, step: tuple[str, str], limits: Limits) -> CompileError:
+    """Return the error for a child that left no result; `step` is what it did, and at what it was."""
+    what, at = step
+    if code == -signal.SIGXCPU:
+        return LimitError(f"{what} took more than {limits.time_s * 2} s of processor time{at}")
+    last = written.decode("utf-8", "replace").strip().splitlines()[-1:]
     said = _line(" ".join(last), _SAID_CHARACTERS)
-    if done.returncode < 0 or "MemoryError" in said or "bad_alloc" in said:
-        name = signal.Signals(-done.returncode).name if done.returncode < 0 else "out of memory"
-        return LimitError(f"{step} crashed the reader ({name}): {said}", hint="is the file what it should be?")
-    return ToolError(f"{step} failed: {said}")
+    if any(word in said for word in _NO_ROOM):
+        return LimitError(f"{what} found no room on the disk{at}", hint="free some; TMPDIR says where work lies")
+    if code < 0 or "MemoryError" in said or "bad_alloc" in said:
+        name = signal.Signals(-code).name if code < 0 else "out of memory"
+        words = f"{what} crashed the reader ({name}){at}"
+        return LimitError(f"{words}: {said}" if said else words, hint="is the file what it should be?")
+    return ToolError(f"{what} failed{at}: {said}", hint="a fault of the compiler: please report it with the model")
 
 
 def _line(text: str, most: int) -> str:

@@ -93,7 +93,7 @@ def play(field: Field, entries: Sequence[Entry], say: Say) -> Outcome:
     trial_end = begun + (field.deadline - begun) * TRIAL_SHARE
     rounds, stage = TRIAL_ROUNDS, 1
     while len(waiting) > FINALISTS:
-        _heat(state, waiting, (rounds, rounds, trial_end), say, f"heat {stage}, {len(waiting)} candidates")
+        _heat(state, waiting, (rounds, rounds, trial_end), say, f"heat {stage} of {len(waiting)}")
         passed = _passed(state, waiting)
         kept = ranking.survivors([candidate for _, candidate in passed], FINALISTS)
         rounds, stage, shrunk = rounds * 2, stage + 1, len(kept) < len(waiting)
@@ -151,8 +151,9 @@ def _heat(state: Play, names: Sequence[str], bounds: tuple[int, int, float], say
     rows.write_bytes(field.rows.head(count).to_bytes())
     commands = {name: probe_command(folder, name, rows, folder / f"{name}.out") for name in names}
     most, least, deadline = bounds
+    stage += _best(state)
     plan = Plan(_original(field), commands, state.patience, most, least, deadline)
-    heat = heats.run(names, plan, lambda words: say(f"{stage}: {words}{_best(state)}"))
+    heat = heats.run(names, plan, lambda words: say(f"{stage}: {words}"))
     assert heat.original is not None
     state.original, state.rounds = heat.original, heat.rounds
     content = (folder / "original.out").read_bytes()
@@ -166,7 +167,7 @@ def _best(state: Play) -> str:
     if not passed:
         return ""
     name = min(passed)[1].id if state.field.objective == "latency" else passed[0][1].id
-    return f", best so far {name} ({1 / state.shares[name]:.1f}x)"
+    return f", best {name} {1 / state.shares[name]:.1f}x"
 
 
 def _judge(state: Play, heat: Heat, names: Sequence[str], count: int, *, final: bool) -> None:
@@ -214,7 +215,7 @@ def _final(state: Play, finalists: Sequence[str], say: Say) -> tuple[str, ...]:
     names = list(finalists)
     while names:
         bounds = (ROUNDS, MIN_ROUNDS, state.field.deadline)
-        heat = _heat(state, names, bounds, say, f"final, {len(names)} candidates")
+        heat = _heat(state, names, bounds, say, f"final of {len(names)}")
         passed = _passed(state, list(heat.timings))
         if passed:
             return tuple(candidate.id for _, candidate in passed)

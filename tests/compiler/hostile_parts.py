@@ -42,5 +42,5 @@ def sandboxed(model: ModelProto | bytes, folder: Path, limits: sandbox.Limits | 
         return compiling.prepare(request, folder, wanted=frozenset())
     call = sandbox.call
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sandbox, "call", lambda module, job, place, _, step: call(module, job, place, limits, step))
+        patch.setattr(sandbox, "call", lambda module, job, place, _, *more: call(module, job, place, limits, *more))
         return compiling.prepare(request, folder, wanted=frozenset())

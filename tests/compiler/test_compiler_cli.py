@@ -123,6 +123,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     rows = np.zeros((4, 64), np.float32)
     rows[1:3, 5] = np.nan
     np.savez(tmp_path / "nan.npz", image=rows)
+    np.savez(tmp_path / "keys.npz", picture=rows, other=rows)
     compile_: list[str | Path] = ["compile", models.forest, *WORDS, "-o", out]
 
     def source(path: Path) -> list[str | Path]:
@@ -139,17 +140,71 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert "is NaN on 2 of 4 rows" in refused(
         capsys, *source(models.mlp), "--calibration", tmp_path / "nan.npz", code=5
     )
-    assert "--budget" in refused(capsys, *compile_, "--budget", "-4")
-    assert "--budget" in refused(capsys, *compile_, "--budget", "nan")
+    for budget in ("-4", "nan", "soon", "", "99h"):
+        assert "--budget" in refused(capsys, *compile_, "--budget", budget, code=2)
     assert "did you mean 'x86-64-v3'" in refused(capsys, *compile_[:2], "--target", "x86-64v3", *WORDS[2:], "-o", out)
-    assert "lower-case" in refused(capsys, *compile_[:2], *WORDS[:2], "--model", "Di Gits", *WORDS[4:], "-o", out)
+    assert "lower-case" in refused(
+        capsys, *compile_[:2], *WORDS[:2], "--model", "Di Gits", *WORDS[4:], "-o", out, code=2
+    )
     assert "no input" in refused(capsys, *compile_, "--shape", "other=1,64", code=3)
-    assert "--shape" in refused(capsys, *compile_, "--shape", "image=a,b")
-    assert "cannot write" in refused(capsys, *source(models.mlp)[:-1], tmp_path / "no" / "folder.skerry")
+    for shape in ("image=a,b", "image", "=1,64", "image=1,-64", "image=1,0", f"image=1,{1 << 63}"):
+        assert "--shape" in refused(capsys, *compile_, "--shape", shape, code=2)
+    assert "no array for the input 'image'" in refused(
+        capsys, *compile_, "--calibration", tmp_path / "keys.npz", code=5
+    )
     assert not out.exists()
 
 
 def test_wrong_usage_is_code_2(models: Models, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["compile", str(models.forest), "-o", "x"])
-    assert caught.value.code == 2 and "--target" in capsys.readouterr().err
+    words: list[list[str]] = [["compile"], ["compile", str(models.forest), "-o", "x"], ["bundle"], ["bench", "x"]]
+    for each in (*words, ["compile", str(models.forest), *WORDS, "-o", "x", "--objective", "beauty"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(each)
+        said = capsys.readouterr().err
+        assert caught.value.code == 2 and said.startswith("skerry: error: ") and said.count("\n") == 1
+    with pytest.raises(SystemExit):
+        cli.main(words[1])
+    assert "--target, --model, --version, --release" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_is_refused_before_any_work(
+    models: Models, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(models.forest.read_bytes())
+    (tmp_path / "other.onnx").hardlink_to(model)
+    before, good = model.read_bytes(), tmp_path / "good.skerry"
+    compile_: list[str | Path] = ["compile", model, *WORDS, "-o"]
+    assert "no folder" in refused(capsys, *compile_, tmp_path / "no" / "folder.skerry")
+    assert "it is a folder" in refused(capsys, *compile_, tmp_path)
+    for lost in (model, tmp_path / "other.onnx", tmp_path / ".." / tmp_path.name / "model.onnx"):
+        assert "would be lost" in refused(capsys, *compile_, lost)
+    assert "would be lost" in refused(capsys, *compile_, good, "--report", good)
+    assert "would be lost" in refused(capsys, *compile_, good, "--qat-handover", tmp_path / "model.json")
+    assert "no folder" in refused(capsys, *compile_, good, "--report", tmp_path / "no" / "page.html")
+    assert "would be lost" in refused(capsys, "bundle", "show", bundle, "--html", bundle)
+    rows: list[str | Path] = ["run", bundle, "--input", models.evaluation, "--output"]
+    assert "would be lost" in refused(capsys, *rows, models.evaluation)
+    assert model.read_bytes() == before and sorted(each.name for each in tmp_path.iterdir()) == [
+        "model.onnx",
+        "other.onnx",
+    ]
+
+
+def test_a_refused_compile_leaves_the_bundle_that_was_there(
+    models: Models, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "digits.skerry"
+    there.write_bytes(bundle.read_bytes())
+    (tmp_path / "cut.onnx").write_bytes(models.forest.read_bytes()[:500])
+    refused(capsys, "compile", tmp_path / "cut.onnx", *WORDS, "-o", there, code=3)
+    assert there.read_bytes() == bundle.read_bytes()
+
+
+def test_a_report_is_a_page(bundle: Path, models: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    found = answer(capsys, "bundle", "show", bundle, "--html", page, "--json")
+    assert isinstance(found["bundle"], str) and found["bundle"] in page.read_text()
+    data: list[str | Path] = ["--against", models.mlp, "--evaluation", models.evaluation]
+    assert "ratio" in answer(capsys, "bench", bundle, *data, "--html", page, "--json")
+    assert page.read_text().startswith("<!doctype html>") and "as fast" in page.read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skerry_compiler.errors import CompileError
+from skerry_compiler import files
 from skerry_compiler.reports import terminal
 
 
@@ -22,7 +22,5 @@ def save(path: Path, page: str) -> None:
     Raises:
         CompileError: it cannot be written there.
     """
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise CompileError(f"cannot write {path}: {error.strerror}") from error
+    with files.replaced(path) as file:
+        file.write(page.encode())
