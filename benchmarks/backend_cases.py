@@ -150,8 +150,7 @@ class Device:
     def close(self) -> None:
         """End the process."""
         if self._child is not None and self._child.stdin is not None:
-            self._child.stdin.close()
-            self._child.wait()
+            self._child.communicate()
 
 
 def ours(case: Case, board: Profile, device: Device, work: Path) -> str | None:

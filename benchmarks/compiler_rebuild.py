@@ -51,12 +51,14 @@ class Made:
     calibration: Path | None
 
 
-def compiled(name: str, work: Path, model: Path, data: tuple[Path, Path] | None, target: str = "host") -> Made:
+def compiled(
+    name: str, work: Path, model: Path, data: tuple[Path, Path] | None, target: str = "host", budget: str = BUDGET
+) -> Made:
     """Compile a model with calibration and evaluation data, unless its bundle is in `work` already."""
     bundle = work / f"{name}.skerry"
     if not bundle.exists():
         words = ["compile", str(model), "--target", target, "--model", "m", "--version", "1", "--release", "1"]
-        words += ["-o", str(bundle), "--budget", BUDGET, "--quiet"]
+        words += ["-o", str(bundle), "--budget", budget, "--quiet"]
         if data is not None:
             words += ["--calibration", str(data[0]), "--evaluation", str(data[1])]
         subprocess.run([sys.executable, "-m", "skerry", *words], check=True, stdout=subprocess.DEVNULL)

@@ -61,7 +61,8 @@ def parse(content: bytes, name: str) -> ModelProto:
     try:
         _check(model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        words = " ".join(str(error).split("==> Context", maxsplit=1)[0].split())
+        words = str(error).split("==> Context", maxsplit=1)[0]
+        words = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
         if "topologically sorted" in words:
             words = f"the graph has a cycle, or a value that nothing makes: {words}"
         raise ModelError(f"{name} is not a sound model: {words[:300]}") from error

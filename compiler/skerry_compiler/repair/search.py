@@ -84,9 +84,12 @@ class Search:
         self.expected = workshop.stacked(workshop.expected)
 
     def run(self) -> list[Trial]:
-        """Score recipes until the time is up or nothing is left to try; return those worth measuring, fastest first."""
+        """Score recipes until the time is up or nothing is left to try; return those worth measuring, fastest first.
+
+        The first one is scored in any case: on a slow or busy machine bytes are tried, too.
+        """
         for recipe in self._recipes():
-            if self.until() <= 0:
+            if self.trials and self.until() <= 0:
                 break
             self.score(recipe)
         return chosen(self.trials)
