@@ -1,5 +1,5 @@
-"""ONNX Runtime through its C interface: no numpy, no Python binding, the model's bytes mapped and shared with the
-page cache.
+"""ONNX Runtime through its C interface: no numpy, no Python binding, large weights mapped and shared with the page
+cache where the variant holds them in a file of their own.
 
 The interface is a table of function pointers that only ever grows, so an index means the same in every later version
 (onnxruntime_c_api.h: "new functions are added at the end"). Indices are those of that header.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from skerry_agent.engines.base import Engine, EngineError, addresses
+from skerry_agent.engines.base import Engine, EngineError, Spec, addresses
 from skerry_agent.engines.library import VARIABLE, find, mapped
 
 TYPE_CHECKING = False
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from skerry_agent.engines.base import Job, Spec
+    from skerry_agent.engines.base import Job
 
 API_VERSION = 18  # the oldest that has every function below; 1.18 and later offer it
 _TEXT, _POINTER, _INT, _SIZE = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
 _FUNCTIONS: dict[str, tuple[int, Any, tuple[Any, ...]]] = {
     "GetErrorMessage": (2, _TEXT, (_POINTER,)),
     "CreateEnv": (3, _POINTER, (_INT, _TEXT, _POINTER)),
-    "CreateSessionFromArray": (8, _POINTER, (_POINTER, _POINTER, _SIZE, _POINTER, _POINTER)),
+    "CreateSession": (7, _POINTER, (_POINTER, _TEXT, _POINTER, _POINTER)),
     "Run": (9, _POINTER, (_POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER)),
     "CreateSessionOptions": (10, _POINTER, (_POINTER,)),
     "DisableMemPattern": (17, _POINTER, (_POINTER,)),
@@ -58,6 +58,7 @@ _ELEMENT = {
 }
 _LEVELS = {"none": 0, "basic": 1, "extended": 2, "all": 99}
 _LOG_FATAL = 4
+_WEIGHTS = b"SKERRYW1"
 
 
 class _Api:
@@ -98,10 +99,10 @@ class _Api:
 
 
 class OnnxRuntimeEngine(Engine):
-    """A session on mapped model bytes. Options: `graph` (none|basic|extended|all), `prepack` (0|1), `arena` (0|1)."""
+    """A session on a model file. Options: `graph` (none|basic|extended|all), `prepack` (0|1), `arena` (0|1)."""
 
     def __init__(self, job: Job) -> None:
-        """Map the model and make the session.
+        """Make the session and map the weights.
 
         Raises:
             EngineError: no library here, or ONNX Runtime refuses the model.
@@ -113,14 +114,18 @@ class OnnxRuntimeEngine(Engine):
                 "ONNX Runtime is not installed here", hint=f"pip install skerry[onnxruntime], or set {VARIABLE}"
             )
         self._api = _Api(library.path)
-        self._model = mapped(job.path("model"))
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self._model))
         environment = self._api.create("CreateEnv", _LOG_FATAL, b"skerry")
         options = self._options(job)
-        self._session = self._api.create("CreateSessionFromArray", environment, address, len(self._model), options)
+        # By path: what is parsed from a map counts twice until the session is made.
+        path = os.fsencode(job.path("model"))
+        self._session = self._api.create("CreateSession", environment, path, options)
         self._api.functions["ReleaseSessionOptions"](options)
         self._memory = self._api.create("CreateCpuMemoryInfo", 0, 0)
-        self._input_names = _names(job.inputs)
+        weights = _Weights(job.paths["weights"]) if "weights" in job.paths else None
+        fixed = [] if weights is None else weights.specs
+        self._held = [self._value(spec, at) for spec, at in fixed]
+        self._weights = weights
+        self._input_names = _names((*job.inputs, *(spec for spec, _ in fixed)))
         self._output_names = _names(job.outputs)
 
     def _options(self, job: Job) -> int:
@@ -147,8 +152,10 @@ class OnnxRuntimeEngine(Engine):
         targets, keep_out = addresses(self.outputs, outputs, writable=True)
         values = [self._value(spec, at) for spec, at in zip(self.inputs, sources, strict=True)]
         results = [self._value(spec, at) for spec, at in zip(self.outputs, targets, strict=True)]
-        source_list, target_list = (_POINTER * len(values))(*values), (_POINTER * len(results))(*results)
-        arguments = (self._session, None, self._input_names, source_list, len(values))
+        sources_and_weights = [*values, *self._held]
+        source_list = (_POINTER * len(sources_and_weights))(*sources_and_weights)
+        target_list = (_POINTER * len(results))(*results)
+        arguments = (self._session, None, self._input_names, source_list, len(sources_and_weights))
         rest = (self._output_names, len(results), target_list)
         return _Bound(self._api, (*arguments, *rest), [*values, *results], (keep_in, keep_out))
 
@@ -165,10 +172,39 @@ class OnnxRuntimeEngine(Engine):
         )
 
     def close(self) -> None:
-        """Release the session; the mapped model goes with it."""
+        """Release the session and the mapped weights' values."""
         if self._session:
             self._api.functions["ReleaseSession"](self._session)
             self._session = 0
+            for value in self._held:
+                self._api.functions["ReleaseValue"](value)
+            self._held = []
+
+
+class _Weights:
+    """The mapped file of weights: what each tensor is and where it lies (the compiler's onnxruntime_mapped.py)."""
+
+    def __init__(self, path: str) -> None:
+        """Map the file and read its index.
+
+        Raises:
+            EngineError: it cannot be read, or is damaged.
+        """
+        self._content = content = mapped(path)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(content))
+        length = int.from_bytes(content[8:16], "little")
+        self.specs: list[tuple[Spec, int]] = []
+        try:
+            if content[:8] != _WEIGHTS or 16 + length > len(content):
+                raise ValueError("no such file")
+            for line in content[16 : 16 + length].decode().splitlines():
+                name, offset, extents = line.split("\t")
+                spec = Spec(name, "FP32", [int(each) for each in extents.split(",")])
+                if not 0 <= int(offset) <= len(content) - spec.size_bytes or int(offset) % 4:
+                    raise ValueError("it is cut short")
+                self.specs.append((spec, base + int(offset)))
+        except ValueError as error:  # UnicodeDecodeError is one
+            raise EngineError(f"the file of weights is damaged: {error}") from error
 
 
 class _Bound:

@@ -43,7 +43,7 @@ def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
     plain = model.SerializeToString(deterministic=True)
     made: list[Draft | Failure] = [draft(PLAIN, plain, model, profile, 12)]
     try:
-        optimised = _rewritten(model, plain)
+        optimised = rewritten(model)
         made.append(draft("ort", optimised, model, profile, 10))
         made.append(draft("ort-lean", optimised, model, profile, 11, {"prepack": "0"}))
     except CompileError as error:
@@ -51,17 +51,22 @@ def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
     return made
 
 
-def _rewritten(model: ModelProto, plain: bytes) -> bytes:
-    """Return the model after our passes and ONNX Runtime's own; after its own alone where it does not take ours."""
+def rewritten(model: ModelProto, *, everything: bool = False) -> bytes:
+    """Return the model after our passes and ONNX Runtime's own; after its own alone where it does not take ours.
+
+    Raises:
+        UnsupportedError: see `optimise`.
+    """
     try:
-        return optimise(pipelines.rewritten(model, pipelines.onnxruntime()).SerializeToString(deterministic=True))
+        ours = pipelines.rewritten(model, pipelines.onnxruntime()).SerializeToString(deterministic=True)
+        return optimise(ours, everything=everything)
     except CompileError:
-        return optimise(plain)
+        return optimise(model.SerializeToString(deterministic=True), everything=everything)
 
 
-def optimise(content: bytes) -> bytes:
-    """Return the model as ONNX Runtime writes it after its EXTENDED optimisations, but for the one that quantises
-    layers which were left in float on purpose.
+def optimise(content: bytes, *, everything: bool = False) -> bytes:
+    """Return the model as ONNX Runtime writes it after its EXTENDED optimisations (`everything`: after all that it does
+    for this machine's processor), but for the one that quantises layers which were left in float on purpose.
 
     Raises:
         UnsupportedError: ONNX Runtime cannot run the model at all.
@@ -73,7 +78,8 @@ def optimise(content: bytes) -> bytes:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if everything else levels.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(target)
         options.add_session_config_entry("optimization.disable_specified_optimizers", "WeightBiasQuantization")
         open_session(content, options)
