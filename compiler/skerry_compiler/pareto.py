@@ -29,6 +29,11 @@ def figures(measurement: Measurement) -> tuple[float, float, int]:
     return float(f"{latency * 1e3:.2g}"), float(round(measurement.rss_mb)), measurement.size_bytes
 
 
+def drawn(plain: Mapping[str, float]) -> tuple[float, float]:
+    """Return what a plot of latency against memory shows, as coarse as `figures`; takes a measurement as plain data."""
+    return float(f"{plain['latency_p50_ms'] * 1e3:.2g}"), float(round(plain["rss_mb"]))
+
+
 def of(candidates: Sequence[Candidate]) -> frozenset[str]:
     """Return the ids of the measured candidates on the front of latency, memory and size; only those that passed the
     gates count.

@@ -157,11 +157,14 @@ def ticks(most: float, count: int = 5) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten between two values; powers only where those would be many."""
+    """Return round values between two: powers of ten, with 2 and 5 times them, or more where those are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    many = math.log10(high / low) > 2
-    found = [digit * 10.0**power for power in powers for digit in ((1,) if many else (1, 2, 5))]
-    return [each for each in found if low <= each <= high]
+    found: list[float] = []
+    for digits in (1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8):
+        found = [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
+        if len(found) > 2:
+            break
+    return found
 
 
 def time_words(milliseconds: float) -> str:

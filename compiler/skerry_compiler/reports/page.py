@@ -30,10 +30,10 @@ def page(found: dict[str, Any]) -> str:
         plots.map_of(found),
         _candidates(found),
         plots.latencies(found),
-        tag("div", plots.starts(found), plots.sizes(found), class_="pair"),
+        _pair(plots.starts(found), plots.sizes(found)),
         _answers(found),
         _operators(found),
-        tag("div", _interface(found), _recipe(found), class_="pair"),
+        _pair(_interface(found), _recipe(found)),
         _footer(found),
     ]
     return document(title, parts)
@@ -81,6 +81,10 @@ def document(title: str, parts: Sequence[Markup]) -> str:
         tag("style", Markup(CSS)),
     )
     return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', *parts)), lang='en')}\n"
+
+
+def _pair(*parts: Markup) -> Markup:
+    return tag("div", *parts, class_="pair") if any(parts) else Markup("")
 
 
 def _chosen(found: dict[str, Any]) -> dict[str, Any] | None:
@@ -139,7 +143,6 @@ def _candidates(found: dict[str, Any]) -> Markup:
     rows = []
     if found["original"]:
         rows.append(_row("original", Markup(""), "", found["original"], {}, found["original_accuracy"]))
-    labelled = found["original_accuracy"] is not None
     for each in words.sorted_candidates(found):
         star = tag("span", " ◆", class_="star", title="nothing beats it in speed, memory and size")
         name = joined((each["id"], star if each["pareto"] else ""))
@@ -148,11 +151,12 @@ def _candidates(found: dict[str, Any]) -> Markup:
         agrees = each.get("agreement") or {}
         rows.append(_row(name, pill, why, each.get("measurement"), each.get("ratio", {}), agrees.get("accuracy")))
     heads = ["Candidate", "Verdict", "Speed", "p50", "p95", "Memory", "Start", "Size", "Accuracy", "Why"]
-    if not labelled:
-        heads.remove("Accuracy")
-        rows = [(*row[:8], row[9]) for row in rows]
-    body = table(heads, rows, numbers=range(2, len(heads) - 1))
-    said = "Each ran beside the original on one thread. ◆: no other is at least as good in speed, memory and size."
+    used = [at for at in range(len(heads)) if at < 2 or any(row[at] for row in rows)]
+    numbers = [place for place, at in enumerate(used) if 2 <= at < len(heads) - 1]
+    body = table([heads[at] for at in used], [[row[at] for at in used] for row in rows], numbers=numbers)
+    said = ""
+    if found["original"]:
+        said = "Each ran beside the original on one thread. ◆: no other is at least as good in speed, memory and size."
     return tag("section", tag("h2", "Candidates"), tag("p", said, class_="note"), body)
 
 

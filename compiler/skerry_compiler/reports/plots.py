@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from skerry_compiler import pareto
 from skerry_compiler.reports import charts, words
 from skerry_compiler.reports.charts import Bar, Point
 from skerry_compiler.reports.markup import Markup, tag
@@ -38,6 +39,7 @@ def map_of(found: dict[str, Any]) -> Markup:
     measured = _measured(found)
     if not measured:
         return Markup("")
+    flat = undominated(found)
     points, front = [], []
     for each in reversed(measured):
         figures = each["measurement"]
@@ -45,7 +47,7 @@ def map_of(found: dict[str, Any]) -> Markup:
         named = each["pareto"] or look(each) in ("chosen", "ships")
         point = Point(figures["latency_p50_ms"], figures["rss_mb"], look(each), title, each["id"] if named else "")
         points.append(point)
-        if each["pareto"]:
+        if each["id"] in flat:
             front.append(point)
     one = found["original"]
     if one is not None:
@@ -55,9 +57,15 @@ def map_of(found: dict[str, Any]) -> Markup:
     key = [tag("li", _dot(name), label) for name, label in _KEY if name in looks]
     if len(front) > 1:
         line = tag("line", x1="0", x2="22", y1="7", y2="7", class_="front")
-        key.append(tag("li", tag("svg", line, width="22", height="14"), "Pareto front: speed, memory and size"))
+        key.append(tag("li", tag("svg", line, width="22", height="14"), "Pareto front of the two"))
     drawn = charts.scatter(points, front, "latency (p50)", "memory in MB")
     return tag("section", tag("h2", "Latency against memory"), drawn, tag("ul", *key, class_="key"))
+
+
+def undominated(found: dict[str, Any]) -> frozenset[str]:
+    """Return the ids of those that passed and that no other beats in both latency and memory."""
+    passed = [each for each in _measured(found) if each["verdict"] in pareto.PASSED]
+    return pareto.front({each["id"]: pareto.drawn(each["measurement"]) for each in passed})
 
 
 def _dot(name: str) -> Markup:
@@ -116,7 +124,19 @@ def sizes(found: dict[str, Any]) -> Markup:
 def operators(found: dict[str, Any]) -> Markup:
     """Return how many nodes there are of each operator."""
     counted = sorted(found["operators"].items(), key=lambda each: (-each[1], each[0]))
-    rows = [Bar(name, float(count), None, "passed", str(count)) for name, count in counted[:24]]
+    native = [each for each in found["candidates"] if each["engine"] == "native" and found["fell_back"]]
+    fell = found["fell_back"] and found["fell_back"]["fell_back"]
+    lost = {group["operator"] for each in native if fell for group in each.get("unsupported", ())}
+    rows = [
+        Bar(
+            name,
+            float(count),
+            None,
+            "out" if name in lost else "passed",
+            f"{count}{', no native form' * (name in lost)}",
+        )
+        for name, count in counted[:24]
+    ]
     if len(counted) > len(rows):
         rest = counted[len(rows) :]
         rows.append(Bar(f"{len(rest)} others", float(sum(count for _, count in rest)), None, "passed", ""))

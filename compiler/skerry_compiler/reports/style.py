@@ -25,7 +25,6 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0; font-weight: 650; overflow-
 h1 span { font-weight: 400; color: var(--soft); }
 h2 { font-size: 1.1rem; margin: 0 0 .2rem; font-weight: 650; }
 h3 { font-size: .95rem; margin: 1.3rem 0 .2rem; font-weight: 650; overflow-wrap: anywhere; }
-h3:first-of-type { margin-top: .4rem; }
 p { margin: .3rem 0; overflow-wrap: anywhere; max-width: 46rem; }
 .brand { margin: 0 0 .3rem; font-size: .85rem; color: var(--sea); font-weight: 600; letter-spacing: .02em; }
 .lede { font-size: 1.05rem; margin: .45rem 0 1.4rem; color: var(--soft); }

@@ -69,7 +69,7 @@ def _candidate(each: Candidate, original: Measurement | None, nodes: int) -> dic
     if nodes and (made or missing):
         plain["nodes"] = {"total": nodes, "unsupported": missing, "share": round(missing / nodes, 4)}
     figures = each.measurement
-    why = _SPEED.sub("", each.reason).removesuffix("ships too").removesuffix("; ")
+    why = _SPEED.sub("", each.reason).removesuffix("ships too").removesuffix("; ").removeprefix("unmeasured: ")
     plain["why"] = why or ("slower than the original" if each.verdict is Verdict.SLOWER else "")
     if figures is None or original is None:
         return plain

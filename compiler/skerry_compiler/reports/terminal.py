@@ -68,7 +68,7 @@ def _headline(found: dict[str, Any]) -> list[str]:
         return []
     shares = chosen.get("ratio")
     if shares is None:
-        return [*_wrapped("", f"{chosen['id']}: {chosen['reason']}", "  "), ""]
+        return [*_wrapped("", f"{chosen['id']}, not measured: {chosen['why']}", "  "), ""]
     said = (
         f"{ratio(shares['latency'])} times as fast as the original, in {ratio(shares['memory'])} of its memory, "
         f"{ratio(shares['cold_start'])} of its start and {ratio(shares['size'])} of its size"
@@ -84,12 +84,12 @@ def _table(found: dict[str, Any]) -> list[str]:
     if measured:
         p95 = _width() >= P95_FROM
         labelled = any((each.get("agreement") or {}).get("accuracy") is not None for each in measured)
-        room = _width() - 5 - 47 - (10 if p95 else 0) - (10 if labelled else 0)
+        room = _width() - 5 - 48 - (10 if p95 else 0) - (10 if labelled else 0)
         wide = max(8, min(room, max(len(each["id"]) for each in measured)))
         heads = f"     {'':{wide}} {'speed':>6} {'p50':>7} "
         heads += f"{'p95':>9} " if p95 else ""
-        heads += f"{'memory':>7} {'start':>7} {'size':>7}  cosine"
-        lines.append(heads + ("  accuracy" if labelled else ""))
+        heads += f"{'memory':>7} {'start':>7} {'size':>7}  cosine "
+        lines.append(heads.rstrip() + ("   accuracy" if labelled else ""))
         if found["original"]:
             base = {"accuracy": found["original_accuracy"]} if labelled else None
             lines.append(f"     {'original':{wide}} {_figures(found['original'], None, base, p95)}".rstrip())
@@ -122,7 +122,8 @@ def _lines(each: dict[str, Any], wide: int, p95: bool) -> list[str]:
     if len(name) > wide:
         lines = [head + name, f"     {'':{wide}} {figures}"]
     if each["why"]:
-        lines += _cut(f"{words.verdict(each)}: {each['why']}", " " * 7, 2)
+        said = words.verdict(each)
+        lines += _cut(each["why"] if each["why"].startswith(said) else f"{said}: {each['why']}", " " * 7, 2)
     return lines
 
 
@@ -132,7 +133,7 @@ def _other(each: dict[str, Any]) -> list[str]:
         share = f"{missing} of {each['nodes']['total']} nodes have no form here ({each['nodes']['share']:.1%})"
         said = f"{each['id']} {words.verdict(each)}: {share}: {each['reason'].partition(' has no form for ')[2]}"
     else:
-        said = f"{each['id']} {words.verdict(each)}: {each['reason']}"
+        said = f"{each['id']} {words.verdict(each)}: {each['why']}"
     return _cut(said, "     ", WHY_LINES, f"  {_mark(each)}  ", "… --json and --html name all" if missing else "…")
 
 
@@ -147,7 +148,7 @@ def _figures(figures: dict[str, Any], speed: float | None, agrees: dict[str, Any
     line += f"{duration(figures['latency_p95_ms']):>9} " if p95 else ""
     line += f"{memory(figures['rss_mb']):>7} {duration(figures['cold_start_ms']):>7} {size(figures['size_bytes']):>7}"
     if agrees is not None:
-        line += f"  {words.cosine(agrees['cosine']) if 'cosine' in agrees else '':6}"
+        line += f"  {words.cosine(agrees['cosine']) if 'cosine' in agrees else '':7}"
         if agrees.get("accuracy") is not None:
             line += f"  {agrees['accuracy']:.4f}"
     return line.rstrip()

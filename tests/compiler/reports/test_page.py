@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.compiler.reports.conftest import CANDIDATES, FAILED, ORIGINAL, candidate, evidence, manifest
 
+from skerry_compiler.reports import plots
 from skerry_compiler.reports.page import bench_page, page
 from skerry_compiler.reports.summary import summary
 from skerry_compiler.reports.words import duration, memory, size
@@ -124,6 +125,20 @@ def test_whatever_figures_a_file_holds_are_drawn(figures: list[tuple[float, floa
     read(content)
     for place in re.findall(r' (?:x|x1|x2|cx|width)="([0-9.e+-]+)%"', content):
         assert -1 <= float(place) <= 101
+
+
+def test_the_front_goes_down_to_the_right() -> None:
+    figures = {"fast": (1.0, 30.0, 9), "small": (4.0, 10.0, 9), "both-worse": (5.0, 31.0, 1), "kept-out": (0.1, 1.0, 1)}
+    made = [
+        candidate(name, Verdict.RUNNER_UP, measurement=Measurement(latency, latency, memory_mb, 1.0, count, latency))
+        for name, (latency, memory_mb, count) in figures.items()
+    ]
+    made[-1] = dataclasses.replace(made[-1], verdict=Verdict.INACCURATE)
+    found = summary(manifest(), "f" * 64, evidence(tuple(made)))
+    assert plots.undominated(found) == {"fast", "small"}
+    assert [each["pareto"] for each in found["candidates"]] == [True, True, True, False]
+    steps = re.findall(r'<line [^>]*y1="([0-9.]+)" y2="([0-9.]+)" class="front"/>', plots.map_of(found))
+    assert [float(low) <= float(high) for low, high in steps] == [True, True, True]
 
 
 def test_without_evidence_or_measurement() -> None:
