@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,24 @@ from skerry_contracts.bundle import Manifest, Variant
 from skerry_contracts.container import Container
 from skerry_targets import catalogue, fit, host
 
+Say = Callable[[str], None]
+
 ROUNDS = 10
 MAX_ROWS = 512
 
 
-def bench(bundle_path: Path, original: Path, evaluation: Path | None, *, trust_pickle: bool) -> dict[str, Any]:
+def bench(
+    bundle_path: Path,
+    original: Path,
+    evaluation: Path | None,
+    *,
+    trust_pickle: bool,
+    say: Say = lambda words: None,
+) -> dict[str, Any]:
     """Return latency, memory, cold start and size of both, their ratios, and how far the answers agree.
 
     Latency ratios compare processor time in the quietest of interleaved rounds; above 1 the bundle is faster. Memory
-    and cold-start ratios are the bundle's share: below 1 it is smaller or quicker.
+    and cold-start ratios are the bundle's share: below 1 it is smaller or quicker. `say` hears what is being done.
 
     Raises:
         CompileError: the bundle does not run here, or the original is not the same model.
@@ -38,6 +48,7 @@ def bench(bundle_path: Path, original: Path, evaluation: Path | None, *, trust_p
         manifest = bundle.manifest
         variant = runnable(manifest)
         files.unpack(bundle, folder)
+        say("reading the original")
         model = _original(original, manifest, folder, trust_pickle=trust_pickle)
         rows = _rows(bundle, evaluation)
         (folder / "rows").write_bytes(rows.to_bytes())
@@ -48,7 +59,7 @@ def bench(bundle_path: Path, original: Path, evaluation: Path | None, *, trust_p
             "bundle": probe_command(folder, variant.id, folder / "rows", outputs["bundle"]),
         }
         sizes = {"original": original.stat().st_size, "bundle": sum(blob.size_bytes for blob in variant.blobs.values())}
-        sides, best = _measure(commands, sizes)
+        sides, best = _measure(commands, sizes, say)
         answers = [
             data.outputs_of(path.read_bytes(), manifest.signature.outputs, len(rows)) for path in outputs.values()
         ]
@@ -109,7 +120,7 @@ def _onnxruntime_version() -> str:
 
 
 def _measure(
-    commands: dict[str, list[str]], sizes: dict[str, int]
+    commands: dict[str, list[str]], sizes: dict[str, int], say: Say
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Run both in interleaved rounds; return each side's figures and its best processor time in nanoseconds."""
     running: dict[str, Process] = {}
@@ -118,7 +129,8 @@ def _measure(
             running[side] = Process(command, f"the {side}")
         for process in running.values():
             process.warm()
-        for _ in range(ROUNDS):
+        for step in range(ROUNDS):
+            say(f"measuring the bundle beside the original: round {step + 1}/{ROUNDS}")
             for process in running.values():
                 process.round()
         for process in running.values():

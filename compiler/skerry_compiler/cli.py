@@ -139,11 +139,18 @@ def _shapes(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from skerry_compiler import bench, files
+    from skerry_compiler import bench, files, progress
     from skerry_compiler.reports import output, page, terminal
 
     files.refuse_unwritable([arguments.html], [arguments.bundle, arguments.against, arguments.evaluation])
-    found = bench.bench(arguments.bundle, arguments.against, arguments.evaluation, trust_pickle=arguments.trust_pickle)
+    with progress.shown(quiet=arguments.quiet) as say:
+        found = bench.bench(
+            arguments.bundle,
+            arguments.against,
+            arguments.evaluation,
+            trust_pickle=arguments.trust_pickle,
+            say=say,
+        )
     if arguments.html is not None:
         output.save(arguments.html, page.bench_page(found, arguments.bundle.name))
     output.put(json.dumps(found) if arguments.json else terminal.bench_text(found))

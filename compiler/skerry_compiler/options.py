@@ -69,6 +69,7 @@ def _bench_words(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--trust-pickle", action="store_true", help="the original is a pickle that you made yourself")
     bench.add_argument("--html", type=Path, metavar="F.html", help="write the result as one HTML page, too")
     bench.add_argument("--json", action="store_true", help="print the result as JSON")
+    bench.add_argument("--quiet", action="store_true", help="say nothing while working")
 
 
 def _compile_words(parser: argparse.ArgumentParser) -> None:
