@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
@@ -9,6 +11,11 @@ from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Map, Normalise, Reduce, Softmax, Tensor
 from skerry_compiler.engines.network.store import store
 from skerry_compiler.engines.network.tail import Place, Result, Tail, operand_of
+
+FOLDS = {
+    "mean": ("0.f", "{a} + {b}"), "sum": ("0.f", "{a} + {b}"),
+    "max": ("-3.402823466e38f", "max{n}({a}, {b})"), "min": ("3.402823466e38f", "min{n}({a}, {b})"),
+}  # fmt: skip
 
 
 def begin(code: Code, op: Map | Normalise | Reduce | Softmax, name: str, what: str) -> None:
@@ -99,22 +106,44 @@ def emit_softmax(op: Softmax, name: str, tables: Tables, machine: Machine) -> Co
     if last:
         code.line(f"for (int c = 0; c < {last}; c += {n}) high = max{n}(high, load{n}(p + c));")
     code.line(f"const float highest = top{n}(high);")
-    code.loop("c", y.c, n)
-    code.line(f"f32x{n} v = load{n}(p + c) - highest;")
-    code.line(f"f32x{n} e = power{n}(v);")
-    code.line(f"if (c == {last}) e = select{n}(load{n}({off}) == 0.f, e, (f32x{n}){{}});")
-    code.line("total += e;")
-    code.line(f"part{n}(q + c, {'v' if op.log else 'e'}, {y.c} - c);")
-    code.close()
+    _each_vector(code, y.c, n, _exponentials(op, n, off))
     code.line(f"const float sum = sum{n}(total);")
-    code.loop("c", y.c, n)
-    if op.log:
-        code.line(f"part{n}(q + c, load{n}(q + c) - log{n}(all{n}(sum)), {y.c} - c);")
-    else:
-        code.line(f"part{n}(q + c, load{n}(q + c) * (1.f / sum), {y.c} - c);")
-    for _ in range(4):
+    last_step = f"load{n}(q + c) - log{n}(all{n}(sum))" if op.log else f"load{n}(q + c) * scale"
+    code.line("const float scale = 1.f / sum;" if not op.log else "")
+    _each_vector(code, y.c, n, lambda lanes: [_put("q + c", last_step, lanes, n)])
+    for _ in range(3):
         code.close()
     return code
+
+
+def _exponentials(op: Softmax, n: int, off: str) -> Callable[[str], list[str]]:
+    """Return the lines that turn a vector into exponentials and add them up; lanes that do not count add nothing."""
+
+    def lines(lanes: str) -> list[str]:
+        value = f"power{n}(v)"
+        masked = f"select{n}(load{n}({off}) == 0.f, {value}, (f32x{n}){{}})" if lanes else value
+        kept = _put("q + c", "v" if op.log else "e", lanes, n)
+        return [f"const f32x{n} v = load{n}(p + c) - highest;", f"const f32x{n} e = {masked};", "total += e;", kept]
+
+    return lines
+
+
+def _put(where: str, value: str, lanes: str, n: int) -> str:
+    return f"part{n}({where}, {value}, {lanes});" if lanes else f"store{n}({where}, {value});"
+
+
+def _each_vector(code: Code, count: int, n: int, lines: Callable[[str], list[str]]) -> None:
+    """Write lines for every whole vector of a row, and for what is left, given how many lanes of it count."""
+    whole = count // n * n
+    if whole:
+        code.loop("c", whole, n)
+        code.each(lines(""))
+        code.close()
+    if count > whole:
+        code.open("")
+        code.line(f"const int c = {whole};")
+        code.each(lines(str(count - whole)))
+        code.close()
 
 
 def emit_normalise(op: Normalise, name: str, tables: Tables, machine: Machine) -> Code:
@@ -168,36 +197,11 @@ def emit_reduce(op: Reduce, name: str, tables: Tables, machine: Machine) -> Code
     tail = Tail(op, tables)
     code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin};")
     code.line("const int row = 0;")
-    load = "loadu" if x.quant else "load"
-    start, join = {
-        "mean": ("0.f", "{a} + {b}"), "sum": ("0.f", "{a} + {b}"),
-        "max": ("-3.402823466e38f", "max{n}({a}, {b})"), "min": ("3.402823466e38f", "min{n}({a}, {b})"),
-    }[op.how]  # fmt: skip
-    count = x.h * x.w if op.axis == "hw" else x.c
+    start, join = FOLDS[op.how]
     if op.axis == "hw":
-        while n > 4 and n >= 2 * y.c:
-            n //= 2
         code.line("const int column = 0;")
         code.line("(void)row, (void)column;")
-        code.loop("block", -(-y.c // n))
-        code.line(f"const {x.ctype} *const p = x + block * {n};")
-        code.line(f"f32x{n} a = all{n}({start});")
-        code.loop("r", x.h)
-        code.loop("k", x.w)
-        code.line(f"a = {join.format(a='a', b=f'{load}{n}(p + r * {x.row} + k * {x.c})', n=n)};")
-        code.close()
-        code.close()
-        _finish(
-            code,
-            op,
-            tail,
-            n,
-            count,
-            "a",
-            Place("row", "column", f"block * {n}"),
-            f"{y.c} - block * {n}" if y.c % n else "",
-        )
-        code.close()
+        _down(code, op, tail, machine)
     else:
         # One sum or maximum for each pixel; y has a single channel.
         code.loop("r", x.h)
@@ -207,11 +211,41 @@ def emit_reduce(op: Reduce, name: str, tables: Tables, machine: Machine) -> Code
         place = Place("row", f"r * {x.w} + k", "0") if flat else Place("r", "k", "0")
         code.line("(void)row;")
         code.line("f32x4 b = all4(a);")
-        _finish(code, op, tail, 4, count, "b", place, "1")
+        _finish(code, op, tail, 4, x.c, "b", place, "1")
         code.close()
         code.close()
     code.close()
     return code
+
+
+def _down(code: Code, op: Reduce, tail: Tail, machine: Machine) -> None:
+    """Write the reduction of all pixels, a few vectors of channels at a time; bytes are added as integers."""
+    x, y, n = op.x, op.y, machine.lanes
+    while n > 4 and n >= 2 * y.c:
+        n //= 2
+    start, join = FOLDS[op.how]
+    whole = x.quant is not None and op.how in ("mean", "sum")
+    kind, first, load = (f"i32x{n}", f"(i32x{n}){{}}", "bytes") if whole else (f"f32x{n}", f"all{n}({start})", "load")
+    load = "loadu" if x.quant and not whole else load
+    wide = y.c // (4 * n) * 4 * n
+    for begin_at, end, vectors in ((0, wide, 4), (wide, y.c, -(-(y.c - wide) // n))):
+        if end == begin_at:
+            continue
+        code.loop("c", end, vectors * n, begin_at)
+        code.each(f"{kind} s{v} = {first};" for v in range(vectors))
+        code.loop("r", x.h)
+        code.loop("k", x.w)
+        code.line(f"const {x.ctype} *const p = x + r * {x.row} + k * {x.c} + c;")
+        for v in range(vectors):
+            code.line(f"s{v} = {join.format(a=f's{v}', b=f'{load}{n}(p + {v * n})', n=n)};")
+        code.close()
+        code.close()
+        for v in range(vectors):
+            code.line(f"f32x{n} a{v} = {f'real{n}(s{v})' if whole else f's{v}'};")
+            lanes = f"{y.c} - (c + {v * n})" if y.c % n and v == vectors - 1 else ""
+            place = Place("row", "column", f"c + {v * n}" if v else "c")
+            _finish(code, op, tail, n, x.h * x.w, f"a{v}", place, lanes)
+        code.close()
 
 
 def _across(code: Code, op: Reduce, start: str, join: str, n: int) -> None:
