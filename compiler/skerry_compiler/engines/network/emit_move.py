@@ -10,7 +10,6 @@ from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit_loops import scalar
 from skerry_compiler.engines.network.graph import Box, Constant, Input, Matmul, Move, Output, Reshape, Tensor
-from skerry_compiler.engines.network.tail import Tail
 from skerry_compiler.engines.network.tensors import BORDER
 from skerry_compiler.engines.network.values import strides
 
@@ -235,10 +234,24 @@ def emit_matmul(op: Matmul, name: str, tables: Tables, machine: Machine) -> Code
     where = " + ".join(f"b{i} * {op.y_strides[i]}" for i in range(axes)) or "0"
     code.line(f"float *const o = y + {where};")
     vectors = -(-columns // n)
-    nr = next(v for v in (4, 3, 2, 1) if vectors % v == 0)
-    mr = max(1, min(m, 6, (machine.registers - nr - 2) // nr))
-    tail = Tail(op, tables)
-    code.loop("j", vectors * n, nr * n)
+    nr = max((v for v in (4, 3, 2) if v <= vectors), key=lambda v: (vectors % v == 0, v), default=1)
+    for first, last, count in ((0, vectors // nr * nr, nr), (vectors // nr * nr, vectors, vectors % nr)):
+        if last > first:
+            code.loop("j", last * n, count * n, first * n)
+            _products(code, op, machine, count, ends=last == vectors)
+            code.close()
+    for _ in op.batch:
+        code.close()
+    code.close()
+    assert not op.steps and y.quant is None
+    return code
+
+
+def _products(code: Code, op: Matmul, machine: Machine, nr: int, ends: bool) -> None:
+    """Write all rows of nr vectors of columns from j on; `ends`: the last of them may reach past the end."""
+    m, k, columns = op.size
+    n = machine.lanes
+    mr = max(1, min(m, 6 if nr > 2 else 12, (machine.registers - nr - 2) // nr))
     for start, end, rows in ((0, m // mr * mr, mr), (m // mr * mr, m, m % mr)):
         if end == start:
             continue
@@ -256,12 +269,6 @@ def emit_matmul(op: Matmul, name: str, tables: Tables, machine: Machine) -> Code
         code.close()
         for r in range(rows):
             for v in range(nr):
-                lanes = f"{columns} - (j + {v * n})" if columns % n and v == nr - 1 else ""
+                lanes = f"{columns} - (j + {v * n})" if columns % n and ends and v == nr - 1 else ""
                 code.line(f"part{n}(o + (i + {r}) * {op.y_strides[-2]} + j + {v * n}, s{r}_{v}, {lanes or n});")
         code.close()
-    code.close()
-    for _ in op.batch:
-        code.close()
-    code.close()
-    assert not op.steps and tail.quant is None
-    return code

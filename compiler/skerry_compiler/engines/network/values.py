@@ -1,14 +1,15 @@
 """Values: ONNX tensors seen through the engine's memory order.
 
 A value has a logical shape (ONNX's axes) and `order`, the logical axes from outermost to innermost in memory.
-Transposes only exchange `order`; reshapes are free where the memory order is the logical one; everything else becomes
-a Permute.
+Transposes only exchange `order`; reshapes are free where what becomes one axis lies together in memory; everything else
+becomes a Permute.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from skerry_compiler.engines.network.graph import Op, Permute, Reshape, Tensor
 
@@ -110,12 +111,46 @@ class Layouts:
 
     def reshaped(self, value: Value, shape: tuple[int, ...]) -> Value:
         """Return the value under another logical shape with the same elements in ONNX's order."""
-        kept, spare = [n for n in value.shape if n != 1], [n for n in shape if n != 1]
-        if kept == spare:  # only axes of size one come or go: the memory order survives
-            old = significant(value.shape, value.order)
-            rank = {a: i for i, a in enumerate(sorted(old))}
-            big = [i for i, n in enumerate(shape) if n != 1]
-            ones = [i for i, n in enumerate(shape) if n == 1]
-            return Value(value.tensor, shape, tuple(ones + [big[rank[a]] for a in old]))
-        value = self.ordered(value, identity(len(value.shape)))
-        return Value(value.tensor, shape, identity(len(shape)))
+        parts = common(value.shape, shape)
+        if parts is None:
+            value = self.ordered(value, identity(len(value.shape)))
+            return Value(value.tensor, shape, identity(len(shape)))
+        sizes, before, after = parts
+        memory = [i for a in value.order for i in before[a]]
+        owner = {i: axis for axis, group in enumerate(after) for i in group}
+        axes = list(dict.fromkeys(owner[i] for i in memory))  # what becomes one axis must lie together, in order
+        wanted = tuple(i for axis in axes for i in after[axis])
+        finer = self.ordered(Value(value.tensor, tuple(sizes), tuple(memory)), wanted)
+        return Value(finer.tensor, shape, (*(i for i, group in enumerate(after) if not group), *axes))
+
+
+Cut = tuple[list[int], list[list[int]], list[list[int]]]
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> Cut | None:
+    """Return sizes into which two shapes of the same elements both divide, and which of them each axis has; None where
+    the shapes cut each other.
+
+    >>> common((6, 4), (2, 12))
+    ([2, 3, 4], [[0, 1], [2]], [[0], [1, 2]])
+    >>> common((6, 4), (8, 3)) is None
+    True
+    """
+    sizes: list[int] = []
+    owners: tuple[list[list[int]], list[list[int]]] = ([], [])
+    left = [list(a), list(b)]
+    rest = [1, 1]
+    while True:
+        for side in (0, 1):
+            while rest[side] == 1 and left[side]:
+                rest[side] = left[side].pop(0)
+                owners[side].append([])
+        if rest == [1, 1]:
+            return sizes, *owners
+        if rest[0] % rest[1] and rest[1] % rest[0]:
+            return None
+        size = min(rest)
+        for side in (0, 1):
+            owners[side][-1].append(len(sizes))
+            rest[side] //= size
+        sizes.append(size)
