@@ -123,3 +123,33 @@ def test_kernels_with_curves_give_what_onnx_runtime_gives() -> None:
             assert np.abs(a - e).mean() < 1.5 * span / 255
         # Either way of computing ends in the same byte, but where rounding is nearly a tie.
         assert (np.abs(each[0] - each[-1]) > 1e-4 * span).mean() < 0.06
+
+
+def test_factors_of_bytes_round_to_the_nearest_byte() -> None:
+    """BatchNorm and the gates of squeeze and excitation take a byte to a byte: no bias beyond rounding."""
+    constants: dict[str, Any] = {"one": np.eye(24, dtype=np.float32).reshape(24, 24, 1, 1)}
+    constants["w"] = random(24, 24, 1, 1) * np.float32(0.3)
+    constants |= {name: np.full(24, value, np.float32) for name, value in (("v", 1.0), ("m", 0.013))}
+    constants |= {"s": np.linspace(0.3, 1.1, 24, dtype=np.float32), "b": np.linspace(-0.4, 0.4, 24, dtype=np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "one"], ["c"]),
+        helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["n"]),
+        helper.make_node("Conv", ["n", "one"], ["y0"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+        helper.make_node("Conv", ["g", "w"], ["h"]),
+        helper.make_node("Sigmoid", ["h"], ["gate"]),
+        helper.make_node("Mul", ["c", "gate"], ["e"]),
+        helper.make_node("Conv", ["e", "one"], ["y1"]),
+        helper.make_node("Neg", ["c"], ["y2"]),  # the convolution keeps readers of its own
+    ]
+    proto = model(nodes, {"x": [1, 24, 9, 7]}, constants, outputs=("y0", "y1", "y2"))
+    feed = {"x": grid(1, 24, 9, 7)}
+    ranges = calibrate(network_of(proto), proto, [feed], "minmax")
+    source = generate(proto, machine()[0], ranges=ranges, precision=Precision())
+    assert source.c.count("a factor and a term for each channel") == 2
+    expected = reference(proto, feed)
+    actual = run(source, proto, feed, [e.shape for e in expected])
+    for e, a, bias in zip(expected, actual, (0.25, 1.2, 0.25), strict=True):  # the gate is a rounded byte itself
+        span = max(float(e.max()), 0.0) - min(float(e.min()), 0.0)
+        assert np.abs(a - e).mean() < 0.8 * span / 255
+        assert np.abs((a - e).mean(axis=(0, 2, 3))).max() < bias * span / 255

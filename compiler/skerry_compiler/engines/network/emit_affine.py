@@ -1,7 +1,9 @@
 """Elementwise operations on bytes that are one factor and one term for each channel, then clamps: what is left of a
-BatchNorm and ReLU ahead of a convolution, as in DenseNet. One multiply-add takes a byte to a byte.
+BatchNorm and ReLU ahead of a convolution, as in DenseNet, and the gates of squeeze and excitation. One multiply-add
+takes a byte to a byte.
 
-Factors and terms stay in registers for a few pixels. Rounding is that of quantised.py: 1.5 * 2^23 + byte.
+Factors and terms stay in registers for a few pixels. Rounding is that of quantised.py: 1.5 * 2^23 + byte; it is added
+by itself, because together with it a term would lose its fraction.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal
+from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit_map import emit_map
-from skerry_compiler.engines.network.graph import Map
+from skerry_compiler.engines.network.graph import Map, Tensor
 from skerry_compiler.engines.network.store import stores
 from skerry_compiler.engines.network.tail import BYTE_LIMIT, MAGIC, Place, Result, Tail, index
 
@@ -34,8 +36,8 @@ class Affine:
 
 def emit(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of steps on a tensor, in the short form where there is one."""
-    form = affine(op, tables)
-    if form is None:
+    form, bounds = affine(op, tables), gated(op, tables)
+    if form is None and bounds is None:
         return emit_map(op, name, tables, machine)
     code, x, y, n = Code(), op.x, op.y, machine.lanes
     while n > 4 and n >= 2 * y.c:
@@ -45,9 +47,14 @@ def emit(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
     halo(code, y)
     code.line(f"const uint8_t *const x = {at(x)} + {x.origin};")
     code.line(f"uint8_t *const y = {at(y)} + {y.origin};")
-    spare = np.zeros(4 * n)
-    factor = tables.add(np.concatenate([form.factor, spare]), "float32")
-    term = tables.add(np.concatenate([form.term + MAGIC, spare]), "float32")
+    if form is not None:
+        spare = np.zeros(4 * n)
+        factor = tables.add(np.concatenate([form.factor, spare]), "float32")
+        term = tables.add(np.concatenate([form.term, spare]), "float32")
+        bounds = form.low, form.high
+    else:
+        factor, term = _gates(code, op, tables, n)
+    assert bounds is not None
     rows, columns = (1, y.h * y.w) if x.dense and y.dense else (y.h, y.w)
     code.loop("row", rows)
     full = columns // PIXELS * PIXELS
@@ -58,7 +65,7 @@ def emit(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
             for first, last, vectors in ((0, wide, 4), (wide, y.c, -(-(y.c - wide) // n))):
                 if last > first:
                     code.loop("c", last, vectors * n, first)
-                    _block(code, op, form, (factor, term), (pixels, vectors, n))
+                    _block(code, op, bounds, (factor, term), (pixels, vectors, n))
                     code.close()
             code.close()
     code.close()
@@ -93,7 +100,39 @@ def affine(op: Map, tables: Tables) -> Affine | None:
     return Affine(factor, term, *bounds)
 
 
-def _block(code: Code, op: Map, form: Affine, names: tuple[str, str], size: tuple[int, int, int]) -> None:
+def gated(op: Map, tables: Tables) -> tuple[int, int] | None:
+    """Return the bounds of bytes that are multiplied by a byte for each channel (squeeze and excitation) and clamped;
+    None for anything else.
+    """
+    x, y = op.x, op.y
+    gate = op.steps[0].operand if op.steps and op.steps[0].name == "mul" else None
+    if not isinstance(gate, Tensor) or (gate.h, gate.w, gate.c) != (1, 1, y.c) or (x.h, x.w, x.c) != (y.h, y.w, y.c):
+        return None
+    if x.quant is None or y.quant is None or gate.quant is None:
+        return None
+    most = 255 * gate.quant.scale * x.quant.scale / y.quant.scale
+    bounds = Tail(dataclasses.replace(op, steps=op.steps[1:]), tables).clamps()
+    return bounds if most * 255 + 255 < BYTE_LIMIT else None
+
+
+def _gates(code: Code, op: Map, tables: Tables, n: int) -> tuple[str, str]:
+    """Write the computation of factors and terms; returns where they are."""
+    gate, y = op.steps[0].operand, op.y
+    assert isinstance(gate, Tensor) and gate.quant and op.x.quant and y.quant
+    wide = -(-y.c // n) * n + 4 * n
+    tables.reserve(8 * wide)
+    scale = gate.quant.scale * op.x.quant.scale / y.quant.scale
+    code.line(f"float *const factors = (float *)scratch, *const terms = factors + {wide};")
+    code.loop("c", y.c, n)
+    value = f"(loadu{n}({at(gate)} + {gate.origin} + c) - {number(gate.quant.zero)}) * {number(scale)}"
+    code.line(f"const f32x{n} f = {value};")
+    code.line(f"store{n}(factors + c, f);")
+    code.line(f"store{n}(terms + c, {number(y.quant.zero)} - {number(op.x.quant.zero)} * f);")
+    code.close()
+    return "factors", "terms"
+
+
+def _block(code: Code, op: Map, bounds: tuple[int, int], names: tuple[str, str], size: tuple[int, int, int]) -> None:
     """Write pixels x vectors of n channels."""
     pixels, vectors, n = size
     x, y = op.x, op.y
@@ -106,10 +145,10 @@ def _block(code: Code, op: Map, form: Affine, names: tuple[str, str], size: tupl
             lanes = f"{y.c} - (c + {j * n})" if y.c % n and j == vectors - 1 else ""
             place = Place("row", f"column + {m}" if m else "column", f"c + {j * n}" if j else "c")
             where = f"x + {index(x, place, (True, True, True))}"
-            code.line(f"const i32x{n} b{m}_{j} = as_int{n}(madd{n}(loadu{n}({where}), f{j}, t{j}));")
+            code.line(f"const i32x{n} b{m}_{j} = as_int{n}(madd{n}(loadu{n}({where}), f{j}, t{j}) + {number(MAGIC)});")
             group.append(Result(f"b{m}_{j}", place, lanes))
         values = [r.name for r in group] + [group[-1].name] * (4 - vectors)
         packed = f"packlow{n}({', '.join(values)})"
-        packed = f"most{4 * n}({packed}, {form.low})" if form.low > 0 else packed
-        packed = f"least{4 * n}({packed}, {form.high})" if form.high < 255 else packed
+        packed = f"most{4 * n}({packed}, {bounds[0]})" if bounds[0] > 0 else packed
+        packed = f"least{4 * n}({packed}, {bounds[1]})" if bounds[1] < 255 else packed
         stores(code, packed, y, group, n)
