@@ -50,7 +50,9 @@ def _sequence(code: Code, op: Recurrent, tables: Tables, n: int, d: int, b: int)
     steps, batch, hidden, padded = op.sizes
     gates, directions, length = GATES[op.cell], len(op.reverse), op.lengths[b]
     code.open("")
-    code.line(f"const float *const w = {tables.add(op.weight[d], 'float32')};")
+    width = _width(op, n) * n
+    panels = op.weight[d].reshape(hidden, -1, width).transpose(1, 0, 2)  # read from first to last in each step
+    code.line(f"const float *const w = {tables.add(panels, 'float32')};")
     for variable, source in (("h", op.first), ("c", op.first_cell)):
         code.line(f"fill_bytes({variable}, 0, {4 * padded});")
         if source is not None:
@@ -69,18 +71,23 @@ def _sequence(code: Code, op: Recurrent, tables: Tables, n: int, d: int, b: int)
     code.close()
 
 
+def _width(op: Recurrent, n: int) -> int:
+    """Return how many vectors of columns every product takes at once."""
+    columns = op.sizes[3] * (4 if op.cell == "lstm" else 1) // n
+    return next(v for v in (8, 6, 5, 4, 3, 2, 1) if columns % v == 0)
+
+
 def _product(code: Code, op: Recurrent, n: int, vector: str, first: int, count: int, start: str) -> None:
     """Write g[first..] = start + vector times the weights' columns from `first`; `count` columns."""
-    _, _, hidden, padded = op.sizes
-    row = GATES[op.cell] * padded
-    width = next(v for v in (8, 6, 5, 4, 3, 2, 1) if count // n % v == 0)
+    hidden, width = op.sizes[2], _width(op, n)
     code.loop("j", first + count, width * n, first)
+    code.line(f"const float *r = w + j * {hidden};")
     for k in range(width):
         code.line(f"f32x{n} s{k} = load{n}({start} + j + {k * n});")
-    code.open(f"for (int k = 0; k < {hidden}; k++)")
+    code.open(f"for (int k = 0; k < {hidden}; k++, r += {width * n})")
     code.line(f"const float a = {vector}[k];")
     for k in range(width):
-        code.line(f"s{k} += a * load{n}(w + k * {row} + j + {k * n});")
+        code.line(f"s{k} += a * load{n}(r + {k * n});")
     code.close()
     for k in range(width):
         code.line(f"store{n}(g + j + {k * n}, s{k});")
