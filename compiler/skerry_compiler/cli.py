@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from skerry_compiler import options, stopping
 from skerry_compiler.errors import CompileError, LimitError, UsageError
+from skerry_contracts.codec import MAX_INT
 from skerry_contracts.errors import ContractError
 from skerry_targets.errors import TargetError
 
@@ -97,8 +98,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         names.version(arguments.version, "--version")
     except ContractError as error:
         raise UsageError(str(error), hint=error.hint) from error
-    if arguments.release < 0:
-        raise UsageError("--release counts upward from 0")
+    if not 0 <= arguments.release <= MAX_INT:
+        raise UsageError(f"--release counts upward from 0 to {MAX_INT}")
     profile = catalogue.get(arguments.target)
     engines = None if arguments.engines is None else [each.strip() for each in arguments.engines.split(",")]
     return Request(

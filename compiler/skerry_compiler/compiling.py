@@ -26,7 +26,7 @@ from skerry_compiler import (
     tournament,
 )
 from skerry_compiler.engines.candidate import Built, Draft, Failure
-from skerry_compiler.errors import CompileError
+from skerry_compiler.errors import CompileError, UnsupportedError
 from skerry_compiler.request import Request
 from skerry_contracts import codec
 from skerry_contracts.bundle import Baseline, Manifest, Predicates, Signature
@@ -36,6 +36,7 @@ from skerry_targets import profile as profiles
 from skerry_targets.profile import Profile
 
 EVALUATION_ROWS = 512
+MAX_SAID = 2000  # letters of why nothing could be built
 SYNTHETIC_ROWS = 64
 RUNNER_UP_BYTES = 1 << 20  # a runner-up may take this much, or as much as the winner: every device downloads it
 BUILDING_SHARE = 0.5  # of the budget: the rest is for measuring
@@ -97,6 +98,8 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
             prepared.drafts, request.profile, begun + BUILDING_SHARE * request.time_s, say
         )
         failures += [_failed(each) for each in prepared.failures]
+        if not built:
+            raise _none_built(failures, request)
         for each in built:
             for content in each.blobs.values():
                 (folder / codec.digest(content)).write_bytes(content)
@@ -110,6 +113,14 @@ def _failed(each: Failure) -> Candidate:
     return Candidate(
         each.id, each.engine, each.precision, Verdict.FAILED, each.reason, unsupported=each.unsupported or None
     )
+
+
+def _none_built(failures: list[Candidate], request: Request) -> CompileError:
+    """Return the error for a model that no engine takes."""
+    said = "; ".join(f"{each.id}: {each.reason}" for each in failures)[:MAX_SAID] or "no engine has a form for it"
+    hint = "let other engines compete: --engines" if request.engines is not None else ""
+    kind = UnsupportedError if all(each.verdict is Verdict.FAILED for each in failures) else CompileError
+    return kind(f"no candidate could be built: {said}", hint=hint)
 
 
 def _packed(
@@ -277,8 +288,6 @@ def measured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
         deadline=place.deadline,
     )
     entries = [tournament.Entry(each.variant, each.size_bytes) for each in built]
-    if not entries:
-        raise CompileError("no candidate could be built")
     return foreign.from_tournament(tournament.play(field, entries, say))
 
 

@@ -111,6 +111,9 @@ def check_sources(request: Request, found: Recipe) -> None:
     Raises:
         CompileError: says what differs.
     """
+    for path in (request.source, request.calibration):
+        if path is not None and not path.is_file():
+            raise CompileError(f"no file {path}", hint="name the model and the data that the bundle was made from")
     fresh = recipe(request, found.source_format, found.candidates)
     if fresh.source_sha256 != found.source_sha256:
         raise CompileError(f"{request.source.name} is not the model that the recipe names")

@@ -44,11 +44,13 @@ def shown(*, quiet: bool, stream: TextIO | None = None) -> Iterator[Say]:
         if isinstance(error, BrokenPipeError):
             raise
         hint = "free some room; TMPDIR says where work lies" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise (LimitError if hint else CompileError)(
-            f"{error.strerror or error}{_at(line.words)}", hint=hint
-        ) from error
+        raise (LimitError if hint else CompileError)(f"{_said(error)}{_at(line.words)}", hint=hint) from error
     finally:
         line.close()
+
+
+def _said(error: OSError) -> str:
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 
 def _at(words: str) -> str:

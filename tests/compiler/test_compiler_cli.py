@@ -29,7 +29,7 @@ def answer(capsys: pytest.CaptureFixture[str], *words: str | Path) -> dict[str, 
     return found
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str | Path, code: int = 1) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *words: str | Path | int, code: int = 1) -> str:
     capsys.readouterr()
     assert cli.main([*map(str, words)]) == code
     lines = capsys.readouterr().err.splitlines()
@@ -95,6 +95,9 @@ def test_rebuild_from_the_recipe(
         "--json",
     ]
     assert answer(capsys, *words)["identical"] is True
+    assert "no file" in refused(capsys, "bundle", "verify", bundle, "--rebuild", "none.onnx")
+    assert "not the model" in refused(capsys, "bundle", "verify", bundle, "--rebuild", models.forest)
+    assert "calibration data" in refused(capsys, "bundle", "verify", bundle, "--rebuild", models.mlp)
     assert again.read_bytes() == bundle.read_bytes()
 
 
@@ -156,6 +159,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
 
 
 def test_wrong_usage_is_code_2(models: Models, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--release" in refused(capsys, "compile", models.forest, *WORDS, "--release", 1 << 80, "-o", "x", code=2)
     words: list[list[str]] = [["compile"], ["compile", str(models.forest), "-o", "x"], ["bundle"], ["bench", "x"]]
     for each in (*words, ["compile", str(models.forest), *WORDS, "-o", "x", "--objective", "beauty"]):
         with pytest.raises(SystemExit) as caught:
@@ -199,6 +203,13 @@ def test_a_refused_compile_leaves_the_bundle_that_was_there(
     (tmp_path / "cut.onnx").write_bytes(models.forest.read_bytes()[:500])
     refused(capsys, "compile", tmp_path / "cut.onnx", *WORDS, "-o", there, code=3)
     assert there.read_bytes() == bundle.read_bytes()
+
+
+def test_what_nothing_can_build_says_why(models: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words: list[str | Path] = ["compile", models.forest, *WORDS, "--engines", "openvino", "-o", tmp_path / "b.skerry"]
+    said = refused(capsys, *words, code=4)
+    assert "no candidate could be built: openvino: OpenVINO reads no operators of ai.onnx.ml" in said
+    assert "--engines" in said and list(tmp_path.iterdir()) == []
 
 
 def test_a_report_is_a_page(bundle: Path, models: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

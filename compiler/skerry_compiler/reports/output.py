@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from skerry_compiler import files
+from skerry_compiler.errors import CompileError
 from skerry_compiler.reports import terminal
 
 
 def put(lines: str) -> None:
-    """Print lines."""
+    """Print lines.
+
+    Raises:
+        CompileError: they cannot be written.
+    """
     try:
-        print(lines)
+        print(lines, flush=True)
     except UnicodeEncodeError:  # an old terminal or a pipe without UTF-8
-        print(terminal.plain(lines))
+        print(terminal.plain(lines), flush=True)
+    except BrokenPipeError:  # the reader has seen enough
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
+        raise CompileError(f"cannot write the result: {error.strerror}") from error
 
 
 def save(path: Path, page: str) -> None:
