@@ -31,7 +31,7 @@ def figures(measurement: Measurement) -> tuple[float, float, int]:
 
 def drawn(plain: Mapping[str, float]) -> tuple[float, float]:
     """Return what a plot of latency against memory shows, as coarse as `figures`; takes a measurement as plain data."""
-    return float(f"{plain['latency_p50_ms'] * 1e3:.2g}"), float(round(plain["rss_mb"]))
+    return float(f"{(plain.get('cpu_ms') or plain['latency_p50_ms']) * 1e3:.2g}"), float(round(plain["rss_mb"]))
 
 
 def of(candidates: Sequence[Candidate]) -> frozenset[str]:

@@ -43,7 +43,7 @@ def bench_page(found: dict[str, Any], name: str) -> str:
     """Return the page of a bench; takes what `bench.bench` gives, and what the bundle is called."""
     one, two, shares, agrees = found["original"], found["bundle"], found["ratio"], found["agreement"]
     share = two["size_bytes"] / max(1, one["size_bytes"])
-    times = [duration(each["latency_ms"]["p50"]) for each in (one, two)]
+    times = [duration(each.get("cpu_ms") or each["latency_ms"]["p50"]) for each in (one, two)]
     starts = [duration(each["cold_start_ms"]) for each in (one, two)]
     sizes = [size(each["size_bytes"]) for each in (one, two)]
     rows = [
@@ -121,10 +121,9 @@ def _tiles(found: dict[str, Any]) -> Markup:
     if chosen is None or one is None or "ratio" not in chosen:
         return Markup("")
     two, shares = chosen["measurement"], chosen["ratio"]
-    p50 = "latency_p50_ms"
     return tag(
         "div",
-        _tile("Latency", shares["latency"], "as fast", duration(one[p50]), duration(two[p50])),
+        _tile("Latency", shares["latency"], "as fast", *(duration(words.time_ms(each)) for each in (one, two))),
         _tile("Memory", shares["memory"], "", memory(one["rss_mb"]), memory(two["rss_mb"])),
         _tile("Cold start", shares["cold_start"], "", *(duration(each["cold_start_ms"]) for each in (one, two))),
         _tile("Size", shares["size"], "", size(one["size_bytes"]), size(two["size_bytes"])),
@@ -150,13 +149,16 @@ def _candidates(found: dict[str, Any]) -> Markup:
         why = _short(each)
         agrees = each.get("agreement") or {}
         rows.append(_row(name, pill, why, each.get("measurement"), each.get("ratio", {}), agrees.get("accuracy")))
-    heads = ["Candidate", "Verdict", "Speed", "p50", "p95", "Memory", "Start", "Size", "Accuracy", "Why"]
+    heads = ["Candidate", "Verdict", "Speed", "Time", "p50", "p95", "Memory", "Start", "Size", "Accuracy", "Why"]
     used = [at for at in range(len(heads)) if at < 2 or any(row[at] for row in rows)]
     numbers = [place for place, at in enumerate(used) if 2 <= at < len(heads) - 1]
     body = table([heads[at] for at in used], [[row[at] for at in used] for row in rows], numbers=numbers)
     said = ""
     if found["original"]:
-        said = "Each ran beside the original on one thread. ◆: no other is at least as good in speed, memory and size."
+        said = (
+            "Each ran beside the original on one thread. Speed and time are the processor's in the quietest round, p50 "
+            "and p95 the clock's. ◆: no other is at least as good in speed, memory and size."
+        )
     return tag("section", tag("h2", "Candidates"), tag("p", said, class_="note"), body)
 
 
@@ -171,9 +173,9 @@ def _row(
     label = tag("span", name, class_="name")
     reason = tag("div", why, class_="why")
     if figures is None:
-        return (label, pill, "", "", "", "", "", "", "", reason)
+        return (label, pill, "", "", "", "", "", "", "", "", reason)
     speed = f"{ratio(shares['latency'])}×" if shares else ""
-    times = (duration(figures["latency_p50_ms"]), duration(figures["latency_p95_ms"]))
+    times = (duration(words.time_ms(figures)), duration(figures["latency_p50_ms"]), duration(figures["latency_p95_ms"]))
     rest = (memory(figures["rss_mb"]), duration(figures["cold_start_ms"]), size(figures["size_bytes"]))
     return (label, pill, speed, *times, *rest, "" if right is None else f"{right:.2%}", reason)
 

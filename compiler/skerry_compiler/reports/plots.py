@@ -11,6 +11,7 @@ from skerry_compiler.reports.charts import Bar, Point
 from skerry_compiler.reports.markup import Markup, tag
 from skerry_compiler.reports.words import duration, memory, size
 
+_CLOCK = "One inference by the clock: the bar is the median, the whisker the 95th percentile; other work shows here."
 LIMIT = 4.0  # bars longer than so many times the original's are cut
 _KEY = (
     ("original", "original"),
@@ -43,22 +44,22 @@ def map_of(found: dict[str, Any]) -> Markup:
     points, front = [], []
     for each in reversed(measured):
         figures = each["measurement"]
-        title = f"{each['id']}: {duration(figures['latency_p50_ms'])}, {memory(figures['rss_mb'])}"
+        title = f"{each['id']}: {duration(words.time_ms(figures))}, {memory(figures['rss_mb'])}"
         named = each["pareto"] or look(each) in ("chosen", "ships")
-        point = Point(figures["latency_p50_ms"], figures["rss_mb"], look(each), title, each["id"] if named else "")
+        point = Point(words.time_ms(figures), figures["rss_mb"], look(each), title, each["id"] if named else "")
         points.append(point)
         if each["id"] in flat:
             front.append(point)
     one = found["original"]
     if one is not None:
-        title = f"original: {duration(one['latency_p50_ms'])}, {memory(one['rss_mb'])}"
-        points.insert(0, Point(one["latency_p50_ms"], one["rss_mb"], "original", title, "original"))
+        title = f"original: {duration(words.time_ms(one))}, {memory(one['rss_mb'])}"
+        points.insert(0, Point(words.time_ms(one), one["rss_mb"], "original", title, "original"))
     looks = {each.look for each in points}
     key = [tag("li", _dot(name), label) for name, label in _KEY if name in looks]
     if len(front) > 1:
         line = tag("line", x1="0", x2="22", y1="7", y2="7", class_="front")
         key.append(tag("li", tag("svg", line, width="22", height="14"), "Pareto front of the two"))
-    drawn = charts.scatter(points, front, "latency (p50)", "memory in MB")
+    drawn = charts.scatter(points, front, "processor time of one inference", "memory in MB")
     return tag("section", tag("h2", "Latency against memory"), drawn, tag("ul", *key, class_="key"))
 
 
@@ -104,9 +105,7 @@ def latencies(found: dict[str, Any]) -> Markup:
         lambda each: f"{duration(each['latency_p50_ms'])} (p95 {duration(each['latency_p95_ms'])})",
         lambda each: each["latency_p95_ms"],
     )
-    return _chart(
-        "Latency", "One inference on one thread: the bar is the median, the whisker the 95th percentile.", rows
-    )
+    return _chart("Latency", _CLOCK, rows)
 
 
 def starts(found: dict[str, Any]) -> Markup:
@@ -149,6 +148,4 @@ def bench_latencies(one: dict[str, Any], two: dict[str, Any]) -> Markup:
         Bar(name, p["p50"], p["p95"], style, f"{duration(p['p50'])} (p95 {duration(p['p95'])})")
         for name, p, style in (("original", one["latency_ms"], "original"), ("bundle", two["latency_ms"], "chosen"))
     ]
-    return _chart(
-        "Latency", "One inference on one thread: the bar is the median, the whisker the 95th percentile.", rows
-    )
+    return _chart("Latency", _CLOCK, rows)

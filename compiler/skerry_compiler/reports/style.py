@@ -67,15 +67,15 @@ circle.chosen, circle.ships, circle.passed, rect.original { stroke: var(--card);
 .key svg { flex: none; }
 .scroll { overflow-x: auto; margin: .6rem -1.25rem -.2rem; padding: 0 1.25rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-th { text-align: left; font-weight: 500; color: var(--soft); font-size: .82rem; padding: .3rem .9rem .3rem 0;
+th { text-align: left; font-weight: 500; color: var(--soft); font-size: .82rem; padding: .3rem .75rem .3rem 0;
   border-bottom: 1px solid var(--line); white-space: nowrap; vertical-align: bottom; }
-td { padding: .42rem .9rem .42rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td { padding: .42rem .75rem .42rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 tr:last-child td { border-bottom: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .name { white-space: nowrap; }
 .soft { color: var(--soft); }
-.why { min-width: 13rem; color: var(--soft); font-size: .88rem; overflow-wrap: anywhere; }
+.why { min-width: 11rem; color: var(--soft); font-size: .88rem; overflow-wrap: anywhere; }
 .pill { display: inline-block; border: 1px solid currentColor; border-radius: 1rem; padding: 0 .5rem; font-size: .8rem;
   font-weight: 550; white-space: nowrap; color: var(--soft); }
 .pill.chosen { color: var(--sea); } .pill.ships { color: var(--sea); } .pill.out { color: var(--bad); }

@@ -23,7 +23,7 @@ _LEGEND = {
 }
 _PLAIN = str.maketrans({"✔": "*", "·": "-", "✘": "x", "◆": "^", "µ": "u", "…": "~", "→": ">"})
 NARROW, WIDE = 60, 110  # columns
-P95_FROM = 92  # columns at which the 95th percentile has room
+PERCENTILES_FROM = 102  # columns at which the clock's percentiles have room
 WHY_LINES = 3
 _UNBROKEN: dict[str, Any] = {"break_on_hyphens": False}  # names of candidates are for copying
 
@@ -82,19 +82,19 @@ def _table(found: dict[str, Any]) -> list[str]:
     others = [each for each in rows if not each.get("measurement")]
     lines = []
     if measured:
-        p95 = _width() >= P95_FROM
+        wide_enough = _width() >= PERCENTILES_FROM
         labelled = any((each.get("agreement") or {}).get("accuracy") is not None for each in measured)
-        room = _width() - 5 - 48 - (10 if p95 else 0) - (10 if labelled else 0)
+        room = _width() - 5 - 48 - (20 if wide_enough else 0) - (10 if labelled else 0)
         wide = max(8, min(room, max(len(each["id"]) for each in measured)))
-        heads = f"     {'':{wide}} {'speed':>6} {'p50':>7} "
-        heads += f"{'p95':>9} " if p95 else ""
+        heads = f"     {'':{wide}} {'speed':>6} {'time':>7} "
+        heads += f"{'p50':>9} {'p95':>9} " if wide_enough else ""
         heads += f"{'memory':>7} {'start':>7} {'size':>7}  cosine "
         lines.append(heads.rstrip() + ("   accuracy" if labelled else ""))
         if found["original"]:
             base = {"accuracy": found["original_accuracy"]} if labelled else None
-            lines.append(f"     {'original':{wide}} {_figures(found['original'], None, base, p95)}".rstrip())
+            lines.append(f"     {'original':{wide}} {_figures(found['original'], None, base, wide_enough)}".rstrip())
         for each in measured:
-            lines += _lines(each, wide, p95)
+            lines += _lines(each, wide, wide_enough)
         marks = {_mark(each) for each in rows} | {"◆"}
         lines += ["", *_legend([said for mark, said in _LEGEND.items() if mark in marks])]
     if others:
@@ -113,9 +113,9 @@ def _legend(said: list[str]) -> list[str]:
     return lines
 
 
-def _lines(each: dict[str, Any], wide: int, p95: bool) -> list[str]:
+def _lines(each: dict[str, Any], wide: int, percentiles: bool) -> list[str]:
     front = "◆" if each.get("pareto") else " "
-    figures = _figures(each["measurement"], each.get("ratio", {}).get("latency"), each.get("agreement"), p95)
+    figures = _figures(each["measurement"], each.get("ratio", {}).get("latency"), each.get("agreement"), percentiles)
     head = f"  {_mark(each)}{front} "
     name = _line(each["id"])
     lines = [f"{head}{name:{wide}} {figures}"]
@@ -143,9 +143,10 @@ def _mark(each: dict[str, Any]) -> str:
     return _MARKS.get(each["verdict"], "✘")
 
 
-def _figures(figures: dict[str, Any], speed: float | None, agrees: dict[str, Any] | None, p95: bool) -> str:
-    line = f"{'' if speed is None else ratio(speed) + 'x':>6} {duration(figures['latency_p50_ms']):>7} "
-    line += f"{duration(figures['latency_p95_ms']):>9} " if p95 else ""
+def _figures(figures: dict[str, Any], speed: float | None, agrees: dict[str, Any] | None, percentiles: bool) -> str:
+    line = f"{'' if speed is None else ratio(speed) + 'x':>6} {duration(words.time_ms(figures)):>7} "
+    if percentiles:
+        line += f"{duration(figures['latency_p50_ms']):>9} {duration(figures['latency_p95_ms']):>9} "
     line += f"{memory(figures['rss_mb']):>7} {duration(figures['cold_start_ms']):>7} {size(figures['size_bytes']):>7}"
     if agrees is not None:
         line += f"  {words.cosine(agrees['cosine']) if 'cosine' in agrees else '':7}"
@@ -161,13 +162,14 @@ def bench_text(found: dict[str, Any]) -> str:
         f"{ratio(shares['latency'])} times as fast as the original, in {ratio(shares['memory'])} of its memory and "
         f"{ratio(shares['cold_start'])} of its start",
         "",
-        f"{'':10} {'p50':>9} {'p95':>9} {'memory':>9} {'start':>8} {'size':>9}",
+        f"{'':10} {'time':>9} {'p50':>9} {'p95':>9} {'memory':>9} {'start':>8} {'size':>9}",
     ]
     for side in ("original", "bundle"):
         each = found[side]
         p50, p95 = (duration(each["latency_ms"][key]) for key in ("p50", "p95"))
         start, count = f"{each['cold_start_ms']:.0f} ms", size(each["size_bytes"])
-        lines.append(f"{side:10} {p50:>9} {p95:>9} {memory(each['rss_mb']):>9} {start:>8} {count:>9}")
+        time = duration(each.get("cpu_ms") or each["latency_ms"]["p50"])
+        lines.append(f"{side:10} {time:>9} {p50:>9} {p95:>9} {memory(each['rss_mb']):>9} {start:>8} {count:>9}")
     side = found["bundle"]
     lines += ["", *_wrapped("ran", f"{side['variant']} on {words.engine(side['engine'])}, {side['precision']}")]
     said = f"worst cosine {agrees['cosine']:.6f}, largest difference {agrees['max_abs']:.3g}, "

@@ -52,6 +52,13 @@ def engine(name: str) -> str:
     return called.get(name, name)
 
 
+def time_ms(figures: dict[str, Any]) -> float:
+    """Return the time of one inference by which candidates are compared: of the processor in the quietest round, or the
+    median where that is not known; takes a measurement as plain data.
+    """
+    return float(figures.get("cpu_ms") or figures["latency_p50_ms"])
+
+
 def duration(milliseconds: float) -> str:
     """Return a time in its own unit, to three digits.
 
