@@ -20,7 +20,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from skerry_compiler.passes import base
+from skerry_compiler.engines import onnxruntime_bytes
+from skerry_compiler.passes import base, pipelines
 from skerry_compiler.passes.base import Pass
 from skerry_compiler.passes.constant_fold import ConstantFold
 from skerry_compiler.passes.dead_code import DeadCode
@@ -32,8 +33,10 @@ from skerry_compiler.passes.hard_forms import HardForms
 from skerry_compiler.passes.layer_norm import LayerNorm
 from skerry_compiler.passes.plain_form import PlainForm
 from skerry_compiler.passes.prelu import PReluForms
+from skerry_compiler.passes.quantise_dynamic import QuantiseDynamic
 from skerry_compiler.passes.redundant import Redundant
 from skerry_compiler.passes.single_form import SingleForm
+from skerry_targets import host
 
 MODELS = Path(os.environ.get("SKERRY_MODELS", Path(__file__).parents[2] / "shared" / "models"))
 ROUNDS, ROUND_S = 15, 0.05
@@ -177,6 +180,7 @@ CASES: dict[str, Case] = {
     "redundant": ("1x1 convolutions", turned, Redundant),
     "fold-dequantised": ("1x1 convolutions", stored_bytes, FoldDequantised),
     "fold-dequantised, kws": ("kws", lambda: shared("kws"), FoldDequantised),
+    "quantise-dynamic": ("encoder", encoder, lambda: QuantiseDynamic(reduce_range=False)),
     "single-form": ("float16 convolutions", halves, SingleForm),
 }
 
@@ -216,12 +220,28 @@ def measure(build: Callable[[], onnx.ModelProto], chosen: Pass) -> dict[str, flo
     return {"without_ms": round(plain, 4), "with_ms": round(passed, 4), "gain": round(plain / passed, 3), "same": off}
 
 
+def skips(name: str) -> dict[str, dict[str, float]]:
+    """Return speed against float and worst held-out cosine by the number of first layers that stay in float."""
+    model = pipelines.rewritten(shared(name), pipelines.bytes_on_onnxruntime())
+    value = model.graph.input[0]
+    shape = [each.dim_value for each in value.type.tensor_type.shape.dim]
+    stored = np.load(MODELS / f"{name}.calibration.npz")
+    rows = {value.name: stored[stored.files[0]].astype(np.float32).reshape(-1, *shape[1:])}
+    tried = onnxruntime_bytes.trials(model, host.host_profile(), rows, 600.0)
+    plain = onnxruntime_bytes.seconds(opened(model), None, {value.name: rows[value.name][:1]})
+    return {f"skip {each.skip}": {"gain": plain / each.seconds, "cosine": each.cosine} for each in tried}
+
+
 def main() -> None:
     """Measure the named cases, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", nargs="*", help=f"of {', '.join(CASES)}")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--skips", metavar="MODEL", help="a shared model in 8 bits, its first layers in float")
     chosen = parser.parse_args()
+    if chosen.skips:
+        print(json.dumps(skips(chosen.skips), indent=1))
+        return
     found = {}
     for name in chosen.case or CASES:
         what, build, made = CASES[name]

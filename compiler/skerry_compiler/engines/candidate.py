@@ -8,6 +8,8 @@ from skerry_contracts.bundle import Predicates, Variant
 from skerry_contracts.evidence import Unsupported
 
 MEGABYTE = 1 << 20
+# What a drafter that has not thought of some model raises: that is one engine's failure, and the others go on.
+MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from skerry_compiler.engines import litert, onnxruntime, onnxruntime_bytes, onnxruntime_mapped, openvino
-from skerry_compiler.engines.candidate import Draft, Failure
+from skerry_compiler.engines.candidate import MISTAKES, Draft, Failure
 from skerry_compiler.engines.native import engine as native
 from skerry_compiler.engines.network import engine as network
 from skerry_compiler.engines.network import given as own_bytes
@@ -52,8 +52,6 @@ ENGINES: tuple[tuple[str, Drafter], ...] = (
     ("litert", lambda given, _: litert.candidates(given.model, given.profile, given.source, given.form)),
     ("openvino", lambda given, pairs: openvino.candidates(given.model, given.profile, pairs)),
 )
-# What a drafter that has not thought of some model raises: that is one engine's failure, and the others go on.
-MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def drafts(given: Material, say: Callable[[str], None]) -> list[Draft | Failure]:

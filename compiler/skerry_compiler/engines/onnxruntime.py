@@ -16,7 +16,7 @@ from typing import Any
 
 from onnx import ModelProto
 
-from skerry_compiler.engines.candidate import Draft, Failure, megabytes
+from skerry_compiler.engines.candidate import MISTAKES, Draft, Failure, megabytes
 from skerry_compiler.errors import CompileError, UnsupportedError
 from skerry_compiler.passes import pipelines
 from skerry_contracts.bundle import Predicates
@@ -60,7 +60,7 @@ def rewritten(model: ModelProto, *, everything: bool = False) -> bytes:
     try:
         ours = pipelines.rewritten(model, pipelines.onnxruntime()).SerializeToString(deterministic=True)
         return optimise(ours, everything=everything)
-    except CompileError:
+    except (CompileError, *MISTAKES):  # a pass that has not thought of some model costs a gain, not the engine
         return optimise(model.SerializeToString(deterministic=True), everything=everything)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from skerry_compiler.engines.candidate import Draft, Failure
+from skerry_compiler.engines.candidate import MISTAKES, Draft, Failure
 from skerry_compiler.engines.onnxruntime import ENGINE, draft, failures, open_session, optimise
 from skerry_compiler.engines.pairs import features, saturates
 from skerry_compiler.errors import CompileError
@@ -68,7 +68,7 @@ def candidates(model: ModelProto, profile: Profile, rows: Feeds, wanted: Wanted)
         return []
     try:
         source = pipelines.rewritten(model, pipelines.bytes_on_onnxruntime())
-    except CompileError:
+    except (CompileError, *MISTAKES):
         source = model
     made: list[Draft | Failure] = []
     for skip in _skips(source, profile, rows, wanted):
@@ -86,7 +86,7 @@ def _skips(model: ModelProto, profile: Profile, rows: Feeds, wanted: Wanted) -> 
     count = min((len(each) for each in rows.values()), default=0)
     if not wanted.search or not here or count < 2:
         return [0]
-    return chosen(_trials(model, profile, rows, wanted.time_s)) or [0]
+    return chosen(trials(model, profile, rows, wanted.time_s)) or [0]
 
 
 def chosen(trials: list[Trial]) -> list[int]:
@@ -103,7 +103,7 @@ def chosen(trials: list[Trial]) -> list[int]:
     return [first.skip] if second is None else [first.skip, second.skip]
 
 
-def _trials(model: ModelProto, profile: Profile, rows: Feeds, time_s: float) -> list[Trial]:
+def trials(model: ModelProto, profile: Profile, rows: Feeds, time_s: float) -> list[Trial]:
     """Measure as many numbers of layers as the time allows; every second row is held out to score by."""
     end = time.monotonic() + TIME_SHARE * time_s
     calibration = {name: each[::2] for name, each in rows.items()}
@@ -122,13 +122,14 @@ def _trials(model: ModelProto, profile: Profile, rows: Feeds, time_s: float) -> 
             except CompileError:
                 continue
             cosine = min(_cosine(e, _flat(session.run(names, feed))) for e, feed in zip(expected, held, strict=True))
-            found.append(Trial(skip, _seconds(session, names, held[0]), cosine))
+            found.append(Trial(skip, seconds(session, names, held[0]), cosine))
     except failures():
         return []
     return found
 
 
-def _seconds(session: Any, names: list[str], feed: Feeds) -> float:
+def seconds(session: Any, names: list[str] | None, feed: Feeds) -> float:
+    """Return the least processor time of one inference."""
     best = float("inf")
     for _ in range(RUNS):
         start, runs = time.process_time(), 0
