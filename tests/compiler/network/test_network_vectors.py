@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from tests.compiler.network import isas
 from tests.compiler.network.isas import ISAS, Isa
 
-from skerry_compiler.engines.network.cost import PLAIN
+from skerry_compiler.engines.network.cost import PLAIN, machine_of
 from skerry_compiler.engines.network.vectors import prelude
+from skerry_targets import shelf
 
 TRIALS = 48
 Any32 = NDArray[Any]
@@ -131,3 +133,43 @@ def test_the_prelude_computes_what_numpy_does(on: Isa, tmp_path: Any) -> None:
     found = isas.outputs(on, program(on), b"", inputs, shapes, tmp_path)
     for n, into, out in zip(widths, given, found, strict=True):
         check(n, into, out.view(np.int32))
+
+
+def by_id(name: str) -> Isa:
+    return next(each for each in ISAS if each.id == name)
+
+
+WEAKER = [
+    ("neon-dotprod", ("qemu-aarch64-static", "-cpu", "cortex-a53"), False),
+    ("neon-i8mm", ("qemu-aarch64-static", "-cpu", "cortex-a76"), False),
+    ("avx2", ("qemu-x86_64-static", "-cpu", "Nehalem"), False),
+    ("ssse3", ("qemu-x86_64-static", "-cpu", "Nehalem"), True),
+]
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize(("name", "command", "runs"), WEAKER)
+def test_a_weaker_processor_cannot_run_the_stronger_code(name: Any, command: Any, runs: Any, tmp_path: Any) -> None:
+    """What these tests prove rests on it: an emulator refuses instructions that its processor lacks."""
+    on = dataclasses.replace(by_id(name), command=command)
+    given = numbers(4).view(np.float32)
+    shape = (TRIALS, WORDS_OUT, 4)
+    narrow = dataclasses.replace(on, machine=dataclasses.replace(on.machine, lanes=4))
+    if runs:
+        (found,) = isas.outputs(narrow, program(narrow), b"", [given], [shape], tmp_path)
+        check(4, numbers(4), found.view(np.int32))
+    else:
+        with pytest.raises(AssertionError, match=r"\(-4,|\(132,"):  # an illegal instruction
+            isas.outputs(narrow, program(narrow), b"", [given], [shape], tmp_path)
+
+
+def test_boards_get_what_their_processors_have() -> None:
+    """By the features of the profile, which are also what a device must have to be offered the variant."""
+    wanted = {"x86-64-v2": "SSSE3", "x86-64-v3": "AVX2", "x86-64-v4": "AVX-512", "arm64": "NEON"}
+    wanted |= {"raspberry-pi-4": "NEON"}
+    profiles = {each.id: each for each in shelf.load_all()}
+    assert {name: machine_of(profiles[name]).name for name in wanted} == wanted
+    board = profiles["arm64"]
+    for feature, name in (("asimddp", "NEON with dot products"), ("i8mm", "NEON with mixed dot products")):
+        cpu = dataclasses.replace(board.cpu, features=(*board.cpu.features, feature))
+        assert machine_of(dataclasses.replace(board, cpu=cpu)).name == name
