@@ -21,6 +21,7 @@ class Machine:
         family: whose instructions the prelude uses: x86, arm, wasm or plain.
         signed_dot: the dot product of four bytes takes signed activations instead of unsigned ones.
         dot_registers: registers left for blocks of bytes, where dot products need some themselves; 0 for all.
+        halves: it multiplies pairs of bfloat16 and adds them to float32.
         folds_loads: instructions take one operand from memory, so that weights need no register of their own.
         l1_bytes, l1_ways: the first data cache and how many lines share a place in it.
         l2_bytes: the second one.
@@ -32,6 +33,7 @@ class Machine:
     family: str = "x86"
     signed_dot: bool = False
     dot_registers: int = 0
+    halves: bool = False
     folds_loads: bool = True
     l1_bytes: int = 32 << 10
     l1_ways: int = 8
@@ -61,10 +63,13 @@ def machine_of(profile: Profile) -> Machine:
     """Return what the generator must know of a board."""
     features = set(profile.cpu.features)
     if profile.abi.machine == "aarch64":
-        return NEON_I8MM if "i8mm" in features else NEON_DOT if "asimddp" in features else NEON
+        found = NEON_I8MM if "i8mm" in features else NEON_DOT if "asimddp" in features else NEON
+        return dataclasses.replace(found, halves="bf16" in features)
     if profile.abi.machine != "x86_64" or not profile.cpu.vector_bits:
         return PLAIN
-    return {512: AVX512, 256: AVX2}.get(profile.cpu.vector_bits, SSE if "ssse3" in features else SSE2)
+    if profile.cpu.vector_bits == 512:
+        return dataclasses.replace(AVX512, halves="avx512_bf16" in features)
+    return AVX2 if profile.cpu.vector_bits == 256 else SSE if "ssse3" in features else SSE2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from skerry_compiler.engines.network import (
 from skerry_compiler.engines.network.code import Code, Tables, literal
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.functions import FAULT, TYPES, used
+from skerry_compiler.engines.network.halves import Halves
 from skerry_compiler.engines.network.readable import GUIDE, MACROS, readable
 from skerry_compiler.engines.network.tensors import BORDER
 from skerry_compiler.engines.network.vectors import prelude
@@ -40,6 +41,7 @@ EMITTERS: dict[type[graph.Op], Emitter] = {
     graph.Constant: emit_move.emit_constant,
     graph.Conv: emit_conv.emit,
     graph.Depthwise: emit_depthwise.emit,
+    Halves: emit_conv.emit,
     Winograd: emit_winograd.emit,
     graph.Pool: emit_pool.emit_pool,
     graph.Resize: emit_pool.emit_resize,

@@ -7,41 +7,18 @@ dot-product instructions.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from numpy.typing import NDArray
 
 from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
-from skerry_compiler.engines.network.cost import Block, Machine, best_block
+from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Conv, Tensor
+from skerry_compiler.engines.network.halves import rounded
+from skerry_compiler.engines.network.nest import Nest, pack, plan_nest
 from skerry_compiler.engines.network.quantised import Requantised, requantise
 from skerry_compiler.engines.network.store import store, stores
 from skerry_compiler.engines.network.tail import Place, Result, Tail
-
-
-@dataclasses.dataclass(slots=True)
-class Nest:
-    """One convolution (or one group of one) as the emitter sees it."""
-
-    op: Conv
-    n: int  # lanes
-    height: int
-    width: int
-    taps: list[tuple[int, int]]
-    run: int  # contiguous values at each tap
-    group: int  # values an accumulator takes in one step
-    steps: int  # steps at each tap
-    block: Block
-    flat: bool
-
-    @property
-    def chains(self) -> int:
-        """How many independent sums each accumulator is split into, so that short blocks hide the latency."""
-        ks = max(1, min(4, 8 // (self.block.rows * self.block.columns * self.block.vectors)))
-        while self.steps % ks:
-            ks -= 1
-        return ks
+from skerry_compiler.engines.network.tensors import SLACK_BYTES
 
 
 def emit(op: Conv, name: str, tables: Tables, machine: Machine) -> Code:
@@ -64,49 +41,6 @@ def emit(op: Conv, name: str, tables: Tables, machine: Machine) -> Code:
     return code
 
 
-def plan_nest(op: Conv, machine: Machine) -> Nest:
-    """Decide the loops of a convolution."""
-    op = _joined(op)
-    x, y = op.x, op.y
-    kh, kw, ci, co = op.weight.shape
-    per_group = co // op.groups
-    n = machine.lanes
-    while n > 4 and n >= 2 * per_group:
-        n //= 2
-    vectors = -(-per_group // n)
-    flat = _flat(op)
-    height, width = (1, y.h * y.w) if flat else (y.h, y.w)
-    whole = op.dilation[1] == 1 and op.groups == 1
-    taps = [(r, 0) for r in range(kh)] if whole else [(r, c) for r in range(kh) for c in range(kw)]
-    run = kw * ci if whole else ci
-    size = 4 if x.quant else 1
-    steps = -(-run // size)
-    block = best_block(height, width, vectors, steps * len(taps), machine, op.stride[1] * x.c * x.item, bool(x.quant))
-    return Nest(op, n, height, width, taps, run, size, steps, block, flat)
-
-
-def _flat(op: Conv) -> bool:
-    """Whether all pixels can be walked as one row: 1x1 without gaps anywhere."""
-    tensors = [op.x, op.y, *(s.operand for s in op.steps if isinstance(s.operand, Tensor))]
-    plain = op.weight.shape[:2] == (1, 1) and op.stride == (1, 1) and not any(op.pads)
-    same = all((t.h, t.w) == (op.y.h, op.y.w) for t in tensors)
-    constant = all(s.operand.shape[:2] == (1, 1) for s in op.steps if isinstance(s.operand, np.ndarray))
-    return plain and same and constant and all(t.dense for t in tensors) and op.y.h > 1
-
-
-def _joined(op: Conv) -> Conv:
-    """Join groups of one or two input channels where bytes are taken by fours anyway; zeros fill the rest."""
-    inside, outside = op.weight.shape[2], op.weight.shape[3] // op.groups
-    many = next((m for m in (4, 2) if op.groups % m == 0 and m * inside <= 4), 1) if op.x.quant else 1
-    if many == 1:
-        return op
-    weight = np.zeros((*op.weight.shape[:2], many * inside, op.weight.shape[3]), np.float32)
-    for channel in range(op.weight.shape[3]):
-        first = channel // outside % many * inside
-        weight[:, :, first : first + inside, channel] = op.weight[..., channel]
-    return dataclasses.replace(op, weight=weight, groups=op.groups // many)
-
-
 def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine) -> None:
     """Write the loops over groups of channels and over blocks."""
     op, n, b = nest.op, nest.n, nest.block
@@ -118,12 +52,13 @@ def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine) -> None:
     panels = np.stack([pack(weight[..., g * co : (g + 1) * co], nest, b.vectors) for g in range(op.groups)])
     per_block = len(nest.taps) * nest.steps * nest.group * b.vectors * n
     panel = panels[0].size
-    pointer = tables.add(panels, "int8" if packed else "float32")
+    pointer = tables.add(rounded(panels) if nest.halves else panels, nest.weight_types[0])
     group = op.groups > 1
     if group:
         code.loop("group", op.groups)
     start = x.origin - op.pads[0] * x.row - op.pads[1] * x.c
-    code.line(f"const {x.ctype} *const x = {at(x)} + {start}{f' + group * {ci}' if group else ''};")
+    source = _rounded_source(code, x, tables, n) if nest.halves else at(x)
+    code.line(f"const {nest.ctype} *const x = {source} + {start}{f' + group * {ci}' if group else ''};")
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin}{f' + group * {co}' if group else ''};")
     sums = _Sums(nest, tables, tail, packed, co)
     vectors = -(-co // n)
@@ -134,9 +69,11 @@ def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine) -> None:
     for start_column, end, columns in ((0, full * b.columns, b.columns), (full * b.columns, nest.width, rest)):
         if end > start_column:
             code.loop("column", end, columns, start_column)
-            code.line(f"const {x.ctype} *const p = x + row * {op.stride[0] * x.row} + column * {op.stride[1] * x.c};")
+            code.line(
+                f"const {nest.ctype} *const p = x + row * {op.stride[0] * x.row} + column * {op.stride[1] * x.c};"
+            )
             offset = f"block * {per_block}{f' + group * {panel}' if group else ''}"
-            code.line(f"const {'int8_t' if packed else 'float'} *w = {pointer} + {offset};")
+            code.line(f"const {nest.weight_types[1]} *w = {pointer} + {offset};")
             pixels = [(r, q) for r in range(b.rows) for q in range(columns)]
             sums.begin(code, pixels)
             _taps(code, nest, pixels, machine)
@@ -144,6 +81,17 @@ def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine) -> None:
             code.close()
     for _ in range(3 if group else 2):
         code.close()
+
+
+def _rounded_source(code: Code, x: Tensor, tables: Tables, n: int) -> str:
+    """Write the rounding of a tensor with its border to bfloat16; returns where it lies."""
+    count = -(-(x.h + x.halo[0] + x.halo[2]) * x.row // n) * n
+    tables.reserve(2 * count + SLACK_BYTES)
+    code.line("uint16_t *const halves = (uint16_t *)(void *)scratch;")
+    code.open(f"for (int i = 0; i < {count}; i += {n})")
+    code.line(f"to_halves{n}(halves + i, load{n}({at(x)} + i));")
+    code.close()
+    return "halves"
 
 
 def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machine) -> None:
@@ -156,7 +104,7 @@ def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machin
         offset = f"tap * {op.dilation[0] * x.row}"
     else:
         offset = f"tap / {kw} * {op.dilation[0] * x.row} + tap % {kw} * {op.dilation[1] * x.c}"
-    code.line(f"const {x.ctype} *r = p + {offset};")
+    code.line(f"const {nest.ctype} *r = p + {offset};")
     ks = nest.chains
     code.line("#pragma clang loop unroll(disable) vectorize(disable)")
     code.open(f"for (int k = 0; k < {nest.steps // ks}; k++, r += {ks * nest.group}, w += {ks * nest.group * nr * n})")
@@ -164,6 +112,8 @@ def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machin
         for j in range(nr):
             if x.quant:
                 code.line(f"const i32x{n} w{j}_{q} = loadi{n}(w + {(q * nr + j) * n * 4});")
+            elif nest.halves:
+                code.line(f"const i32x{n} w{j}_{q} = loadi{n}(w + {(q * nr + j) * n * 2});")
             else:
                 code.line(f"const f32x{n} w{j}_{q} = load{n}(w + {(q * nr + j) * n});")
         for m, (row, column) in enumerate(pixels):
@@ -172,6 +122,8 @@ def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machin
                 a = f"a{m}_{j}_{q}"
                 if x.quant:
                     code.line(f"{a} = {machine.dot}{n}({a}, word{n}(r + {where}){flip}, w{j}_{q});")
+                elif nest.halves:
+                    code.line(f"{a} = pairs{n}({a}, word{n}((const uint8_t *)(r + {where})), w{j}_{q});")
                 else:
                     code.line(f"{a} += w{j}_{q} * r[{where}];")
     code.close()
@@ -273,14 +225,3 @@ class _Sums:
 
 def _plus(base: str, offset: int) -> str:
     return f"{base} + {offset}" if offset else base
-
-
-def pack(weight: NDArray[np.generic], nest: Nest, vectors: int) -> NDArray[np.generic]:
-    """Return weights [kh, kw, ci, co] in reading order: block, tap, step, vector, lane, value."""
-    n, group, steps = nest.n, nest.group, nest.steps
-    co = weight.shape[3]
-    wide = -(-co // n) * n
-    p = np.zeros((len(nest.taps), steps * group, wide), weight.dtype)
-    p[:, : nest.run, :co] = weight.reshape(len(nest.taps), nest.run, co)
-    p = p.reshape(len(nest.taps), steps, group, wide // (vectors * n), vectors, n)
-    return np.ascontiguousarray(p.transpose(3, 0, 1, 4, 5, 2))

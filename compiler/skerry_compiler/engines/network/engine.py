@@ -1,4 +1,6 @@
-"""The candidate of the network engine in float32; those in bytes are searched for in `skerry_compiler.repair`."""
+"""The candidates of the network engine in float32 and bfloat16; those in bytes are searched for in
+`skerry_compiler.repair`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ CODE_BYTES = 512 << 10  # code and the pages around it, estimated
 
 
 def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
-    """Return the float32 candidate of a network, or why there is none; none at all for other kinds of models.
+    """Return the candidates of a network that need no calibration, or why there is none; none at all for other kinds of
+    models.
 
     Args:
         model: with fixed shapes.
@@ -29,7 +32,13 @@ def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
         return []
     machine = machine_of(profile)
     try:
-        return [draft("native-network", "fp32", generate(model, machine), profile, 1)]
+        plain = generate(model, machine)
+        made: list[Draft | Failure] = [draft("native-network", "fp32", plain, profile, 1)]
+        for name, precision in (("native-winograd", "fp32"), ("native-bf16", "bf16")):
+            source = generate(model, machine, tiles=name == "native-winograd", pairs=precision == "bf16")
+            if source.c != plain.c:  # some layer gains
+                made.append(draft(name, precision, source, profile, 1))
+        return made
     except UnsupportedError as error:
         found = survey.missing(model) if error.nodes else ()
         said = unsupported.error("the native engine", found) if found else error

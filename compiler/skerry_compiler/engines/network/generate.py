@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from skerry_compiler.engines.network import curves
+from skerry_compiler.engines.network import curves, halves
 from skerry_compiler.engines.network.calibrate import Ranges
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit import Source, emit
@@ -41,9 +41,10 @@ def generate(
     precision: Precision | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     tiles: bool = False,
+    pairs: bool = False,
 ) -> Source:
     """Return C for a model: float32, or with bytes where `ranges` and `precision` say so; with 3x3 convolutions in
-    Winograd's form where `tiles` allows it and it pays.
+    Winograd's form where `tiles` allows it and it pays, the others in bfloat16 where `pairs` does.
     """
     network = network_of(model, shapes)
     if ranges is not None:
@@ -51,5 +52,7 @@ def generate(
     curves.choose(network, machine)
     if tiles:
         choose(network, machine)
+    if pairs:
+        halves.choose(network, machine)
     arena_bytes = plan(network)
     return emit(network, arena_bytes, machine)

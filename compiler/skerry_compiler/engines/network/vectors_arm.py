@@ -51,6 +51,16 @@ INLINE i32x4 sdot4(i32x4 a, i32x4 x, i32x4 w) { /* products in 16 bits, added in
   return (i32x4)vpadalq_s16((int32x4_t)a, vcombine_s16(first, second));
 }
 #endif
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define HALVES4
+INLINE f32x4 pairs4(f32x4 a, i32x4 x, i32x4 w) {
+  return (f32x4)vbfdotq_f32((float32x4_t)a, (bfloat16x8_t)w, (bfloat16x8_t)x);
+}
+INLINE void to_halves4(uint16_t *p, f32x4 v) {
+  const bfloat16x4_t h = vcvt_bf16_f32((float32x4_t)v);
+  copy_bytes(p, &h, 8);
+}
+#endif
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 #define DOT4
 INLINE i32x4 dot4(i32x4 a, i32x4 x, i32x4 w) { return (i32x4)vusdotq_s32((int32x4_t)a, (uint8x16_t)x, (int8x16_t)w); }

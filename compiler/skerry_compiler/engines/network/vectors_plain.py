@@ -61,6 +61,18 @@ INLINE i32x@ sdot@(i32x@ a, i32x@ x, i32x@ w) {
   return a;
 }
 #endif
+/* products of two bfloat16 in each lane; float32 rounded to bfloat16, ties to even */
+#ifndef HALVES@
+INLINE f32x@ pairs@(f32x@ a, i32x@ x, i32x@ w) {
+  a += as_real@(x << 16) * as_real@(w << 16);
+  return a + as_real@(x & (int32_t)0xffff0000) * as_real@(w & (int32_t)0xffff0000);
+}
+INLINE void to_halves@(uint16_t *p, f32x@ v) {
+  const u32x@ bits = (u32x@)select@(v == v, v, all@(__builtin_nanf("")));
+  const u32x@ h = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  for (int i = 0; i < @; i++) p[i] = (uint16_t)h[i];
+}
+#endif
 /* a * b + c rounded once, also where there is no such instruction: what becomes a byte is the same byte everywhere */
 #if defined(__FMA__) || defined(__aarch64__) || defined(__ARM_FEATURE_FMA) || defined(__riscv_flen)
 #if defined(__clang__)

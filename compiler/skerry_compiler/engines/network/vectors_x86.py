@@ -57,6 +57,17 @@ INLINE void quarterpart#(uint8_t *p, u8x# v, int i, int n) {
 """
 
 DOTS = """
+#if defined(__AVX512VL__) && defined(__AVX512BF16__)
+#define HALVES@
+typedef __bf16 b16x$twice __attribute__((vector_size(#)));
+INLINE f32x@ pairs@(f32x@ a, i32x@ x, i32x@ w) {
+  return (f32x@)_mm$b_dpbf16_ps((__m$b)a, (b16x$twice)w, (b16x$twice)x);
+}
+INLINE void to_halves@(uint16_t *p, f32x@ v) {
+  const __auto_type h = _mm$b_cvtneps_pbh((__m$b)v);
+  copy_bytes(p, &h, 2 * @);
+}
+#endif
 #if defined(__AVX512VL__) && defined(__AVX512VNNI__)
 #define DOT@
 INLINE i32x@ dot@(i32x@ a, i32x@ x, i32x@ w) { return (i32x@)_mm$b_dpbusd_epi32((__m$bi)a, (__m$bi)x, (__m$bi)w); }
