@@ -89,6 +89,8 @@ VALUES: list[Any] = [
     compose.TransformedTargetRegressor(RIDGE, func=np.log1p, inverse_func=np.expm1),
     cross_decomposition.CCA(1),
     make_pipeline(preprocessing.QuantileTransformer(n_quantiles=30), RIDGE),
+    linear_model.GammaRegressor(),
+    make_pipeline(preprocessing.StandardScaler(), preprocessing.PolynomialFeatures(2, interaction_only=True), RIDGE),
 ]
 OTHERS: list[Any] = [
     ensemble.IsolationForest(n_estimators=20, max_features=0.5, random_state=0),

@@ -11,6 +11,8 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import LocalOutlierFactor
+from sklearn.preprocessing import SplineTransformer
+from sklearn.random_projection import SparseRandomProjection
 from sklearn.svm import NuSVC
 from tests.compiler.conftest import Models
 
@@ -29,6 +31,14 @@ def test_skops_and_trusted_pickles_are_read(models: Models) -> None:
     assert model.graph.input[0].name == "image"
     assert max(each.version for each in model.opset_import if not each.domain) <= 15
     assert frontend.load(models.folder / "forest.joblib", trust_pickle=True).n_features_in_ == 64
+
+
+def test_splines_and_sparse_matrices_are_trusted(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    for transformer in (SplineTransformer(3), SparseRandomProjection(2, random_state=0)):
+        skops.io.dump(transformer.fit(rows), tmp_path / "m.skops")
+        found = frontend.load(tmp_path / "m.skops", trust_pickle=False)
+        assert frontend.convert(found, input_name="x", opset_max=17, rows=rows).graph.output[0].name == "variable"
 
 
 def test_a_pickle_is_not_opened_without_trust(tmp_path: Path) -> None:

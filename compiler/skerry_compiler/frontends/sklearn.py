@@ -20,6 +20,15 @@ from skerry_compiler.frontends.estimators import convert as convert_own
 from skerry_compiler.frontends.opening import Opening
 
 PARITY_ROWS = 256
+# What scikit-learn's own estimators hold of others: a partial function of another trusted one, sparse matrices, splines
+# and the function by which these make arrays.
+TRUSTED = (
+    "functools.partial",
+    "scipy.sparse._csr.csr_matrix",
+    "scipy.sparse._csr.csr_array",
+    "scipy.interpolate._bsplines.BSpline",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+)
 _UNFIT = "fit it before saving it; LocalOutlierFactor predicts only with novelty=True"
 
 
@@ -73,10 +82,7 @@ def _load_skops(path: Path) -> Any:
         untrusted = skops.io.get_untrusted_types(file=path)
     except Exception as error:  # skops raises what zipfile and json raise; mapped here, at the seam
         raise ModelError(f"{path.name} is not a skops file, or is cut short: {str(error)[:200]}") from error
-    # A partial function holds another of the trusted ones, as scikit-learn's own transformers of categories do.
-    foreign = [
-        each for each in untrusted if not each.startswith(("sklearn.", "numpy.")) and each != "functools.partial"
-    ]
+    foreign = [each for each in untrusted if not each.startswith(("sklearn.", "numpy.")) and each not in TRUSTED]
     if foreign:
         raise ModelError(f"{path.name} holds types beyond scikit-learn: {', '.join(foreign[:8])}")
     return skops.io.load(path, trusted=untrusted)

@@ -53,14 +53,14 @@ def _once(model: ModelProto) -> bool:
     outputs = {value.name for value in graph.output}
     gone: list[NodeProto] = []
     for node in graph.node:
-        if not _foldable(node) or outputs & set(node.output):
+        if not foldable(node) or outputs & set(node.output):
             continue
         shape = shapes.get(node.input[0]) if node.op_type == "Shape" and node.input else None
         if shape is None and not all(name in known for name in node.input if name):
             continue
         content = np.array(shape, np.int64) if shape is not None and not node.attribute else None
         if content is None and all(name in known for name in node.input if name):
-            content = _evaluate(node, known, opsets)
+            content = evaluate(node, known, opsets)
         if content is None or content.nbytes > MAX_FOLDED_BYTES:
             continue
         known[node.output[0]] = content
@@ -70,12 +70,13 @@ def _once(model: ModelProto) -> bool:
     return bool(gone)
 
 
-def _foldable(node: NodeProto) -> bool:
+def foldable(node: NodeProto) -> bool:
+    """Return whether a node may be computed in advance where all that it reads is known."""
     plain = not node.domain and len(node.output) == 1 and node.op_type not in _NEVER | _QUANTISED
     return plain and not any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
 
 
-def _evaluate(node: NodeProto, known: dict[str, np.ndarray], opsets: list[object]) -> np.ndarray | None:
+def evaluate(node: NodeProto, known: dict[str, np.ndarray], opsets: list[object]) -> np.ndarray | None:
     """Return the node's value, or None where the reference cannot say."""
     inputs = {name: known[name] for name in node.input if name}
     if node.op_type in ("ConstantOfShape", "Expand", "Tile") and _would_be(node, inputs) > MAX_FOLDED_BYTES:

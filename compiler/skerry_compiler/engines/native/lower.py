@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from onnx import ModelProto
+import numpy as np
+from onnx import ModelProto, NodeProto
 
 from skerry_compiler import graph as graphs
 from skerry_compiler import unsupported
 from skerry_compiler.engines.native import ir, lower_select, lower_svm
 from skerry_compiler.engines.native.lower_math import OPERATORS as MATH
 from skerry_compiler.engines.native.lower_ml import OPERATORS as ML
-from skerry_compiler.engines.native.lowering import CannotError, Lowering
+from skerry_compiler.engines.native.lowering import MAX_CONSTANT_BYTES, CannotError, Lowering
+from skerry_compiler.passes import constant_fold
 from skerry_contracts.evidence import Unsupported
 
 _MATH = {**MATH, **lower_select.MATH}
@@ -36,6 +38,8 @@ def lower(model: ModelProto) -> ir.Graph:
     for index, node in enumerate(model.graph.node):
         table = _ML if node.domain == "ai.onnx.ml" else _MATH if node.domain in ("", "ai.onnx") else {}
         try:
+            if _known(state, node, model):
+                continue
             if node.op_type not in table:
                 raise CannotError("no native form")
             table[node.op_type](state, node, graphs.attributes(node))
@@ -49,6 +53,24 @@ def lower(model: ModelProto) -> ir.Graph:
         raise unsupported.error("the native engine", problems)
     outputs = tuple(state.value(value.name) for value in model.graph.output)
     return ir.Graph(tuple(state.values[value.name] for value in model.graph.input), outputs, state.ops)
+
+
+def _known(state: Lowering, node: NodeProto, model: ModelProto) -> bool:
+    """Make a constant of what depends on constants and shapes alone; return whether it does. Shapes behind operators
+    of ai.onnx.ml are known here only.
+    """
+    if node.domain not in ("", "ai.onnx") or not node.input or not constant_fold.foldable(node):
+        return False
+    if node.op_type == "Shape" and not node.attribute and node.input[0] in state.values:
+        state.constants[node.output[0]] = np.array(state.values[node.input[0]].shape, np.int64)
+        return True
+    if not all(name in state.constants for name in node.input if name):
+        return False
+    content = constant_fold.evaluate(node, state.constants, list(model.opset_import))
+    if content is None or content.nbytes > MAX_CONSTANT_BYTES:
+        return False
+    state.constants[node.output[0]] = content
+    return True
 
 
 def _assume(state: Lowering, name: str) -> None:

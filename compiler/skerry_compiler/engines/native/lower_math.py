@@ -30,6 +30,11 @@ def _float(state: Lowering, name: str) -> ir.Value:
 
 def _matmul(state: Lowering, node: NodeProto, attributes: dict[str, Any]) -> None:
     x, weight = _float(state, node.input[0]), state.constant(node.input[1])
+    if weight.ndim == 1 and x.shape and x.width == len(weight):
+        column = state.fresh(node.output[0], DType.FP32, (*x.shape[:-1], 1))
+        state.add(ir.Dense((x,), column, weight.astype(np.float32).reshape(-1, 1), np.zeros(1, np.float32)))
+        state.add(ir.View((column,), state.out(node, DType.FP32, x.shape[:-1])))
+        return
     if weight.ndim != 2 or not x.shape or x.width != weight.shape[0]:
         raise CannotError("only rows times a constant matrix")
     _dense(state, node, x, weight, np.zeros(weight.shape[1], np.float32))
