@@ -27,7 +27,7 @@ h2 { font-size: 1.1rem; margin: 0 0 .2rem; font-weight: 650; }
 h3 { font-size: .95rem; margin: 1.3rem 0 .2rem; font-weight: 650; overflow-wrap: anywhere; }
 p { margin: .3rem 0; overflow-wrap: anywhere; max-width: 46rem; }
 .brand { margin: 0 0 .3rem; font-size: .85rem; color: var(--sea); font-weight: 600; letter-spacing: .02em; }
-.lede { font-size: 1.05rem; margin: .45rem 0 1.4rem; color: var(--soft); }
+.lede { font-size: 1.05rem; margin: .45rem 0 1.4rem; color: var(--soft); max-width: 56rem; }
 .lede b { color: var(--ink); font-weight: 600; }
 .note { color: var(--soft); font-size: .9rem; margin-bottom: .7rem; max-width: 54rem; }
 .alarm { background: var(--warn-ground); color: var(--warn); border: 1px solid currentColor; border-radius: .6rem;
