@@ -1,4 +1,4 @@
-"""How much of its tolerance a candidate in bytes uses up: by worst cosine, largest error and same classes.
+"""How much of its tolerance a candidate of low precision uses up: by worst cosine, largest error and same classes.
 
 Cosine alone hides one coordinate that is off (facial landmarks: cosine 0.9999, one point 2.4 % of the image away), and
 says little of a model that itself answers otherwise when its input moves by less than a byte's step. So regressions
@@ -14,13 +14,36 @@ import numpy as np
 from skerry_compiler import agreement
 from skerry_contracts.bundle import Signature
 
-COSINE = 0.99
-RANGE_SHARE = 0.05  # of the outputs' range: the error that one element in a thousand may exceed
-LARGEST_SHARE = 0.25  # of the outputs' range: the error that no element may exceed
 THOUSANDTH = 0.999
-TOP1 = 0.99  # share of rows whose class stays
-SETTLED_COSINE = 0.95  # enough where every single row keeps its class
 ACCURACY_LOSS = 0.01  # share of labelled rows that may become wrong
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far answers of one precision may be off.
+
+    Attributes:
+        cosine: least of any row.
+        range_share: of the outputs' range: the error that one element in a thousand may exceed.
+        largest_share: of the outputs' range: the error that no element may exceed.
+        top1: least share of rows whose class stays.
+        settled_cosine: enough where every single row keeps its class.
+    """
+
+    cosine: float = 0.99
+    range_share: float = 0.05
+    largest_share: float = 0.25
+    top1: float = 0.99
+    settled_cosine: float = 0.95
+
+
+BYTES = Tolerance()
+# A number of bfloat16 has 8 bits, one of half precision 11: what they lose beyond this, a defect loses.
+TOLERANCES = {
+    "int8": BYTES,
+    "bf16": Tolerance(0.999, 0.02, 0.1, 0.99, 0.99),
+    "fp16": Tolerance(0.9999, 0.005, 0.02, 0.99, 0.999),
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +57,7 @@ class Judgement:
         top1: share of rows with the same class; None for models that do not classify.
         lost: accuracy lost on labels; None without labels.
         conditioned: whether the original itself keeps to the cosine when its input moves by one byte's step.
+        tolerance: of the precision.
     """
 
     cosine: float
@@ -42,17 +66,19 @@ class Judgement:
     top1: float | None = None
     lost: float | None = None
     conditioned: bool = True
+    tolerance: Tolerance = BYTES
 
     @property
     def used(self) -> float:
         """The share of the tolerance that is used up; above 1 the candidate is refused."""
-        spread = (1 - self.cosine) / (1 - COSINE)
+        allowed = self.tolerance
+        spread = (1 - self.cosine) / (1 - allowed.cosine)
         if self.lost is not None:
             return max(self.lost / ACCURACY_LOSS, min(spread, 1.0))
         if self.top1 is None:
-            return max(self.range_share / RANGE_SHARE, self.largest_share / LARGEST_SHARE, spread)
-        settled = not self.conditioned or (self.top1 == 1.0 and self.cosine >= SETTLED_COSINE)
-        return max((1 - self.top1) / (1 - TOP1), min(spread, 1.0) if settled else spread)
+            return max(self.range_share / allowed.range_share, self.largest_share / allowed.largest_share, spread)
+        settled = not self.conditioned or (self.top1 == 1.0 and self.cosine >= allowed.settled_cosine)
+        return max((1 - self.top1) / (1 - allowed.top1), min(spread, 1.0) if settled else spread)
 
     @property
     def refusal(self) -> str | None:
@@ -62,13 +88,15 @@ class Judgement:
         ill = "" if self.conditioned else "; ill-conditioned: the original answers otherwise one input step away"
         if self.lost is not None and self.lost > ACCURACY_LOSS:
             return f"accuracy {self.lost:.2%} below the original's{ill}"
-        if self.cosine < COSINE:
+        allowed = self.tolerance
+        if self.top1 is not None and (1 - self.top1) > (1 - allowed.top1):
+            return f"{self.top1:.1%} same classes (at least {allowed.top1:.0%}), worst cosine {self.cosine:.4f}{ill}"
+        if self.cosine < allowed.cosine:
             same = "" if self.top1 is None else f", {self.top1:.1%} same classes"
-            return f"worst cosine {self.cosine:.4f} (at least {COSINE}){same}{ill}"
-        if self.top1 is not None:
-            return f"{self.top1:.1%} same classes (at least {TOP1:.0%}){ill}"
+            return f"worst cosine {self.cosine:.4f} (at least {allowed.cosine}){same}{ill}"
         off = f"a thousandth of the values is off by {self.range_share:.1%} of their range or more"
-        return f"{off} (at most {RANGE_SHARE:.0%}), the worst by {self.largest_share:.1%}{ill}"
+        most = f"(at most {allowed.range_share:.1%})"
+        return f"{off} {most}, the worst by {self.largest_share:.1%} (at most {allowed.largest_share:.0%}){ill}"
 
 
 def judge(
@@ -77,6 +105,7 @@ def judge(
     found: agreement.Outputs,
     labels: np.ndarray | None = None,
     noisy: agreement.Outputs | None = None,
+    precision: str = "int8",
 ) -> Judgement:
     """Return the judgement of a candidate's answers.
 
@@ -86,14 +115,16 @@ def judge(
         found: the candidate's.
         labels: the true classes, one a row, or None.
         noisy: the original's outputs on the same rows with one byte's step of noise, where that was tried.
+        precision: of the candidate, which decides what is tolerated.
     """
     agrees = agreement.compare(signature, expected, found, labels)
     chosen = agreement.classes(signature, expected)
     accuracy = agreement.accuracy(signature, expected, labels)
-    lost = None if accuracy is None or agrees.accuracy is None else accuracy - agrees.accuracy
-    conditioned = noisy is None or agreement.compare(signature, expected, noisy, None).cosine >= COSINE
+    lost = None if accuracy is None or agrees.accuracy is None else round(accuracy - agrees.accuracy, 9)
+    allowed = TOLERANCES.get(precision, BYTES)
+    conditioned = noisy is None or agreement.compare(signature, expected, noisy, None).cosine >= BYTES.cosine
     top1 = None if chosen is None else agrees.top1
-    return Judgement(agrees.cosine, *shares(signature, expected, found), top1, lost, conditioned)
+    return Judgement(agrees.cosine, *shares(signature, expected, found), top1, lost, conditioned, allowed)
 
 
 def mean_cosine(signature: Signature, expected: agreement.Outputs, found: agreement.Outputs) -> float:

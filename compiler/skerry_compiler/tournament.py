@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from skerry_compiler import agreement, data, heats, ranking, verdicts
+from skerry_compiler import agreement, data, gates, heats, ranking, verdicts
+from skerry_compiler.errors import ToolError
 from skerry_compiler.heats import Heat, Plan, Say, Timing
 from skerry_compiler.measure import Patience, Process, baseline_command, probe_command
 from skerry_compiler.verdicts import Answers
@@ -77,6 +78,7 @@ class Play:
     shares: dict[str, float] = dataclasses.field(default_factory=dict)
     original: Timing | None = None
     expected: agreement.Outputs = ()
+    noisy: agreement.Outputs | None = None
     rounds: int = 0
 
 
@@ -158,8 +160,30 @@ def _heat(state: Play, names: Sequence[str], bounds: tuple[int, int, float], say
     state.original, state.rounds = heat.original, heat.rounds
     content = (folder / "original.out").read_bytes()
     state.expected = data.outputs_of(content, field.signature.outputs, count)
+    if final and state.noisy is None and any(state.entries[name].variant.precision != "fp32" for name in names):
+        state.noisy = _noisy(state, count)
     _judge(state, heat, names, count, final=final)
     return heat
+
+
+def _noisy(state: Play, count: int) -> agreement.Outputs | None:
+    """Return the original's answers where the rows' floats are moved by one byte's step (does it keep to its own?);
+    None where it refuses such rows.
+    """
+    field, folder = state.field, state.field.folder
+    rows, answers = folder / "noisy.rows", folder / "noisy.out"
+    rows.write_bytes(data.Rows(gates.noise(field.rows.head(count).tensors)).to_bytes())
+    try:
+        process = Process(
+            baseline_command(field.original, folder / "signature.json", rows, answers), "the original", state.patience
+        )
+        try:
+            process.finish()
+        finally:
+            process.stop()
+    except ToolError:
+        return None
+    return data.outputs_of(answers.read_bytes(), field.signature.outputs, count)
 
 
 def _best(state: Play) -> str:
@@ -174,7 +198,8 @@ def _judge(state: Play, heat: Heat, names: Sequence[str], count: int, *, final: 
     field, original = state.field, heat.original
     signature, rows = field.signature, field.rows.head(count)
     assert original is not None
-    answers = Answers(signature, state.expected, rows.labels)
+    noisy = state.noisy if final else None
+    answers = Answers(signature, state.expected, rows.labels, noisy)
     doubt = 1.0 if final else TRIAL_DOUBT
     labelled = rows.labels is not None and not final  # a few rows do not settle what the labels of all decide
     for name in names:

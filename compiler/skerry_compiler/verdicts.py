@@ -22,11 +22,14 @@ MAX_JSON_FLOAT = 1e30
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answers:
-    """What answers are compared with: the original's on some rows, and the true classes of those rows (or None)."""
+    """What answers are compared with: the original's on some rows, the true classes of those rows (or None), and the
+    original's answers where the inputs are moved by one byte's step (or None where that was not tried).
+    """
 
     signature: Signature
     expected: agreement.Outputs
     labels: np.ndarray | None
+    noisy: agreement.Outputs | None = None
 
     def compare(self, found: agreement.Outputs) -> Agreement:
         """Return how far a candidate's answers are from the original's."""
@@ -36,7 +39,8 @@ class Answers:
     def refusal(self, precision: str, found: agreement.Outputs) -> str | None:
         """Return how a candidate's answers fail, or None."""
         if precision != "fp32":
-            return gates.judge(self.signature, self.expected, found, self.labels).refusal
+            judgement = gates.judge(self.signature, self.expected, found, self.labels, self.noisy, precision)
+            return judgement.refusal
         agrees = self.compare(found)
         accuracy = agreement.accuracy(self.signature, self.expected, self.labels)
         if accuracy is not None and agrees.accuracy is not None and accuracy - agrees.accuracy > gates.ACCURACY_LOSS:

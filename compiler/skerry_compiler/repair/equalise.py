@@ -46,6 +46,7 @@ def links(model: Model) -> list[Link]:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     outputs = {value.name for value in model.proto.graph.output}
+    alone = {name for name, nodes in readers.items() if len(nodes) == 1 and name not in outputs}
     found = []
     for node in model.proto.graph.node:
         made = _made(model, layers, node)
@@ -63,8 +64,9 @@ def links(model: Model) -> list[Link]:
             constants += more
             value = next_[0].output[0]
         ends = [layers.get(each.output[0]) for each in readers.get(value, [])]
-        ends = [each for each in ends if each is not None and each.data == value and _axis(each.kind) == axis]
-        if value not in outputs and ends and len(ends) == len(readers.get(value, [])):
+        ends = [each for each in ends if each is not None and each.data == value and _takes(each, axis)]
+        private = all(name in alone for name, _ in constants)
+        if private and value not in outputs and ends and len(ends) == len(readers.get(value, [])):
             found.append(Link(value, axis, tuple(constants), tuple(each for each in ends if each is not None)))
     return found
 
@@ -93,6 +95,12 @@ def peak(value: NDArray[np.float32], axis: int) -> Array:
 
 def _axis(kind: str) -> int:
     return 1 if kind == "Conv" else -1
+
+
+def _takes(layer: Layer, axis: int) -> bool:
+    """Whether a layer multiplies the channels along this axis of what it reads."""
+    turned = any(attribute.name == "transA" and attribute.i for attribute in layer.node.attribute)
+    return _axis(layer.kind) == axis and not turned
 
 
 def _made(model: Model, layers: Mapping[str, Layer], node: NodeProto) -> tuple[int, list[tuple[str, int]]] | None:

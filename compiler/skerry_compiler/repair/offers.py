@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from onnx import ModelProto
 
+from skerry_compiler.engines import onnxruntime
 from skerry_compiler.engines.candidate import Draft
 from skerry_compiler.engines.catalogue import Material
 from skerry_compiler.engines.native.machine import Machine as Processor
@@ -20,8 +22,9 @@ from skerry_compiler.engines.network import engine, library
 from skerry_compiler.engines.network.calibrate import Feed
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.generate import generate
-from skerry_compiler.errors import LimitError, ToolError, UnsupportedError
+from skerry_compiler.errors import CompileError, LimitError, ToolError, UnsupportedError
 from skerry_compiler.repair import handover
+from skerry_compiler.repair.layers import KINDS
 from skerry_compiler.repair.recipe import Recipe, parse
 from skerry_compiler.repair.search import TIE, Search, Speeds, Trial, countdown
 from skerry_compiler.repair.workshop import MAX_ROWS, Workshop
@@ -52,14 +55,27 @@ def offers(given: Material, signature: Signature, say: Say, *, retrain: bool = F
     """Return the byte candidates of a model: those that `given.wanted` names, or what a search finds.
 
     Nothing without calibration rows, for models that the network engine does not take, and for networks without
-    layers. `retrain` asks for a hand-over too, and has the search made even where bytes are no faster.
+    layers; the notes say so where bytes would have been possible. `retrain` asks for a hand-over too, and has the
+    search made even where bytes are no faster.
+
+    Raises:
+        CompileError: a hand-over was asked for, and there is none.
     """
+    found = _offers(given, signature, say, retrain=retrain)
+    if retrain and found.handover is None:
+        why = found.notes[-1].removeprefix("repair: ") if found.notes else "no layer of it could be put into bytes"
+        hint = "give --calibration with a few dozen rows of real inputs, and a larger --budget if the time was up"
+        raise CompileError(f"no hand-over for retraining: {why}", hint=hint)
+    return found
+
+
+def _offers(given: Material, signature: Signature, say: Say, *, retrain: bool) -> Offers:
     names = None if given.wanted is None else sorted(name for name in given.wanted if parse(name) is not None)
     rows = rows_of(given)
-    if "native" not in given.engines or len(rows) < MIN_ROWS or names == []:
+    if "native" not in given.engines or names == [] or not _has_layers(given.model):
         return Offers()
-    if any(node.domain not in ("", "ai.onnx") for node in given.model.graph.node):
-        return Offers()
+    if len(rows) < MIN_ROWS:
+        return Offers(notes=[f"repair: 8 bits need at least {MIN_ROWS} calibration rows; {len(rows)} were given"])
     left = countdown(TIME_SHARE * given.time_s)
     try:
         say("repair: what every tensor holds")
@@ -70,8 +86,21 @@ def offers(given: Material, signature: Signature, say: Say, *, retrain: bool = F
             wanted = [recipe for name in names if (recipe := parse(name)) is not None]
             return Offers(drafted(workshop, wanted, given.profile))
         return _searched(given, signature, workshop, left, say, retrain=retrain)
-    except UnsupportedError:
-        return Offers()
+    except UnsupportedError as error:
+        return Offers(notes=[f"repair: the network engine does not take this model: {error}"])
+    except onnxruntime.failures() as error:
+        if names is not None:
+            raise ToolError(f"repair: {_line(error)}") from error
+        return Offers(notes=[f"repair: given up, ONNX Runtime failed: {_line(error)}"])
+
+
+def _has_layers(model: ModelProto) -> bool:
+    nodes = model.graph.node
+    return any(node.op_type in KINDS for node in nodes) and all(node.domain in ("", "ai.onnx") for node in nodes)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def rows_of(given: Material) -> list[Feed]:
@@ -108,7 +137,7 @@ def _searched(
     picked = search.run()
     found.drafts = drafted(workshop, [trial.recipe for trial in picked], given.profile)
     found.notes += told(search, picked, finished=left() > 0)
-    if retrain:
+    if retrain and search.trials:
         say("repair: what each layer costs")
         found.handover = handover.made(search)
     return found

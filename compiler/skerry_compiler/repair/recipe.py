@@ -1,9 +1,10 @@
 """The recipe of a byte candidate, and the name that says all of it: a candidate is drafted again from its name alone.
 
-    native-int8-mse-skip4-keep1-leave7x9-cle-gptq-bias
+    native-int8-mse-skip4-keep1-leave7x9-wide5-cle-gptq-bias
 
 clips ranges where the mean squared error is least, leaves the first four layers, the last one and the layers 7 and 9
-in float32, equalises channels across layers, rounds weights by GPTQ and corrects biases. Layers are convolutions and
+in float32, does not clip what layer 5 reads, equalises channels across layers, rounds weights by GPTQ and corrects
+biases. After `minmax`, which never clips, `tight5` clips what layer 5 reads as `mse` does. Layers are convolutions and
 products with constant weights, counted from 0 in running order.
 """
 
@@ -23,6 +24,7 @@ _NUMBER = "(?:0|[1-9][0-9]{0,3})"
 _NAME = re.compile(
     f"{PREFIX}-(?P<clip>{'|'.join(sorted(_CLIPS, key=len, reverse=True))})"
     f"(?:-skip(?P<skip>{_NUMBER}))?(?:-keep(?P<keep>{_NUMBER}))?(?:-leave(?P<leave>{_NUMBER}(?:x{_NUMBER})*))?"
+    f"(?:-(?:wide|tight)(?P<other>{_NUMBER}(?:x{_NUMBER})*))?"
     "(?P<cle>-cle)?(?P<gptq>-gptq)?(?P<bias>-bias)?"
 )
 
@@ -36,6 +38,7 @@ class Recipe:
         skip: first layers left in float32.
         keep: last layers left in float32.
         leave: other layers left in float32, by number, rising.
+        other: layers, by number, rising, whose inputs are clipped the other way: see `other_clip`.
         cle: cross-layer equalisation of channels first.
         gptq: weights rounded by GPTQ instead of to nearest.
         bias: biases corrected for what the rounding of weights moves on average.
@@ -45,6 +48,7 @@ class Recipe:
     skip: int = 0
     keep: int = 0
     leave: tuple[int, ...] = ()
+    other: tuple[int, ...] = ()
     cle: bool = False
     gptq: bool = False
     bias: bool = False
@@ -55,8 +59,15 @@ class Recipe:
         words = [PREFIX, self.clip.replace(".", "-")]
         words += [f"{word}{count}" for word, count in (("skip", self.skip), ("keep", self.keep)) if count]
         words += ["leave" + "x".join(map(str, self.leave))] if self.leave else []
+        word = "tight" if self.clip == "minmax" else "wide"
+        words += [word + "x".join(map(str, self.other))] if self.other else []
         words += [word for word, given in (("cle", self.cle), ("gptq", self.gptq), ("bias", self.bias)) if given]
         return "-".join(words)
+
+    @property
+    def other_clip(self) -> str:
+        """How the inputs of the layers in `other` are clipped: not at all, or where `clip` does not clip, by "mse"."""
+        return "mse" if self.clip == "minmax" else "minmax"
 
     @property
     def fits(self) -> bool:
@@ -83,9 +94,15 @@ def parse(name: str) -> Recipe | None:
         clip=_CLIPS[found["clip"]],
         skip=int(found["skip"] or 0),
         keep=int(found["keep"] or 0),
-        leave=tuple(int(each) for each in found["leave"].split("x")) if found["leave"] else (),
+        leave=_numbers(found["leave"]),
+        other=_numbers(found["other"]),
         cle=found["cle"] is not None,
         gptq=found["gptq"] is not None,
         bias=found["bias"] is not None,
     )
-    return recipe if recipe.name == checked(name) and recipe.leave == tuple(sorted(set(recipe.leave))) else None
+    rising = all(each == tuple(sorted(set(each))) for each in (recipe.leave, recipe.other))
+    return recipe if rising and recipe.name == checked(name) else None
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    return tuple(int(each) for each in text.split("x")) if text else ()

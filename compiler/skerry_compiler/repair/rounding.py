@@ -102,6 +102,8 @@ def gptq(plain: ModelProto, moments: Moments, chosen: frozenset[str]) -> ModelPr
         rows = np.moveaxis(weight, layer.axis, 0)
         flat = rows.reshape(len(rows), -1).astype(np.float64)
         second = moments.second[layer.out]
+        if not np.isfinite(second).all():
+            continue
         groups = np.split(flat, len(second))
         made = np.concatenate([round_rows(part, each) for part, each in zip(groups, second, strict=True)])
         model.put(layer.weight, np.moveaxis(made.reshape(rows.shape), 0, layer.axis).astype(np.float32))

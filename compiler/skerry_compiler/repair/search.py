@@ -1,9 +1,9 @@
 """The search for byte candidates that keep the network's answers: cheap repairs first, float32 layers only as needed.
 
 Order, from the study of what helps how often: the way of clipping and equalisation; first layers left in float32 (the
-most sensitive ones, and the cheapest); the last one too; rounding by GPTQ and corrected biases; then single layers by
-measured harm. A recipe is scored by 2-fold cross-validation on calibration rows: it is made from one half and judged
-on the other by the gate's own measure, so that it never sees what it is scored on.
+most sensitive ones, and the cheapest); the last one too; clips of single tensors; rounding by GPTQ and corrected
+biases; then single layers by measured harm. A recipe is scored by 2-fold cross-validation on calibration rows: it is
+made from one half and judged on the other by the gate's own measure, so that it never sees what it is scored on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ PROMISING = 1.5  # of the tolerance: a candidate that the held-out rows may stil
 BETTER = 0.75  # a slower candidate must use this much less of the tolerance to be worth measuring
 TIE = 0.03  # of the time
 MOST = 4  # candidates handed on
+CLIPS = 8  # layers whose input is clipped the other way, one after the other
+DIFFERENT = 1.1  # times wider: two ways of clipping that are worth a trial
+GAIN = 0.02  # of the tolerance: less is chance, and no reason to keep a clip
 MAX_SINGLE = 48  # layers whose harm is measured one by one
 FLOAT_COST = 3.5  # of a multiplication in float32 against one of bytes, where nothing was measured
 
@@ -122,16 +125,34 @@ class Search:
             return
         for skip in SKIPS:
             if self._too_slow((skip, 0, ())):
-                break
+                continue
             for base in self._bases(2):
                 yield dataclasses.replace(base, skip=skip)
-        for trial in self._best(3):
+        for trial in self._frontier(3):
             yield dataclasses.replace(trial.recipe, keep=1)
-        for trial in self._best(2):
+        for trial in self._frontier(2):
+            yield from self._by_tensor(trial)
+        for trial in self._frontier(2):
             yield dataclasses.replace(trial.recipe, bias=True)
             yield dataclasses.replace(trial.recipe, gptq=True)
-        if not self._comfortable(0.03):
+        if not self._comfortable(TIE):
             yield from self._by_harm()
+
+    def _by_tensor(self, best: Trial) -> Iterator[Recipe]:
+        """What single layers read clipped the other way: those first where it makes the largest difference, each kept
+        if it helps.
+        """
+        wider = self.workshop.clipped(best.recipe)
+        count = len(wider)
+        inside = [i for i in range(best.recipe.skip, count - best.recipe.keep) if i not in best.recipe.leave]
+        for i in sorted(inside, key=lambda i: -wider[i])[:CLIPS]:
+            if wider[i] < DIFFERENT:
+                break
+            tried = dataclasses.replace(best.recipe, other=tuple(sorted({*best.recipe.other, i})))
+            yield tried
+            made = self.trials[-1]
+            if made.recipe == tried and made.judgement.used < best.judgement.used - GAIN:
+                best = made
 
     def _by_harm(self) -> Iterator[Recipe]:
         """Single layers in float32, then the most harmful ones together."""
@@ -147,8 +168,8 @@ class Search:
                 yield dataclasses.replace(base, leave=leave)
 
     def _comfortable(self, slower: float = 0.0) -> bool:
-        """Whether something at least as fast as all bytes (within a share) uses little of the tolerance."""
-        limit = self.speeds.predicted((0, 0, ()), self.workshop.work) * (1 + slower)
+        """Whether something as fast as the fastest placement (within a share) uses little of the tolerance."""
+        limit = min(self.speeds.byte_ns.values()) * (1 + slower)
         return any(t.judgement.used <= COMFORT and t.cost <= limit for t in self.trials)
 
     def _too_slow(self, placed: Placed) -> bool:
@@ -159,8 +180,14 @@ class Search:
         plain = [t for t in self.trials if t.recipe.placement == (0, 0, ()) and not (t.recipe.gptq or t.recipe.bias)]
         return [t.recipe for t in sorted(plain, key=_merit)[:count]]
 
-    def _best(self, count: int) -> list[Trial]:
-        return sorted(self.trials, key=_merit)[:count]
+    def _frontier(self, count: int) -> list[Trial]:
+        """Return the fastest placements, each as its best trial, without those that a faster one is as good as."""
+        kept: list[Trial] = []
+        for trial in sorted(self.trials, key=lambda t: (t.cost, _merit(t))):
+            if not kept or trial.judgement.used <= kept[-1].judgement.used * BETTER:
+                kept.append(trial)
+        by_placement = {trial.recipe.placement: trial for trial in kept}
+        return list(by_placement.values())[:count]
 
 
 def chosen(trials: Sequence[Trial]) -> list[Trial]:

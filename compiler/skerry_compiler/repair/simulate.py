@@ -16,11 +16,11 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper, version_converter
 
 from skerry_compiler.engines.network.calibrate import Ranges
 from skerry_compiler.engines.network.generate import network_of
-from skerry_compiler.engines.network.graph import Conv, Map, Network, Quant
-from skerry_compiler.engines.network.quantise import Precision, quantise
+from skerry_compiler.engines.network.graph import Conv, Map, Network, Pool, Quant, Tensor
+from skerry_compiler.engines.network.quantise import KEEPS, Precision, quantise
 from skerry_compiler.repair.layers import Array, Layer, Model
 
-MIN_OPSET = 13  # per-channel DequantizeLinear
+TENSOR_OPSET, CHANNEL_OPSET = 10, 13  # the first with QuantizeLinear, and with a scale for each channel
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,10 +62,41 @@ def placement(plain: ModelProto, ranges: Ranges, precision: Precision) -> Placem
     return Placement(values, inputs, frozenset(layers), order)
 
 
-def layer_order(plain: ModelProto) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the names of the network's layers in running order, and the multiplications of each."""
-    convs = [op for op in network_of(plain).ops if isinstance(op, Conv)]
-    return tuple(op.label for op in convs), tuple(op.y.h * op.y.w * op.weight.size for op in convs)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """The network's layers in running order.
+
+    Attributes:
+        names: of each.
+        work: multiplications of each.
+        reads: for each, the tensors whose range is that of what it reads: its input, and what this was moved from.
+        values: numbers in all tensors of one inference.
+    """
+
+    names: tuple[str, ...]
+    work: tuple[int, ...]
+    reads: tuple[tuple[str, ...], ...]
+    values: int
+
+
+def layer_order(network: Network) -> Order:
+    """Return the layers of a network in float32."""
+    convs = [op for op in network.ops if isinstance(op, Conv)]
+    return Order(
+        tuple(op.label for op in convs),
+        tuple(op.y.h * op.y.w * op.weight.size for op in convs),
+        tuple(tuple(dict.fromkeys(_moved(network, op.x))) for op in convs),
+        sum(op.y.h * op.y.w * op.y.c for op in network.ops),
+    )
+
+
+def _moved(network: Network, tensor: Tensor) -> list[str]:
+    made = [op for op in network.ops if op.y is tensor]
+    moves = isinstance(made[0], KEEPS) or (isinstance(made[0], Pool) and not made[0].mean) if made else False
+    found = [tensor.name]
+    for source in made[0].sources if moves else []:
+        found += _moved(network, source)
+    return found
 
 
 def _is_cast(network: Network, op: object) -> bool:
@@ -92,12 +123,12 @@ def simulated(plain: ModelProto, place: Placement) -> ModelProto:
             shape = [1] * weight.ndim
             shape[layer.axis] = -1
             model.put(layer.weight, (whole * scale.astype(np.float64).reshape(shape)).astype(np.float32))
-    return _with_casts(_opset(model.written()), place)
+    return _with_casts(_opset(model.written(), TENSOR_OPSET), place)
 
 
 def exported(plain: ModelProto, place: Placement) -> ModelProto:
     """Return the model as QDQ ONNX: as `simulated`, with weights as bytes and a scale for each output channel."""
-    proto = _opset(plain)
+    proto = _opset(plain, CHANNEL_OPSET)
     model = Model(proto)
     fresh = []
     for layer in list(model.layers()):
@@ -109,11 +140,11 @@ def exported(plain: ModelProto, place: Placement) -> ModelProto:
     return _with_casts(proto, place)
 
 
-def _opset(proto: ModelProto) -> ModelProto:
+def _opset(proto: ModelProto, least: int) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(proto)
     version = next(each.version for each in copy.opset_import if each.domain in ("", "ai.onnx"))
-    return copy if version >= MIN_OPSET else version_converter.convert_version(copy, MIN_OPSET)
+    return copy if version >= least else version_converter.convert_version(copy, least)
 
 
 def _byte_weight(proto: ModelProto, model: Model, layer: Layer) -> NodeProto:

@@ -19,7 +19,8 @@ from skerry_compiler.repair.equalise import Link, equalise, links, peak
 from skerry_compiler.repair.layers import Array, Model
 from skerry_compiler.repair.recipe import Recipe
 
-MAX_ROWS = 32
+MAX_ROWS, LEAST_ROWS = 32, 8
+MAX_VALUES = 1 << 26  # numbers that are looked at: of large networks fewer rows, which hold as many numbers
 Part = tuple[int, ...]
 
 
@@ -33,11 +34,13 @@ class Workshop:
             UnsupportedError: the network engine cannot generate the model.
         """
         self.plain = layers.plain(model)
-        self.rows = list(rows[:MAX_ROWS])
+        network = network_of(self.plain)
+        order = simulate.layer_order(network)
+        self.order, self.work, self.reads = order.names, order.work, order.reads
+        self.rows = list(rows[: max(LEAST_ROWS, min(MAX_ROWS, MAX_VALUES // max(1, order.values)))])
         self.outputs = [value.name for value in model.graph.output]
-        self.order, self.work = simulate.layer_order(self.plain)
         self.expected: list[list[NDArray[Any]]] = []
-        self._names = tensor_names(network_of(self.plain))
+        self._names = tensor_names(network)
         self._links: list[Link] = links(Model(self.plain))
         self._peaks: list[dict[str, Array]] = []
         wanted = [*self._names, *(link.value for link in self._links), *self.outputs]
@@ -55,6 +58,17 @@ class Workshop:
         """Whether there is anything that equalisation could change."""
         return bool(self._links)
 
+    def clipped(self, recipe: Recipe) -> list[float]:
+        """Return how many times wider the range of what each layer reads is when clipped the one way than the other.
+
+        From all rows: it says what is to be tried first, and is no score.
+        """
+        _, statistics, places = self._form(recipe.cle, self.everything)
+        one, two = (statistics.ranges(clip, places) for clip in (recipe.clip, recipe.other_clip))
+        return [
+            max((_ratio(one[name], two[name]) for name in names if name in one), default=1.0) for names in self.reads
+        ]
+
     def _see(self, values: dict[str, NDArray[Any]]) -> None:
         self._peaks.append({link.value: peak(values[link.value], link.axis) for link in self._links})
         self.expected.append([values[name] for name in self.outputs])
@@ -62,7 +76,11 @@ class Workshop:
     def made(self, recipe: Recipe, part: Part) -> tuple[ModelProto, Ranges, simulate.Placement]:
         """Return the model that a recipe makes from some rows, its ranges, and where bytes are."""
         proto, statistics, places = self._form(recipe.cle, part)
-        ranges = statistics.ranges(recipe.clip, places)
+        ranges = dict(statistics.ranges(recipe.clip, places))
+        if recipe.other:
+            other = statistics.ranges(recipe.other_clip, places)
+            names = [name for i in recipe.other if i < len(self.reads) for name in self.reads[i]]
+            ranges |= {name: other[name] for name in names if name in other}
         place = simulate.placement(proto, ranges, recipe.precision)
         if recipe.gptq or recipe.bias:
             moments = self._second(recipe.cle, part, proto)
@@ -116,3 +134,8 @@ class Workshop:
             Statistics.of(proto, moments.names, [self.rows[i] for i in part], (), moments.add)
             self._moments[key] = moments
         return self._moments[key]
+
+
+def _ratio(one: tuple[float, float], two: tuple[float, float]) -> float:
+    widths = sorted((one[1] - one[0], two[1] - two[0]))
+    return widths[1] / max(widths[0], 1e-12)
