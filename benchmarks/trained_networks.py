@@ -219,11 +219,11 @@ class Attention(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A small vision transformer (Dosovitskiy et al. 2020) over 8x8 patches."""
+    """A small vision transformer (Dosovitskiy et al. 2020) over 16 patches."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.patches, self.places = nn.Conv2d(1, width, 4, 4), nn.Parameter(torch.zeros(1, 64, width))
+        self.patches, self.places = nn.Conv2d(1, width, 8, 8), nn.Parameter(torch.zeros(1, 16, width))
         blocks: list[nn.Module] = []
         for _ in range(3):
             wide = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
@@ -261,7 +261,7 @@ NETWORKS: dict[str, Recipe] = {
     "larger": Recipe(larger, data.small, 400),
     "sound": Recipe(sound, data.sounds, 500),
     "recurrent digits": Recipe(Recurrent, data.digit_rows, 500),
-    "encoder digits": Recipe(Encoder, data.digits, 250),
+    "encoder digits": Recipe(Encoder, data.digits, 700),
     "autoencoder": Recipe(autoencoder, data.digit_pixels, 800),
     "perceptron": Recipe(perceptron, lambda: data.table("breast_cancer"), 300),
 }

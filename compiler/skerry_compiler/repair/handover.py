@@ -9,12 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from skerry_compiler.engines.network.graph import Quant
 from skerry_compiler.repair.layers import Model
-from skerry_compiler.repair.recipe import Recipe
-from skerry_compiler.repair.search import MAX_SINGLE, Search, chosen
+from skerry_compiler.repair.search import Search, chosen
 from skerry_compiler.repair.simulate import rounded_weight
 
 FORM = "skerry-qat-1"
@@ -34,7 +31,8 @@ def made(search: Search) -> Handover:
     workshop = search.workshop
     best = chosen(search.trials)[0].recipe
     proto, place = workshop.exported(best)
-    harm = sensitivity(search, best)
+    measured = search.harm(best, workshop.everything)
+    harm = {workshop.order[i]: error for i, error in measured.items()}
     plain_proto, _, _ = workshop.made(best, workshop.everything)
     model = Model(plain_proto)
     layers = []
@@ -54,7 +52,7 @@ def made(search: Search) -> Handover:
         if layer.out in place.inputs:
             entry["input"] = _quant(place.inputs[layer.out])
         layers.append(entry)
-    judged = search.score(best) or next(trial for trial in search.trials if trial.recipe == best)
+    judged = next(trial for trial in search.trials if trial.recipe == best)
     return Handover(
         {
             "format": FORM,
@@ -68,28 +66,6 @@ def made(search: Search) -> Handover:
         },
         proto.SerializeToString(deterministic=True),
     )
-
-
-def sensitivity(search: Search, recipe: Recipe) -> dict[str, float]:
-    """Return each byte layer's error: the mean squared output error, over the output's power, with it alone in bytes.
-
-    Layers beyond the first `MAX_SINGLE` of a very deep network are left out.
-    """
-    workshop = search.workshop
-    count = len(workshop.order)
-    last = count - recipe.keep
-    inside = [i for i in range(recipe.skip, last) if i not in recipe.leave][:MAX_SINGLE]
-    found = {}
-    for i in inside:
-        leave = tuple(each for each in range(recipe.skip, last) if each != i)
-        one = dataclasses.replace(recipe, leave=leave)
-        answers = workshop.stacked(workshop.answers(one, workshop.everything, workshop.everything))
-        lost = [
-            float(np.mean((a - b) ** 2)) for a, b in zip(search.expected, answers, strict=True) if a.dtype.kind == "f"
-        ]
-        power = [float(np.mean(a.astype(np.float64) ** 2)) for a in search.expected if a.dtype.kind == "f"]
-        found[workshop.order[i]] = sum(lost) / max(sum(power), 1e-30)
-    return found
 
 
 def to_train(harm: dict[str, float]) -> list[str]:

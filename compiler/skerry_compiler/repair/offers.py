@@ -34,7 +34,8 @@ from skerry_targets.profile import Profile
 
 TIME_SHARE = 0.4  # of the budget, beside the reading of the model
 PROBES = (0, 2, 8)  # first layers in float32 whose speed is measured; others are estimated from these
-PROBE_S = 1.0
+PROBE_S = 0.5
+PROBE_SHARE = 0.2  # of the time: no further placement is built for its speed after that
 PROBE_TIMEOUT_S = 60
 FIRST_ORDER = 2  # where nothing can be measured: after float32
 MIN_ROWS = 2
@@ -175,7 +176,7 @@ def measured(workshop: Workshop, given: Material, time_s: float) -> Speeds:
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         paths = []
         for number, source in enumerate(sources):
-            if number > 1 and time.monotonic() - begun > time_s / 2:
+            if number > 1 and time.monotonic() - begun > time_s * PROBE_SHARE:
                 break
             path = Path(folder) / f"{number}.so"
             try:

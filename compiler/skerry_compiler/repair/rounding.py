@@ -113,7 +113,8 @@ def gptq(plain: ModelProto, moments: Moments, chosen: frozenset[str]) -> ModelPr
 def round_rows(rows: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return rows[n, k] rounded to bytes so that their products with inputs of moments second[k, k] change least.
 
-    The largest weight of each row keeps its byte, 127: the scale can be read off the result again.
+    The largest weight of each row keeps its byte, 127: the scale can be read off the result again. GPTQ is greedy; a
+    row that it makes worse is rounded to nearest.
     """
     count = rows.shape[1]
     scale = np.maximum(np.abs(rows).max(1), 1e-12) / 127
@@ -133,7 +134,9 @@ def round_rows(rows: NDArray[np.float64], second: NDArray[np.float64]) -> NDArra
             errors[:, i - start] = (work[:, i] - made[:, i]) / upper[i, i]
             work[:, i:stop] -= errors[:, i - start, None] * upper[i, i:stop]
         work[:, stop:] -= errors @ upper[start:stop, stop:]
-    return made
+    nearest = np.clip(np.rint(rows / scale[:, None]), -127, 127) * scale[:, None]
+    lost = [np.einsum("nk,kl,nl->n", each, second, each, optimize=True) for each in (made - rows, nearest - rows)]
+    return np.where((lost[0] < lost[1])[:, None], made, nearest)
 
 
 def correct_biases(plain: ModelProto, before: ModelProto, moments: Moments, chosen: frozenset[str]) -> ModelProto:

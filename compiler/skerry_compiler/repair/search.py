@@ -1,8 +1,8 @@
 """The search for byte candidates that keep the network's answers: cheap repairs first, float32 layers only as needed.
 
-Order, from the study of what helps how often: the way of clipping and equalisation; first layers left in float32 (the
-most sensitive ones, and the cheapest); the last one too; clips of single tensors; rounding by GPTQ and corrected
-biases; then single layers by measured harm. A recipe is scored by 2-fold cross-validation on calibration rows: it is
+Order, from the study of what helps how often: the way of clipping and equalisation; the few layers in float32 that do
+the harm; first layers in float32 (often the most sensitive ones); the last one too; clips of single tensors; rounding
+by GPTQ and corrected biases. A recipe is scored by 2-fold cross-validation on calibration rows: it is
 made from one half and judged on the other by the gate's own measure, so that it never sees what it is scored on.
 """
 
@@ -21,6 +21,9 @@ from skerry_compiler.repair.workshop import Workshop
 from skerry_contracts.bundle import Signature
 
 SKIPS = (1, 2, 3, 4, 6, 8, 12, 16)
+LEAVES = (1, 2, 3, 4, 6, 8)
+HARM_ROWS = 8
+HARDLY = 0.1  # of the time: what repairs so cheaply is good enough
 COMFORT = 0.5  # of the tolerance: nothing slower is looked for
 PROMISING = 1.5  # of the tolerance: a candidate that the held-out rows may still accept
 BETTER = 0.75  # a slower candidate must use this much less of the tolerance to be worth measuring
@@ -123,6 +126,10 @@ class Search:
         yield from (Recipe(clip=clip, cle=cle) for cle in forms for clip in METHODS)
         if self._comfortable():
             return
+        for base in self._bases(2):
+            yield from self._by_harm(base)
+        if self._comfortable(HARDLY):
+            return
         for skip in SKIPS:
             if self._too_slow((skip, 0, ())):
                 continue
@@ -135,8 +142,6 @@ class Search:
         for trial in self._frontier(2):
             yield dataclasses.replace(trial.recipe, bias=True)
             yield dataclasses.replace(trial.recipe, gptq=True)
-        if not self._comfortable(TIE):
-            yield from self._by_harm()
 
     def _by_tensor(self, best: Trial) -> Iterator[Recipe]:
         """What single layers read clipped the other way: those first where it makes the largest difference, each kept
@@ -154,18 +159,59 @@ class Search:
             if made.recipe == tried and made.judgement.used < best.judgement.used - GAIN:
                 best = made
 
-    def _by_harm(self) -> Iterator[Recipe]:
-        """Single layers in float32, then the most harmful ones together."""
-        base = self._bases(1)[0]
+    def _by_harm(self, base: Recipe) -> Iterator[Recipe]:
+        """The layers in float32 that cost the most accuracy in bytes, and those that do for their share of the work."""
+        harm = self.harm(base, self.workshop.everything[:HARM_ROWS])
+        work = self.workshop.work
+        for key in (lambda i: -harm[i], lambda i: -harm[i] / max(1, work[i])):
+            ordered = sorted(harm, key=lambda i: (key(i), i))
+            for many in LEAVES:
+                if many <= len(ordered):
+                    recipe = placed(base, ordered[:many])
+                    if not self._too_slow(recipe.placement):
+                        yield recipe
+        enough = [t for t in self.trials if t.judgement.used <= COMFORT and not (t.recipe.keep or t.recipe.other)]
+        if enough:
+            yield from self._fewer(min(enough, key=lambda t: (t.cost, _merit(t))))
+
+    def _fewer(self, best: Trial) -> Iterator[Recipe]:
+        """Layers taken out of what stays in float32, those that multiply most first, as long as the rest is enough."""
+        work = self.workshop.work
+        left = [*range(best.recipe.skip), *best.recipe.leave]
+        for i in sorted(left, key=lambda i: (-work[i], i)):
+            rest = [each for each in left if each != i]
+            recipe = placed(best.recipe, rest)
+            yield recipe
+            made = self.trials[-1]
+            if made.recipe == recipe and made.judgement.used <= COMFORT:
+                left = rest
+
+    def harm(self, base: Recipe, asked: Sequence[int]) -> dict[int, float]:
+        """Return each byte layer's error, by number: the mean squared output error over the output's power, with it
+        alone in bytes, made from the rows of the other fold.
+
+        One layer put back into float32 would say less: where two ruin the answers, neither alone mends them. Of very
+        deep networks the layers that multiply most are measured; none where the time is up.
+        """
         count = len(self.workshop.order)
-        singles = range(count) if count <= MAX_SINGLE else range(0, count, -(-count // MAX_SINGLE))
-        yield from (dataclasses.replace(base, leave=(i,)) for i in singles)
-        alone = [t for t in self.trials if len(t.recipe.leave) == 1 and t.recipe.placement[:2] == (0, 0)]
-        alone.sort(key=lambda t: (t.mean_cosine, -t.recipe.leave[0]), reverse=True)
-        for many in (2, 3, 4, 6, 8, 12):
-            leave = tuple(sorted(t.recipe.leave[0] for t in alone[:many]))
-            if len(leave) == many and not self._too_slow((0, 0, leave)):
-                yield dataclasses.replace(base, leave=leave)
+        inside = [i for i in range(base.skip, count - base.keep) if i not in base.leave]
+        inside = sorted(sorted(inside, key=lambda i: -self.workshop.work[i])[:MAX_SINGLE])
+        found = {}
+        for i in inside:
+            if self.until() <= 0:
+                return {}
+            alone = dataclasses.replace(base, skip=0, keep=0, leave=tuple(each for each in range(count) if each != i))
+            lost = power = 0.0
+            for learned in self.folds:
+                rows = [each for each in asked if each not in learned]
+                for row, answer in zip(rows, self.workshop.answers(alone, learned, rows), strict=True):
+                    pairs = zip(self.workshop.expected[row], answer, strict=True)
+                    floats = [(a.astype(np.float64), b) for a, b in pairs if a.dtype.kind == "f"]
+                    lost += sum(float(np.mean((a - b) ** 2)) for a, b in floats)
+                    power += sum(float(np.mean(a**2)) for a, _ in floats)
+            found[i] = lost / max(power, 1e-30)
+            self.say(f"repair: what layer {i} of {count} costs")
+        return found
 
     def _comfortable(self, slower: float = 0.0) -> bool:
         """Whether something as fast as the fastest placement (within a share) uses little of the tolerance."""
@@ -188,6 +234,14 @@ class Search:
                 kept.append(trial)
         by_placement = {trial.recipe.placement: trial for trial in kept}
         return list(by_placement.values())[:count]
+
+
+def placed(base: Recipe, leave: Sequence[int]) -> Recipe:
+    """Return the recipe with these layers in float32 and no others: the first ones, and the rest by number."""
+    skip = 0
+    while skip in leave:
+        skip += 1
+    return dataclasses.replace(base, skip=skip, keep=0, leave=tuple(sorted(each for each in leave if each > skip)))
 
 
 def chosen(trials: Sequence[Trial]) -> list[Trial]:
