@@ -81,7 +81,7 @@ def _offers(given: Material, signature: Signature, say: Say, *, retrain: bool) -
     try:
         say("repair: what every tensor holds")
         workshop = Workshop(given.model, rows)
-        if not workshop.order:
+        if len(workshop.fixed) == len(workshop.order):
             return Offers()
         if names is not None:
             wanted = [recipe for name in names if (recipe := parse(name)) is not None]

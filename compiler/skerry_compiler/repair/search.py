@@ -102,8 +102,9 @@ class Search:
 
     def score(self, recipe: Recipe) -> Trial | None:
         """Judge a recipe by cross-validation; None where it was, its name is too long, or nothing is left in bytes."""
-        left = {*range(recipe.skip), *recipe.leave}
-        nothing = recipe.skip + recipe.keep >= len(self.workshop.order) or len(left) >= len(self.workshop.order)
+        count = len(self.workshop.order)
+        left = {*range(recipe.skip), *range(count - recipe.keep, count), *recipe.leave, *self.workshop.fixed}
+        nothing = left >= set(range(count))
         if recipe.name in self._seen or not recipe.fits or nothing:
             return None
         self._seen.add(recipe.name)
@@ -194,7 +195,8 @@ class Search:
         deep networks the layers that multiply most are measured; none where the time is up.
         """
         count = len(self.workshop.order)
-        inside = [i for i in range(base.skip, count - base.keep) if i not in base.leave]
+        left = {*base.leave, *self.workshop.fixed}
+        inside = [i for i in range(base.skip, count - base.keep) if i not in left]
         inside = sorted(sorted(inside, key=lambda i: -self.workshop.work[i])[:MAX_SINGLE])
         found = {}
         for i in inside:

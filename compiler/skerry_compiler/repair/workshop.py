@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from skerry_compiler.engines.network.calibrate import Feed, Ranges, Statistics, 
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit import Source
 from skerry_compiler.engines.network.generate import generate, network_of
+from skerry_compiler.engines.network.quantise import Precision
 from skerry_compiler.repair import layers, rounding, simulate
 from skerry_compiler.repair.equalise import Link, equalise, links, peak
 from skerry_compiler.repair.layers import Array, Model
@@ -37,6 +39,8 @@ class Workshop:
         network = network_of(self.plain)
         order = simulate.layer_order(network)
         self.order, self.work, self.reads = order.names, order.work, order.reads
+        known = {layer.out for layer in Model(self.plain).layers()}
+        self.fixed = frozenset(i for i, name in enumerate(self.order) if name not in known)
         self.rows = list(rows[: max(LEAST_ROWS, min(MAX_ROWS, MAX_VALUES // max(1, order.values)))])
         self.outputs = [value.name for value in model.graph.output]
         self.expected: list[list[NDArray[Any]]] = []
@@ -52,6 +56,12 @@ class Workshop:
     def everything(self) -> Part:
         """The places of all rows."""
         return tuple(range(len(self.rows)))
+
+    def precision(self, recipe: Recipe) -> Precision:
+        """Return which layers stay in float32: those of the recipe, and those that are part of another operator, as a
+        recurrent layer's products are, and that `simulate` says nothing of.
+        """
+        return dataclasses.replace(recipe.precision, leave=recipe.precision.leave | self.fixed)
 
     @property
     def equalisable(self) -> bool:
@@ -81,7 +91,7 @@ class Workshop:
             other = statistics.ranges(recipe.other_clip, places)
             names = [name for i in recipe.other if i < len(self.reads) for name in self.reads[i]]
             ranges |= {name: other[name] for name in names if name in other}
-        place = simulate.placement(proto, ranges, recipe.precision)
+        place = simulate.placement(proto, ranges, self.precision(recipe))
         if recipe.gptq or recipe.bias:
             moments = self._second(recipe.cle, part, proto)
             done = rounding.gptq(proto, moments, place.layers) if recipe.gptq else proto
@@ -91,7 +101,7 @@ class Workshop:
     def source(self, recipe: Recipe, machine: Machine) -> Source:
         """Return the generated code of a recipe, from all rows."""
         proto, ranges, _ = self.made(recipe, self.everything)
-        return generate(proto, machine, ranges=ranges, precision=recipe.precision)
+        return generate(proto, machine, ranges=ranges, precision=self.precision(recipe))
 
     def answers(self, recipe: Recipe, learned: Part, asked: Part) -> list[list[NDArray[Any]]]:
         """Return the outputs of a recipe made from some rows on others, as its integer arithmetic gives them."""

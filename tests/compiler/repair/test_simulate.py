@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.compiler.network.conftest import machine, reference, run
+from onnx import helper
+from tests.compiler.network.conftest import machine, model, random, reference, run
 from tests.compiler.repair.nets import network, rows, workshop
 
 from skerry_compiler.repair import simulate
 from skerry_compiler.repair.layers import plain
 from skerry_compiler.repair.recipe import Recipe
+from skerry_compiler.repair.workshop import Workshop
 
 PARTS = ("separable", "prelu", "norm", "pool", "residual", "hswish")
 
@@ -98,3 +100,23 @@ def test_the_plain_form_computes_the_same_from_stored_bytes() -> None:
     for row in rows(2, 1):
         (one,), (two,) = reference(written, row), reference(form, row)
         np.testing.assert_allclose(one, two, atol=0.03 * float(np.abs(one).max()))
+
+
+def test_products_inside_recurrent_layers_stay_float32() -> None:
+    """They are layers of the network, but no nodes of their own that the search could look at."""
+    w, r = random(1, 16, 6), random(1, 16, 4, seed=1)
+    constants = {"w": w / 3, "r": r / 3, "v": random(4, 5, seed=2), "s": np.array([3, 4])}
+    nodes = [
+        helper.make_node("LSTM", ["x", "w", "r"], ["h"], hidden_size=4),
+        helper.make_node("Reshape", ["h", "s"], ["f"]),
+        helper.make_node("MatMul", ["f", "v"], ["y"]),
+    ]
+    proto = model(nodes, {"x": [3, 1, 6]}, constants)
+    shop = Workshop(proto, [{"x": random(3, 1, 6, seed=i)} for i in range(4)])
+    assert len(shop.order) == 2 and shop.fixed == {0}
+    _, _, place = shop.made(Recipe("minmax"), shop.everything)
+    assert place.layers <= {"y"}
+    source = shop.source(Recipe("minmax"), machine()[0])
+    (expected,) = shop.answers(Recipe("minmax"), shop.everything, (0,))[0]
+    (made,) = run(source, proto, shop.rows[0], [expected.shape])
+    np.testing.assert_allclose(made, expected, atol=0.01 * float(np.abs(expected).max()))
