@@ -161,8 +161,11 @@ def told(search: Search, picked: Sequence[Trial], *, finished: bool) -> list[str
             "repair: ill-conditioned: one byte's step of noise on the input moves the original itself below the "
             "cosine that is asked for, so labels or classes decide"
         )
-    if picked and picked[0].judgement.used > 1:
-        words.append(f"repair: nothing passed; the nearest is {picked[0].recipe.name}: {picked[0].judgement.refusal}")
+    near = min(picked, key=lambda trial: trial.judgement.used, default=None)
+    if near is not None and near.judgement.refusal:
+        words.append(
+            f"repair: none passed on calibration rows; nearest is {near.recipe.name}: {near.judgement.refusal}"
+        )
     return words
 
 
