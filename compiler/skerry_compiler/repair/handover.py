@@ -31,7 +31,7 @@ def made(search: Search) -> Handover:
     workshop = search.workshop
     best = chosen(search.trials)[0].recipe
     proto, place = workshop.exported(best)
-    measured = search.harm(best, workshop.everything)
+    measured = search.harm(best, workshop.everything, patient=True)
     harm = {workshop.order[i]: error for i, error in measured.items()}
     plain_proto, _, _ = workshop.made(best, workshop.everything)
     model = Model(plain_proto)

@@ -36,6 +36,7 @@ TIME_SHARE = 0.4  # of the budget, beside the reading of the model
 PROBES = (0, 2, 8)  # first layers in float32 whose speed is measured; others are estimated from these
 PROBE_S = 0.5
 PROBE_SHARE = 0.2  # of the time: no further placement is built for its speed after that
+PROBE_LEAST_S = 4.0  # of time for all: with less, speeds are guessed
 PROBE_TIMEOUT_S = 60
 FIRST_ORDER = 2  # where nothing can be measured: after float32
 MIN_ROWS = 2
@@ -65,7 +66,7 @@ def offers(given: Material, signature: Signature, say: Say, *, retrain: bool = F
     found = _offers(given, signature, say, retrain=retrain)
     if retrain and found.handover is None:
         why = found.notes[-1].removeprefix("repair: ") if found.notes else "no layer of it could be put into bytes"
-        hint = "give --calibration with a few dozen rows of real inputs, and a larger --budget if the time was up"
+        hint = "give --calibration with a few dozen rows of real inputs"
         raise CompileError(f"no hand-over for retraining: {why}", hint=hint)
     return found
 
@@ -127,7 +128,7 @@ def _searched(
 ) -> Offers:
     found = Offers()
     speeds = Speeds()
-    if not fit.missing(fit.predicates(given.profile), host.hardware({}, "")):
+    if left() >= PROBE_LEAST_S and not fit.missing(fit.predicates(given.profile), host.hardware({}, "")):
         say("repair: which placements are fast")
         speeds = measured(workshop, given, left())
         if min(speeds.byte_ns.values()) >= speeds.float_ns * (1 - TIE):
@@ -147,7 +148,7 @@ def _searched(
 def told(search: Search, picked: Sequence[Trial], *, finished: bool) -> list[str]:
     """Return in words what was tried and gained."""
     if not search.trials:
-        return ["repair: the time was up before anything was tried; a larger --budget allows it"]
+        return ["repair: there is no layer that could be put into bytes"]
     plain = search.trials[0]
     best = max(search.trials, key=lambda trial: (trial.judgement.cosine, trial.recipe.name))
     words = [

@@ -90,9 +90,8 @@ class Search:
         self.expected = workshop.stacked(workshop.expected)
 
     def run(self) -> list[Trial]:
-        """Score recipes until the time is up or nothing is left to try; return those worth measuring, fastest first.
-
-        The first one is scored in any case: on a slow or busy machine bytes are tried, too.
+        """Score recipes, one at least, until the time is up or nothing is left to try; return those worth measuring,
+        fastest first.
         """
         for recipe in self._recipes():
             if self.trials and self.until() <= 0:
@@ -164,6 +163,8 @@ class Search:
         """The layers in float32 that cost the most accuracy in bytes, and those that do for their share of the work."""
         harm = self.harm(base, self.workshop.everything[:HARM_ROWS])
         work = self.workshop.work
+        if not harm:
+            return
         for key in (lambda i: -harm[i], lambda i: -harm[i] / max(1, work[i])):
             ordered = sorted(harm, key=lambda i: (key(i), i))
             for many in LEAVES:
@@ -187,12 +188,12 @@ class Search:
             if made.recipe == recipe and made.judgement.used <= COMFORT:
                 left = rest
 
-    def harm(self, base: Recipe, asked: Sequence[int]) -> dict[int, float]:
+    def harm(self, base: Recipe, asked: Sequence[int], *, patient: bool = False) -> dict[int, float]:
         """Return each byte layer's error, by number: the mean squared output error over the output's power, with it
         alone in bytes, made from the rows of the other fold.
 
         One layer put back into float32 would say less: where two ruin the answers, neither alone mends them. Of very
-        deep networks the layers that multiply most are measured; none where the time is up.
+        deep networks the layers that multiply most are measured; none where the time is up, unless one is `patient`.
         """
         count = len(self.workshop.order)
         left = {*base.leave, *self.workshop.fixed}
@@ -200,7 +201,7 @@ class Search:
         inside = sorted(sorted(inside, key=lambda i: -self.workshop.work[i])[:MAX_SINGLE])
         found = {}
         for i in inside:
-            if self.until() <= 0:
+            if self.until() <= 0 and not patient:
                 return {}
             alone = dataclasses.replace(base, skip=0, keep=0, leave=tuple(each for each in range(count) if each != i))
             lost = power = 0.0
