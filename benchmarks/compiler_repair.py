@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, the folder beside it is not a package yet
-from benchmarks import compiler as shared
+from benchmarks import compiler_edge
 
 Say = Callable[[str], None]
 NAIVE = "ort-int8"
@@ -43,10 +43,9 @@ def networks(work: Path, say: Say, only: str) -> Iterator[tuple[str, Path, Path,
                 yield name, folder / "model.onnx", folder / "calibration.npz", folder / "evaluation.npz"
     else:
         say("PyTorch is missing, so nothing is trained here: pip install 'skerry[torch]'. Shared models only.")
-    for name in shared.TINY + shared.LANDMARK:
-        if only in name and (shared.folder() / f"{name}.onnx").is_file():
-            model = shared.cleaned(shared.folder() / f"{name}.onnx", work / f"{name}.onnx")
-            yield name, model, shared.rows(name, "calibration", work), shared.rows(name, "evaluation", work)
+    for name in compiler_edge.here():
+        if only in name:
+            yield name, *compiler_edge.build(name, work)
 
 
 def evidence(model: Path, calibration: Path, evaluation: Path, work: Path) -> dict[str, Any]:
@@ -104,8 +103,10 @@ def figures(work: Path, say: Say, only: str = "") -> dict[str, float]:
     number of networks whose names hold `only`.
     """
     repaired, naive, count = 0, 0, 0
-    for name, model, calibration, evaluation in networks(work, say, only):
-        found = evidence(model, calibration, evaluation, work)
+    place = work / "repair"
+    place.mkdir(exist_ok=True)
+    for name, model, calibration, evaluation in networks(place, say, only):
+        found = evidence(model, calibration, evaluation, place)
         each = judged(found)
         count += 1
         repaired += each["repaired"]
@@ -114,8 +115,10 @@ def figures(work: Path, say: Say, only: str = "") -> dict[str, float]:
         for note in found["evidence"]["notes"]:
             if note.startswith("repair"):
                 say(f"    {note}")
-    total = max(1, count)
-    return {"repaired_share": repaired / total, "naive_share": naive / total, "repair_networks": float(count)}
+    if not count:
+        say("no network to repair")
+        return {}
+    return {"repaired_share": repaired / count, "naive_share": naive / count, "repair_networks": float(count)}
 
 
 def main() -> int:

@@ -165,8 +165,8 @@ class Search:
         work = self.workshop.work
         if not harm:
             return
-        for key in (lambda i: -harm[i], lambda i: -harm[i] / max(1, work[i])):
-            ordered = sorted(harm, key=lambda i: (key(i), i))
+        for worth in (harm, {i: harm[i] / max(1, work[i]) for i in harm}):
+            ordered = sorted(worth, key=lambda i: (-worth[i], i))
             for many in LEAVES:
                 if many <= len(ordered):
                     recipe = placed(base, ordered[:many])
@@ -206,7 +206,7 @@ class Search:
             alone = dataclasses.replace(base, skip=0, keep=0, leave=tuple(each for each in range(count) if each != i))
             lost = power = 0.0
             for learned in self.folds:
-                rows = [each for each in asked if each not in learned]
+                rows = tuple(each for each in asked if each not in learned)
                 for row, answer in zip(rows, self.workshop.answers(alone, learned, rows), strict=True):
                     pairs = zip(self.workshop.expected[row], answer, strict=True)
                     floats = [(a.astype(np.float64), b) for a, b in pairs if a.dtype.kind == "f"]
