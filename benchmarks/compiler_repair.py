@@ -30,14 +30,14 @@ FAST = 0.97  # of the other's time: less than the noise between two runs is no g
 def networks(work: Path, say: Say, only: str) -> Iterator[tuple[str, Path, Path, Path]]:
     """Return name, model, calibration and evaluation rows of each network, trained ones first."""
     if importlib.util.find_spec("torch") and importlib.util.find_spec("onnxscript"):
-        from benchmarks import trained_networks
+        from benchmarks import training
 
-        for name in trained_networks.NETWORKS:
+        for name in training.NETWORKS:
             if only in name:
                 folder = work / name.replace(" ", "-")
                 if not (folder / "score").exists():
                     folder.mkdir(exist_ok=True)
-                    score = trained_networks.trained(name, folder)
+                    score = training.trained(name, folder)
                     (folder / "score").write_text(f"{score:.3f}")
                 say(f"{name}: trained, {(folder / 'score').read_text()} on held-out rows")
                 yield name, folder / "model.onnx", folder / "calibration.npz", folder / "evaluation.npz"
