@@ -40,12 +40,15 @@ DOORS: dict[str, tuple[str, ...]] = {
     "skl2onnx": ("compiler/skerry_compiler/frontends", "cloud/skerry_cloud"),
     "ai_edge_litert": ("compiler/skerry_compiler/baseline_tflite.py",),
     "torch": ("compiler/skerry_compiler/frontends",),
+    "tvm": ("compiler/skerry_compiler/engines/tvm_child.py",),
+    "openvino": (),
     "zstandard": ("fleet/skerry_fleet/zstd.py",),
 }
 # extra: why it is not locked, and so in no test environment
 UNLOCKED = {
     "openvino": "185 MB, opt-in",
     "torch": "half a gigabyte, for one front end",
+    "tvm": "311 MB, opt-in",
 }
 
 HEAVY = {

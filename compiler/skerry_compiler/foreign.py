@@ -55,13 +55,13 @@ def from_tournament(outcome: tournament.Outcome) -> Outcome:
     ranked, candidates, notes = outcome.ranked, outcome.candidates, outcome.notes
     warnings: tuple[str, ...] = ()
     if not ranked:
-        usable = [each.id for each in candidates if each.measurement is not None and each.precision == "fp32"]
+        usable = [each for each in candidates if each.measurement is not None and each.precision == "fp32"]
         if not usable:
             raise CompileError(
                 f"no candidate runs: {'; '.join(f'{each.id}: {each.reason}' for each in candidates)[:400]}",
                 hint="does the model run in ONNX Runtime on this machine?",
             )
-        chosen = PLAIN if PLAIN in usable else usable[0]
+        chosen = stand_in(usable)
         ranked = (chosen,)
         warnings = (f"no candidate passed the gates: the original ships, run as {chosen}",)
         candidates = tuple(
@@ -82,6 +82,21 @@ def from_tournament(outcome: tournament.Outcome) -> Outcome:
         notes,
         warnings,
     )
+
+
+def stand_in(usable: Sequence[Candidate]) -> str:
+    """Return which float candidate runs the original where none passed: of those whose answers hold, the fastest; else
+    the model as it is.
+    """
+    exact = {
+        each.id: each.measurement.cpu_ms or math.inf
+        for each in usable
+        if each.verdict is Verdict.SLOWER and each.measurement is not None
+    }
+    if exact:
+        return min(exact, key=lambda name: exact[name])
+    names = [each.id for each in usable]
+    return PLAIN if PLAIN in names else names[0]
 
 
 def play(

@@ -10,11 +10,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from skerry_compiler import compiling, pack, rebuilding
+from skerry_compiler import compiling, foreign, pack, rebuilding
 from skerry_compiler.engines import catalogue, openvino
 from skerry_compiler.engines.candidate import Draft, Failure
 from skerry_compiler.engines.pairs import Pairs
 from skerry_compiler.request import Request
+from skerry_contracts.evidence import Candidate, Measurement, Verdict
 from skerry_targets import catalogue as targets
 from skerry_targets.errors import TargetError
 from skerry_targets.profile import Profile, chosen_engines
@@ -101,3 +102,14 @@ def test_a_bundle_remembers_the_choice_and_is_made_again_with_it(tmp_path: Path)
     again = rebuilding.request_of(made.manifest, source, None, trust_pickle=False)
     assert again.engines == ("native",)
     assert "engines" not in pack.recipe(dataclasses.replace(request, engines=None), "onnx", ()).options
+
+
+def test_where_none_passes_the_fastest_that_answers_right_runs_the_original() -> None:
+    def told(name: str, verdict: Verdict, cpu_ms: float) -> Candidate:
+        return Candidate(name, "any", "fp32", verdict, "", Measurement(1.0, 1.0, 1.0, 1.0, 1, cpu_ms))
+
+    plain, tflite = told("ort-plain", Verdict.SLOWER, 3.0), told("litert-plain", Verdict.SLOWER, 2.0)
+    wrong, large = told("ort", Verdict.INACCURATE, 1.0), told("ort-plain", Verdict.TOO_LARGE, 1.0)
+    assert foreign.stand_in([plain, wrong, tflite]) == "litert-plain"
+    assert foreign.stand_in([wrong, large]) == "ort-plain"
+    assert foreign.stand_in([wrong]) == "ort"

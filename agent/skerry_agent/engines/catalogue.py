@@ -36,11 +36,18 @@ def _openvino(job: Job) -> Engine:
     return OpenVinoEngine(job)
 
 
+def _tvm(job: Job) -> Engine:
+    from skerry_agent.engines.tvm import TvmEngine
+
+    return TvmEngine(job)
+
+
 ENGINES: dict[str, Callable[[Job], Engine]] = {
     "native": _native,
     "onnxruntime": _onnxruntime,
     "litert": _litert,
     "openvino": _openvino,
+    "tvm": _tvm,
 }
 
 

@@ -20,6 +20,7 @@ _KNOWN = {
     "openvino": (
         "SKERRY_OPENVINO_LIBRARY", "openvino/libs", "libopenvino_c.so", "openvino_c", "openvino", "2024.0.0",
     ),
+    "tvm": ("SKERRY_TVM_LIBRARY", "tvm/lib", "libtvm_runtime.so", "tvm_runtime", "apache_tvm", "0.27.0"),
 }  # fmt: skip
 
 

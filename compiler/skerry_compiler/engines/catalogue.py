@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from skerry_compiler.engines import litert, onnxruntime, onnxruntime_bytes, onnxruntime_mapped, openvino
+from skerry_compiler.engines import litert, onnxruntime, onnxruntime_bytes, onnxruntime_mapped, openvino, tvm
 from skerry_compiler.engines.candidate import MISTAKES, Draft, Failure
 from skerry_compiler.engines.native import engine as native
 from skerry_compiler.engines.network import engine as network
@@ -51,6 +51,7 @@ ENGINES: tuple[tuple[str, Drafter], ...] = (
     ("onnxruntime", lambda given, _: onnxruntime_mapped.candidates(given.model, given.profile)),
     ("litert", lambda given, _: litert.candidates(given.model, given.profile, given.source, given.form)),
     ("openvino", lambda given, pairs: openvino.candidates(given.model, given.profile, pairs)),
+    ("tvm", lambda given, _: tvm.candidates(given.model, given.profile)),
 )
 
 

@@ -42,12 +42,12 @@ def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
     if sum(each.ByteSize() for each in model.graph.initializer if _moves(each)) < MIN_BYTES:
         return []
     try:
-        made: list[Draft | Failure] = [_draft("ort-mapped", rewritten(model), model, profile)]
         if BLOCKS not in profile.cpu.features or not any(node.op_type == "Conv" for node in model.graph.node):
-            return made
+            return [_draft("ort-mapped", rewritten(model), model, profile)]
         if BLOCKS not in host.cpu_info().features:
             words = "its layout is that of AVX-512: compile on a machine that has it"
-            return [*made, Failure("ort-mapped-avx512", ENGINE, "fp32", words)]
+            failure = Failure("ort-mapped-avx512", ENGINE, "fp32", words)
+            return [_draft("ort-mapped", rewritten(model), model, profile), failure]
         blocked = _draft("ort-mapped-avx512", rewritten(model, everything=True), model, profile)
     except CompileError:
         return []  # `ort` says why
@@ -55,7 +55,7 @@ def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
 
     # The layout belongs to a release: older ones may not read it.
     requires = dataclasses.replace(blocked.requires, cpu_features=(BLOCKS,), engine_min=onnxruntime.__version__)
-    return [*made, dataclasses.replace(blocked, requires=requires)]
+    return [dataclasses.replace(blocked, requires=requires)]
 
 
 def _draft(name: str, content: bytes, model: ModelProto, profile: Profile) -> Draft:
