@@ -15,7 +15,7 @@ from tests.compiler.opsets import network
 from skerry_compiler import prepare
 from skerry_compiler.errors import CompileError, LimitError, ModelError, UnsupportedError
 from skerry_compiler.frontends import onnx as frontend
-from skerry_compiler.passes import base
+from skerry_compiler.passes import base, pipelines
 from skerry_compiler.passes.dense_constants import DenseConstants
 from skerry_compiler.passes.fixed_shapes import FixedShapes
 from skerry_compiler.passes.opset_lift import OpsetLift
@@ -74,6 +74,16 @@ def test_lifted_models_answer_the_same(opset: int, to: int) -> None:
     lifted = base.run_all(model, [OpsetLift(to)])
     assert lifted.opset_import[0].version == to
     np.testing.assert_allclose(answers(lifted, x=X), answers(network(17), x=X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [6, 11])
+def test_passes_write_the_same_bytes_every_time(opset: int) -> None:
+    made = set()
+    for _ in range(3):
+        model = base.run_all(network(opset, 1), [PlainForm(), FixedShapes({})])
+        rewritten = pipelines.rewritten(model, pipelines.onnxruntime())
+        made.add(rewritten.SerializeToString(deterministic=True))
+    assert len(made) == 1
 
 
 def test_what_cannot_be_lifted_stays() -> None:
