@@ -69,8 +69,7 @@ class _Api:
 
 
 class LiteRtEngine(Engine):
-    """A compiled model on XNNPACK. Options: `delegate`, a folder of vendor libraries for a neural processor
-    (declared: no such board has been tried)."""
+    """A compiled model on XNNPACK. Delegates for neural processors are not loaded: no such board has been tried."""
 
     def __init__(self, job: Job) -> None:
         """Map the model and compile it for this processor.
