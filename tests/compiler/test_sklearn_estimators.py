@@ -26,12 +26,14 @@ from sklearn import (
     preprocessing,
     svm,
 )
-from sklearn.cluster import Birch, BisectingKMeans, MeanShift
+from sklearn.cluster import Birch, BisectingKMeans, KMeans, MeanShift
 from sklearn.covariance import EllipticEnvelope
 from sklearn.datasets import load_wine
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # makes IterativeImputer importable
 from sklearn.gaussian_process import kernels
 from sklearn.naive_bayes import CategoricalNB, GaussianNB
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from tests.compiler import native_cases as cases
@@ -67,6 +69,11 @@ CLASSES: list[Any] = [
     make_pipeline(kernel_approximation.Nystroem(n_components=20, random_state=0), LOGISTIC),
     make_pipeline(decomposition.FastICA(4, random_state=0), LOGISTIC),
     neighbors.NearestCentroid(priors="empirical"),
+    ensemble.BaggingClassifier(svm.SVC(), n_estimators=3, random_state=0),
+    calibration.CalibratedClassifierCV(ensemble.GradientBoostingClassifier(n_estimators=3), cv=2),
+    ensemble.VotingClassifier([("a", ensemble.HistGradientBoostingClassifier(max_iter=3)), ("b", TREE)], voting="soft"),
+    make_pipeline(preprocessing.PowerTransformer(), KMeans(4, random_state=0), LOGISTIC),
+    make_pipeline(preprocessing.PowerTransformer(), LinearDiscriminantAnalysis(), LOGISTIC),
 ]
 PAIRS: list[Any] = [
     ensemble.AdaBoostClassifier(n_estimators=12, random_state=0),
@@ -100,6 +107,8 @@ OTHERS: list[Any] = [
     MeanShift(),
     Birch(n_clusters=3),
     BisectingKMeans(5, random_state=0),
+    make_pipeline(preprocessing.PowerTransformer(), KMeans(4, random_state=0)),
+    make_pipeline(preprocessing.PowerTransformer(), svm.OneClassSVM(nu=0.2)),
 ]
 
 
@@ -191,6 +200,18 @@ def test_several_outputs() -> None:
         np.testing.assert_array_equal(found[0].reshape(len(rows), -1), estimator.predict(rows))
     chain = multioutput.RegressorChain(RIDGE).fit(rows, targets + rows[:, :2])
     frontend.convert(chain, input_name="x", opset_max=17, rows=rows)
+
+
+def test_several_outputs_that_are_refused() -> None:
+    rows, labels = wine()
+    targets = np.stack([labels > 0, labels > 1], axis=1).astype(int)
+    for estimator in (neighbors.KNeighborsClassifier(), MLPClassifier((3,), max_iter=5)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            estimator.fit(rows, targets)
+        with pytest.raises(UnsupportedError, match="of several outputs") as caught:
+            frontend.convert(estimator, input_name="x", opset_max=17, rows=rows)
+        assert "MultiOutputClassifier" in caught.value.hint
 
 
 def test_one_column() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import ModelProto
 
 from skerry_compiler import data
-from skerry_compiler.errors import ModelError
+from skerry_compiler.errors import ModelError, UnsupportedError
 from skerry_compiler.frontends import by_skl2onnx, hist_boosting, parity
 from skerry_compiler.frontends import onnx as onnx_frontend
 from skerry_compiler.frontends.estimators import convert as convert_own
@@ -106,6 +106,11 @@ def convert(estimator: Any, *, input_name: str, opset_max: int | None, rows: np.
     answers = hasattr(estimator, "predict") or hasattr(estimator, "transform")
     if features is None or not answers:
         raise ModelError(f"a {type(estimator).__name__} is no fitted estimator with predict", hint=_UNFIT)
+    binarizer = getattr(estimator, "_label_binarizer", None)
+    if getattr(binarizer, "y_type_", "").startswith("multilabel"):
+        raise UnsupportedError(
+            f"{type(estimator).__name__} of several outputs", hint="use MultiOutputClassifier, or one model an output"
+        )
     if type(estimator).__name__ in hist_boosting.NAMES:
         model = hist_boosting.convert(estimator, input_name)
     elif convert_own.needed(estimator):

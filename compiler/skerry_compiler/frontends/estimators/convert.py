@@ -38,7 +38,11 @@ MAX_PARTS = 100_000
 
 def needed(estimator: Any) -> bool:
     """Return whether an estimator, or one inside it, is to be converted here."""
-    kinds = {type(each).__name__ for each in _parts(estimator)}
+    parts = list(_parts(estimator))
+    kinds = {type(each).__name__ for each in parts}
+    bags = [each for each in parts if type(each).__name__.startswith("Bagging") and hasattr(each, "estimators_")]
+    if any(type(each.estimators_[0]).__name__ not in forests.TREES for each in bags):
+        return True  # skl2onnx takes scores of any shape for probabilities
     if isinstance(getattr(estimator, "classes_", None), list):
         return True
     return bool(kinds & set(HANDLERS) - set(WELL_KNOWN)) or not kinds.isdisjoint(hist_boosting.NAMES)
@@ -93,7 +97,7 @@ def convert(estimator: Any, name: str, features: int) -> ModelProto:
         label = sheet.add("Where", inside, i64(1), i64(-1))
         outputs.append((label, "label", TensorProto.INT64, [None, 1]))
         outputs.append((score, "scores", TensorProto.FLOAT, [None, 1]))
-    elif type(estimator).__name__ in wrappers.CLUSTERS:
+    elif wrappers.finds_clusters(estimator):
         outputs.append((making.make(estimator, name, INDEX), "label", TensorProto.INT64, [None]))
     elif hasattr(estimator, "predict"):
         outputs.append((making.make(estimator, name, VALUES), "variable", TensorProto.FLOAT, [None, None]))
@@ -168,11 +172,17 @@ class Making:
         return self._made[key]
 
     def _one(self, estimator: Any, x: str, want: str) -> str:
-        handler = HANDLERS.get(type(estimator).__name__)
+        kind = type(estimator).__name__
+        handler = wrappers.TRANSFORMS.get(kind) if want == TRANSFORM else None
+        handler = handler or HANDLERS.get(kind)
         if handler is not None and not (want == TRANSFORM and not hasattr(estimator, "transform")):
             return handler(self, estimator, x, want)
-        if want == DECISION and type(estimator).__name__ in kernels.INSIDE:
-            return kernels.INSIDE[type(estimator).__name__](self, estimator, x, want)
+        if want == DECISION and kind in kernels.INSIDE:
+            return kernels.INSIDE[kind](self, estimator, x, want)
+        if want == DECISION and kind in wrappers.MORE_OUTLIERS:
+            return self.sheet.add("Reshape", self._leaf(estimator, x, False)[1], i64(-1, 1))
+        if want == TRANSFORM and kind in wrappers.MORE_CLUSTERS:
+            return self._leaf(estimator, x, False)[1]
         if want == DECISION and wrappers.is_linear(estimator):
             return wrappers.linear_decision(self.sheet, estimator, x)
         if want == DECISION and not hasattr(estimator, "predict_proba"):

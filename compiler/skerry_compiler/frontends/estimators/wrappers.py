@@ -14,12 +14,26 @@ from skerry_compiler.frontends.estimators.sheet import Sheet, f32, i64
 
 CLUSTERS = ("MeanShift", "AffinityPropagation", "Birch", "BisectingKMeans")
 OUTLIERS = ("LocalOutlierFactor", "IsolationForest", "EllipticEnvelope")
+# Those that skl2onnx writes, as (label, scores).
+MORE_CLUSTERS = ("KMeans", "MiniBatchKMeans", "GaussianMixture", "BayesianGaussianMixture")
+MORE_OUTLIERS = ("OneClassSVM", "SGDOneClassSVM")
 
 
 def finds_outliers(estimator: Any) -> bool:
     """Return whether an estimator answers 1 for what is normal and -1 for what is not."""
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    return type(last).__name__ in OUTLIERS
+    return type(_last(estimator)).__name__ in OUTLIERS + MORE_OUTLIERS
+
+
+def finds_clusters(estimator: Any) -> bool:
+    """Return whether an estimator answers the number of a cluster."""
+    return type(_last(estimator)).__name__ in CLUSTERS + MORE_CLUSTERS
+
+
+def _last(estimator: Any) -> Any:
+    """Return the last step of a pipeline, or the estimator itself."""
+    while getattr(estimator, "steps", None):
+        estimator = estimator.steps[-1][1]
+    return estimator
 
 
 def is_linear(estimator: Any) -> bool:
@@ -172,6 +186,14 @@ def _dummy(maker: Maker, estimator: Any, x: str, want: str) -> str:
     return scores if want == PROBA else sheet.best(scores)
 
 
+def _discriminant(maker: Maker, estimator: Any, x: str, want: str) -> str:
+    """Rows along the directions that tell classes apart."""
+    if estimator.solver == "lsqr":
+        raise UnsupportedError("a LinearDiscriminantAnalysis by least squares that transforms", hint="use solver='svd'")
+    mean = estimator.xbar_ if estimator.solver == "svd" else np.zeros(int(estimator.n_features_in_))
+    return _centred(maker.sheet, x, mean, np.asarray(estimator.scalings_)[:, : estimator._max_components])
+
+
 def _constant(maker: Maker, estimator: Any, x: str, want: str) -> str:
     """One class of a code that is the same for all classes."""
     nothing = np.zeros((int(estimator.n_features_in_), 1))
@@ -207,6 +229,8 @@ def _elliptic(maker: Maker, estimator: Any, x: str, want: str) -> str:
     return sheet.add("Sub", f32([[-float(estimator.offset_)]]), square)
 
 
+# Classifiers that also transform; their answers are skl2onnx's.
+TRANSFORMS: dict[str, Handler] = {"LinearDiscriminantAnalysis": _discriminant}
 HANDLERS: dict[str, Handler] = {
     "FastICA": _ica,
     "FactorAnalysis": _factors,
