@@ -99,11 +99,13 @@ def _ada_regressor(maker: Maker, estimator: Any, x: str, want: str) -> str:
         answers = summed(sheet, x, parts, len(parts))
     else:
         answers = sheet.beside([maker.make(each, x, VALUES) for each in estimator.estimators_])
-    below = sheet.add("LessOrEqual", sheet.add("Unsqueeze", answers, i64(1)), sheet.add("Unsqueeze", answers, i64(2)))
-    carried = sheet.add("ReduceSum", sheet.add("Mul", sheet.floats(below), f32(weights)), i64(2), keepdims=0)
+    count = len(weights)
+    ordered, places = sheet.several("TopK", 2, answers, i64(count), axis=1, largest=0, sorted=1)
+    sums = np.triu(np.ones((count, count)))
+    carried = sheet.linear(sheet.add("Gather", f32(weights), places, axis=0), sums)
     half = 0.5 * weights.sum() * (1 - 1e-6)  # sums of float32: a half that is met must count as met
     enough = sheet.add("GreaterOrEqual", carried, f32([[half]]))
-    return sheet.add("ReduceMin", sheet.add("Where", enough, answers, f32([[math.inf]])), axes=[1], keepdims=1)
+    return sheet.add("ReduceMin", sheet.add("Where", enough, ordered, f32([[math.inf]])), axes=[1], keepdims=1)
 
 
 def _isolation(maker: Maker, estimator: Any, x: str, want: str) -> str:
