@@ -3,8 +3,9 @@
 A network's useful operations are two for every multiply-add of its convolutions and products as the original graph
 has them: nothing for padding, for what an instruction computes in vain, or for anything else. They are divided by the
 processor time of the shipped variant as `skerry bench` measures it, and by the peak at the variant's precision: what a
-loop of independent multiply-adds (float32) or dot products of bytes reaches in registers on this machine, measured
-here. `roofline_percent` is the median over the networks. A variant in Winograd's form may exceed its peak.
+loop of independent multiply-adds (float32), products of pairs (bfloat16) or dot products of bytes reaches in registers
+on this machine, measured here. `roofline_percent` is the median over the networks. A variant in Winograd's form may
+exceed its peak.
 """
 
 from __future__ import annotations
@@ -45,6 +46,16 @@ PUBLIC float floats(void) {{
   }}
   return sum{n}({total});
 }}
+PUBLIC float halves(void) {{
+  f32x{n} {floats};
+  i32x{n} x = (i32x{n}){{}} + 0x3f003f00;
+  __asm__ volatile("" : "+{register}"(x));
+  for (int i = 0; i < {steps}; i++) {{
+    {pairs}
+    __asm__ volatile("" ::: "memory");
+  }}
+  return sum{n}({total});
+}}
 PUBLIC int32_t bytes(void) {{
   i32x{n} {bytes};
   i32x{n} x = (i32x{n}){{}} + 0x01020304;
@@ -70,6 +81,7 @@ def peaks() -> dict[str, float]:
         floats=", ".join(f"{a} = all{n}({i}.f)" for i, a in enumerate(names)),
         bytes=", ".join(f"{a} = (i32x{n}){{}} + {i}" for i, a in enumerate(names)),
         multiply=" ".join(f"{a} = {a} * x + x;" for a in names),
+        pairs=" ".join(f"{a} = pairs{n}({a}, x, x);" for a in names),
         dot=" ".join(f"{a} = {machine.dot}{n}({a}, x, x);" for a in names),
         total=" + ".join(names),
     )  # fmt: skip
@@ -78,7 +90,8 @@ def peaks() -> dict[str, float]:
         path.write_bytes(library.shared_library(text, b"", Processor.of(profile)))
         functions = ctypes.CDLL(str(path))
         done = STEPS * SUMS * n * 2
-        return {"fp32": done / _least(functions.floats), "int8": 4 * done / _least(functions.bytes)}
+        found = {"fp32": done / _least(functions.floats), "int8": 4 * done / _least(functions.bytes)}
+        return found | ({"bf16": 2 * done / _least(functions.halves)} if machine.halves else {})
 
 
 def _least(function: Callable[[], Any]) -> float:
@@ -123,7 +136,7 @@ def figures(work: Path, say: Callable[[str], None], only: Sequence[str] = ()) ->
         files = known[name](work)
         found = compiler_dense.benched(compiler_dense.compiled(name, files, work), files)["bundle"]
         per_second = useful(files[0]) / (found["cpu_ms"] / 1e3)
-        share = 100 * per_second / peak["int8" if found["precision"] == "int8" else "fp32"]
+        share = 100 * per_second / peak.get(found["precision"], peak["fp32"])
         made[f"{name}_roofline_percent"] = share
         say(f"{name:<12} {found['variant']:<28} {per_second / 1e9:7.0f} Gop/s  {share:5.1f} % of peak")
     made["roofline_percent"] = median(made.values())

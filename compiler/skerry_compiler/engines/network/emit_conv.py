@@ -18,7 +18,7 @@ from skerry_compiler.engines.network.nest import Nest, pack, plan_nest
 from skerry_compiler.engines.network.quantised import Requantised, requantise
 from skerry_compiler.engines.network.store import store, stores
 from skerry_compiler.engines.network.tail import Place, Result, Tail
-from skerry_compiler.engines.network.tensors import SLACK_BYTES
+from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES
 
 
 def emit(op: Conv, name: str, tables: Tables, machine: Machine) -> Code:
@@ -85,12 +85,16 @@ def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine) -> None:
 
 def _rounded_source(code: Code, x: Tensor, tables: Tables, n: int) -> str:
     """Write the rounding of a tensor with its border to bfloat16; returns where it lies."""
-    count = -(-(x.h + x.halo[0] + x.halo[2]) * x.row // n) * n
-    tables.reserve(2 * count + SLACK_BYTES)
+    used = (x.h + x.halo[0] + x.halo[2]) * x.row
+    count = -(-used // n) * n
+    spare = 2 * (count - used) + ALIGNMENT_BYTES
+    tables.reserve(2 * used + spare)
     code.line("uint16_t *const halves = (uint16_t *)(void *)scratch;")
     code.open(f"for (int i = 0; i < {count}; i += {n})")
     code.line(f"to_halves{n}(halves + i, load{n}({at(x)} + i));")
     code.close()
+    code.line("/* the last pair may read past the end, and zero times no number is no number */")
+    code.line(f"fill_bytes(halves + {used}, 0, {spare});")
     return "halves"
 
 

@@ -35,11 +35,15 @@ def choose(network: Network, machine: Machine) -> int:
 
 
 def _pays(op: Conv, machine: Machine) -> bool:
-    """Whether there are enough products for each activation, and no infinity that rounding could make."""
+    """Whether there are enough products for each activation, and nothing that rounding or pairing could spoil."""
     products = op.y.h * op.y.w * op.weight[..., 0].size * -(-op.weight.shape[3] // machine.lanes)
     often = products >= USES * op.x.elements / machine.lanes
     finite = bool((np.abs(op.weight) < 3e38).all())
-    return op.groups == 1 and op.weight.shape[3] >= machine.lanes and often and finite
+    kh, kw, ci, co = op.weight.shape
+    # The last pair of an odd number of values holds a neighbour's, and zero times no number is no number.
+    run = kw * ci if op.dilation[1] == 1 else ci
+    apart = run % 2 == 0 or (kh, op.y.h, op.y.w) == (1, 1, 1)
+    return op.groups == 1 and co >= machine.lanes and often and finite and apart
 
 
 def rounded(values: NDArray[np.float32]) -> NDArray[np.uint16]:
