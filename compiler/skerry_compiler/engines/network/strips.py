@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from skerry_compiler.engines.network.code import Code
-from skerry_compiler.engines.network.cost import Machine
+from skerry_compiler.engines.network.cost import LINE_BYTES, Machine
 from skerry_compiler.engines.network.graph import Depthwise
 
 
@@ -37,11 +37,13 @@ def strips(c: int, widest: int, narrowest: int, packs: bool) -> list[Strip]:
 
 def write(code: Code, walks: Sequence[Walk], machine: Machine) -> None:
     """Write the loops over channels, rows and columns. Rows come first where the source is much larger than the first
-    cache: what several vectors of channels read of a row then stays there. Otherwise the weights do.
+    cache and vectors of channels share its lines, which then are still there for the next vector. Otherwise the weights
+    stay there.
     """
     op = walks[0].op
     x, rows = op.x, walks[0].rows
-    large = (x.h + x.halo[0] + x.halo[2]) * x.row * x.item > 2 * machine.l1_bytes
+    shared = x.c * x.item % LINE_BYTES > 0
+    large = shared and (x.h + x.halo[0] + x.halo[2]) * x.row * x.item > 2 * machine.l1_bytes
     full, rest = divmod(op.y.h, rows)
     spans = [(0, full * rows, rows), (full * rows, op.y.h, rest)]
     if large:
