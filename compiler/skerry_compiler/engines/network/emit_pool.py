@@ -47,13 +47,13 @@ def _range(code: Code, name: str, out: str, stride: int, before: int, dilation: 
     code.line(f"const int {name}1 = {name}e < {size} ? {name}e : {size};")
 
 
-def _window(code: Code, op: Pool, statement: str) -> None:
+def _window(code: Code, op: Pool, statements: list[str]) -> None:
     x = op.x
     code.open("for (int r = r0; r < r1; r++)")
     code.open("for (int k = k0; k < k1; k++)")
     column = f"(ks + k * {op.dilation[1]}) * {x.c}"
     code.line(f"const {x.ctype} *const p = x + (rs + r * {op.dilation[0]}) * {x.row} + {column} + c;")
-    code.line(statement)
+    code.each(statements)
     code.close()
     code.close()
 
@@ -64,41 +64,66 @@ def _byte_maximum(code: Code, op: Pool, machine: Machine) -> None:
         q //= 2
     code.loop("c", y.c, q)
     code.line(f"u8x{q} v = (u8x{q}){{}};")
-    _window(code, op, f"v = mostv{q}(v, loadq{q}(p));")
+    _window(code, op, [f"v = mostv{q}(v, loadq{q}(p));"])
     where = f"y + row * {y.row} + column * {y.c} + c"
     code.line(f"partq{q}({where}, v, {y.c} - c);" if y.c % q else f"storeq{q}({where}, v);")
     code.close()
 
 
 def _floats(code: Code, op: Pool, tail: Tail, n: int) -> None:
+    """Write the window for up to four vectors of channels at a time; bytes are added as integers."""
     x, y = op.x, op.y
-    load = f"loadu{n}(p)" if x.quant else f"load{n}(p)"
-    scale, zero = (x.quant.scale, x.quant.zero) if x.quant else (1.0, 0)
-    code.loop("c", y.c, n)
-    start = "0.f" if op.mean else "-3.402823466e38f"
-    code.line(f"f32x{n} v = all{n}({start});")
-    _window(code, op, f"v = v + {load};" if op.mean else f"v = max{n}(v, {load});")
+    whole = x.quant is not None and op.mean
+    kind, load = (f"i32x{n}", "bytes") if whole else (f"f32x{n}", "loadu" if x.quant else "load")
+    start = f"({kind}){{}}" if op.mean else f"all{n}(-3.402823466e38f)"
     if op.mean:
-        if op.counted:
-            # ONNX counts the padding, but not what ceil_mode adds beyond it.
-            bottom = (y.h - 1) * op.stride[0] + (op.kernel[0] - 1) * op.dilation[0] + 1 - op.pads[0] - op.pads[2] - x.h
-            right = (y.w - 1) * op.stride[1] + (op.kernel[1] - 1) * op.dilation[1] + 1 - op.pads[1] - op.pads[3] - x.w
-            h = _counted("rs", op.kernel[0], op.dilation[0], x.h + op.pads[2], bottom > 0)
-            w = _counted("ks", op.kernel[1], op.dilation[1], x.w + op.pads[3], right > 0)
-            code.line(f"const float inverse = 1.f / (float)({h} * {w});")
-            if zero:
-                code.line(f"v = v - {number(zero)} * (float)((r1 - r0) * (k1 - k0));")
-            code.line(f"v = v * inverse * {number(scale / tail.unit)};")
-        else:
-            code.line("v = v * (1.f / (float)((r1 - r0) * (k1 - k0)));")
-            code.line(f"v = (v - {number(zero)}) * {number(scale / tail.unit)};")
+        _inverse(code, op)
+    wide = y.c // (4 * n) * 4 * n
+    for first, end, vectors in ((0, wide, 4), (wide, y.c, -(-(y.c - wide) // n))):
+        if end == first:
+            continue
+        code.loop("c", end, vectors * n, first)
+        code.each(f"{kind} s{j} = {start};" for j in range(vectors))
+        taken = [f"{load}{n}(p + {j * n})" for j in range(vectors)]
+        _window(
+            code, op, [f"s{j} = s{j} + {t};" if op.mean else f"s{j} = max{n}(s{j}, {t});" for j, t in enumerate(taken)]
+        )
+        results = []
+        for j in range(vectors):
+            code.line(f"f32x{n} v{j} = {f'real{n}(s{j})' if whole else f's{j}'};")
+            _value(code, op, tail, f"v{j}")
+            place = Place("row", "column", f"c + {j * n}" if j else "c")
+            lanes = f"{y.c} - (c + {j * n})" if y.c % n and j == vectors - 1 else ""
+            tail.steps(code, f"v{j}", place, n, lanes)
+            results.append(Result(f"v{j}", place, lanes))
+        store(code, y, results, n, tail.bounded)
+        code.close()
+
+
+def _inverse(code: Code, op: Pool) -> None:
+    """Write what a mean divides by: how many values of the window lie inside, or inside the padding."""
+    x, y = op.x, op.y
+    if not op.counted or (x.quant and x.quant.zero):
+        code.line("const float inside = (float)((r1 - r0) * (k1 - k0));")
+    if not op.counted:
+        code.line("const float inverse = 1.f / inside;")
+        return
+    # ONNX counts the padding, but not what ceil_mode adds beyond it.
+    bottom = (y.h - 1) * op.stride[0] + (op.kernel[0] - 1) * op.dilation[0] + 1 - op.pads[0] - op.pads[2] - x.h
+    right = (y.w - 1) * op.stride[1] + (op.kernel[1] - 1) * op.dilation[1] + 1 - op.pads[1] - op.pads[3] - x.w
+    h = _counted("rs", op.kernel[0], op.dilation[0], x.h + op.pads[2], bottom > 0)
+    w = _counted("ks", op.kernel[1], op.dilation[1], x.w + op.pads[3], right > 0)
+    code.line(f"const float inverse = 1.f / (float)({h} * {w});")
+
+
+def _value(code: Code, op: Pool, tail: Tail, v: str) -> None:
+    """Write how a sum or maximum becomes a value in the tail's unit."""
+    scale, zero = (op.x.quant.scale, op.x.quant.zero) if op.x.quant else (1.0, 0)
+    if op.mean:
+        offset = f"{v} - {number(zero)} * inside" if zero else v
+        code.line(f"{v} = ({offset}) * inverse * {number(scale / tail.unit)};")
     elif scale != tail.unit or zero:
-        code.line(f"v = (v - {number(zero)}) * {number(scale / tail.unit)};")
-    place = Place("row", "column", "c")
-    lanes = f"{y.c} - c" if y.c % n else ""
-    tail.steps(code, "v", place, n, lanes)
-    store(code, y, [Result("v", place, lanes)], n, tail.bounded)
-    code.close()
+        code.line(f"{v} = ({v} - {number(zero)}) * {number(scale / tail.unit)};")
 
 
 def _counted(start: str, size: int, dilation: int, limit: int, cut: bool) -> str:
