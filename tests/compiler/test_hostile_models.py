@@ -174,6 +174,13 @@ def test_elements_of_no_known_type_and_text_that_is_none() -> None:
     assert "UTF-8" in refused(built([add], [text]), ModelError)
 
 
+def test_a_chain_without_end_is_no_work_for_generated_code() -> None:
+    names = ["x", *(f"v{i}" for i in range(9_999)), "y"]
+    nodes = [helper.make_node("Relu" if i % 2 else "Neg", [names[i]], [names[i + 1]]) for i in range(10_000)]
+    with pytest.raises(UnsupportedError, match="10002 operations"):
+        generate(frontend.parse(built(nodes).SerializeToString(), "m"), AVX2)
+
+
 def test_names_and_notes_never_become_code(tmp_path: Path) -> None:
     """Neither comments nor strings of the generated C can be left by a name."""
     evil = '*/ int evil(void); /* " \\ %s \n #include "/etc/passwd"'

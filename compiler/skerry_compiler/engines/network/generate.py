@@ -18,7 +18,10 @@ from skerry_compiler.engines.network.quantise import Precision, quantise
 from skerry_compiler.engines.network.read import read
 from skerry_compiler.engines.network.tidy import tidy
 from skerry_compiler.engines.network.winograd import choose
+from skerry_compiler.errors import UnsupportedError
 from skerry_compiler.passes.single_form import single
+
+MAX_OPERATIONS = 4096  # fusing takes the square of them, and half a minute for so many
 
 
 def network_of(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Network:
@@ -28,6 +31,8 @@ def network_of(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | Non
         UnsupportedError: a node that cannot be generated.
     """
     network = read(single(model), HANDLERS, shapes)
+    if len(network.ops) > MAX_OPERATIONS:
+        raise UnsupportedError(f"{len(network.ops)} operations, of which generated code takes {MAX_OPERATIONS} at most")
     tidy(network)
     fuse(network)
     return network
