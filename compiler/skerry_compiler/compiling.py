@@ -40,7 +40,6 @@ MAX_SAID = 2000  # letters of why nothing could be built
 SYNTHETIC_ROWS = 64
 RUNNER_UP_BYTES = 1 << 20  # a runner-up may take this much, or as much as the winner: every device downloads it
 BUILDING_SHARE = 0.5  # of the budget: the rest is for measuring
-READING_BUDGETS = 3  # the sandbox may take this many budgets, but at least its usual time
 OWN_RUNTIME = ("onnx", "tflite")  # forms whose files a default runtime opens as they are
 
 Say = Callable[[str], None]
@@ -203,7 +202,7 @@ def prepare(
         "engines": profiles.chosen_engines(request.profile, request.engines),
         "retrain": request.retrain is not None and wanted is None,
     }
-    limits = sandbox.Limits(time_s=int(max(sandbox.Limits().time_s, READING_BUDGETS * request.time_s)))
+    limits = sandbox.limits_for(request.time_s)
     answer = sandbox.call("skerry_compiler.prepare", job, folder, limits, "reading the model", say)
     made, failures = [], []
     for each in answer.get("candidates", []):

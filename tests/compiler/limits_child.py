@@ -20,6 +20,7 @@ def fill() -> None:
 
 DEEDS: dict[str, Callable[[], object]] = {
     "sleep": lambda: time.sleep(60),
+    "spin": lambda: sum(iter(int, 1)),
     "allocate": lambda: bytearray(2 << 40),
     "fill": fill,
     "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),

@@ -70,7 +70,7 @@ def test_what_asks_for_too_much_ends_in_one_line(bomb: str, tmp_path: Path) -> N
     model = BOMBS[bomb]()
     assert len(model.SerializeToString()) < 8192
     with pytest.raises(CompileError) as caught:
-        sandboxed(model, tmp_path, sandbox.Limits(memory_bytes=3 << 30, time_s=6))
+        sandboxed(model, tmp_path, sandbox.Limits(memory_bytes=3 << 30, cpu_s=6, time_s=60))
     assert caught.value.code in (3, 4, 6) and "\n" not in str(caught.value)
 
 

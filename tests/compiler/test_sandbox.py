@@ -21,6 +21,7 @@ def reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     ("deed", "kind", "words"),
     [
         ("sleep", LimitError, "reading took more than 2 s, "),
+        ("spin", LimitError, "reading took more than 1 s of processor time, "),
         ("allocate", LimitError, "the model asks for more than 6144 MB of memory, "),
         ("fill", LimitError, "reading found no room on the disk, "),
         ("crash", LimitError, "reading crashed the reader (SIGSEGV), "),
@@ -28,7 +29,7 @@ def reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_step_is_named(deed: str, kind: type[CompileError], words: str, tmp_path: Path) -> None:
-    limits = sandbox.Limits(time_s=2 if deed == "sleep" else 60)
+    limits = sandbox.Limits(time_s=2 if deed == "sleep" else 60, cpu_s=1 if deed == "spin" else 60)
     with pytest.raises(CompileError) as caught:
         sandbox.call("tests.compiler.limits_child", {"do": deed}, tmp_path, limits, "reading")
     assert type(caught.value) is kind and caught.value.hint
