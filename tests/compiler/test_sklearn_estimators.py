@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import skops.io
 from sklearn import (
     calibration,
     compose,
@@ -212,6 +214,17 @@ def test_several_outputs_that_are_refused() -> None:
         with pytest.raises(UnsupportedError, match="of several outputs") as caught:
             frontend.convert(estimator, input_name="x", opset_max=17, rows=rows)
         assert "MultiOutputClassifier" in caught.value.hint
+
+
+def test_the_same_estimator_gives_the_same_bytes(tmp_path: Path) -> None:
+    rows, labels = wine()
+    estimator = ensemble.StackingClassifier([*NAMED, ("d", neighbors.KNeighborsClassifier())], cv=2).fit(rows, labels)
+    skops.io.dump(estimator, tmp_path / "m.skops")
+    made = set()
+    for _ in range(2):
+        again = frontend.load(tmp_path / "m.skops", trust_pickle=False)
+        made.add(frontend.convert(again, input_name="x", opset_max=17, rows=rows).SerializeToString(deterministic=True))
+    assert len(made) == 1
 
 
 def test_one_column() -> None:

@@ -11,6 +11,7 @@ from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.engines.native.text import Source, number
 
 BLOCK = 4  # vectors of sums at once
+MAX_ON_STACK = 1 << 13
 
 
 def emit(op: ir.Kernel, name: str, source: Source, machine: Machine) -> None:
@@ -22,7 +23,8 @@ def emit(op: ir.Kernel, name: str, source: Source, machine: Machine) -> None:
     padded = np.zeros((-(-count // step) * step, features), np.float32)
     padded[:count] = op.support
     source.table(f"{name}_support", padded.reshape(-1, step, features).transpose(0, 2, 1))
-    lines = [f"float sums[{len(padded)}] __attribute__((aligned(64)));", f"const float *w = {name}_support;"]
+    kept = "static " if len(padded) > MAX_ON_STACK else ""
+    lines = [f"{kept}float sums[{len(padded)}] __attribute__((aligned(64)));", f"const float *w = {name}_support;"]
     lines.append(f"for (int s = 0; s < {len(padded)}; s += {step}) {{")
     lines.append(f"    vf {', '.join(f'a{b} = splat(0)' for b in range(blocks))};")
     lines.append(f"    for (int k = 0; k < {features}; k++, w += {step}) {{")

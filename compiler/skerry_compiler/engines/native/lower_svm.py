@@ -14,6 +14,7 @@ from skerry_contracts.tensor import DType
 
 _KINDS = {"LINEAR": "linear", "POLY": "poly", "RBF": "rbf", "SIGMOID": "sigmoid"}
 MAX_DEGREE = 16
+MAX_COUPLED = 128  # classes: two tables of all pairs lie on the stack
 
 
 def _kernel(state: Lowering, node: NodeProto, attributes: dict[str, Any], count: int) -> ir.Value:
@@ -77,6 +78,8 @@ def _scores(
     classes, pairs = len(attributes["classlabels_ints"]), weight.shape[1]
     shape = (values.rows, pairs)
     if len(a):
+        if classes > MAX_COUPLED:
+            raise CannotError(f"probabilities of {classes} classes, at most {MAX_COUPLED}")
         if len(a) != pairs or len(b) != pairs:
             raise CannotError("probabilities that do not fit the pairs")
         scores = state.add(ir.Dense((values,), state.fresh(node.output[0], DType.FP32, shape), weight, rho))
