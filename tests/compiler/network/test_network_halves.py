@@ -8,12 +8,15 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from onnx import helper
 from tests.compiler.network.conftest import call, machine, model, random, reference, run
+from tests.compiler.network.isas import Isa, outputs
 
 from skerry_compiler.engines.native.machine import Machine as Processor
 from skerry_compiler.engines.network import engine, library
+from skerry_compiler.engines.network.cost import NEON
 from skerry_compiler.engines.network.generate import generate, network_of
 from skerry_compiler.engines.network.halves import Halves, choose, rounded
 from skerry_targets import shelf
@@ -117,3 +120,19 @@ def test_what_lies_past_the_end_does_not_count() -> None:
     found, expected = answer(model(nodes, {"x": x.shape}, constants), {"x": x})
     assert np.isfinite(expected).all() and found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.01 * np.abs(expected).max())
+
+
+@pytest.mark.emulated
+def test_arm_multiplies_pairs_too(tmp_path: Any) -> None:
+    on = Isa("bf16", dataclasses.replace(NEON, halves=True), "aarch64-linux-musl", "generic+v8_2a+bf16",
+             ("qemu-aarch64-static", "-cpu", "max"))  # fmt: skip
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    x = whole(1, 6, 9, 9)
+    proto = model([node], {"x": x.shape}, {"w": whole(24, 6, 3, 3, seed=1)})
+    (expected,) = reference(proto, {"x": x})
+    source = generate(proto, on.machine, pairs=True)
+    (found,) = outputs(on, source.c, source.weights, [x], [expected.shape], tmp_path)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(AssertionError, match=r"\(-4,|\(132,"):  # an illegal instruction where there is none
+        weaker = dataclasses.replace(on, command=("qemu-aarch64-static", "-cpu", "cortex-a76"))
+        outputs(weaker, source.c, source.weights, [x], [expected.shape], tmp_path)
