@@ -92,7 +92,7 @@ def benched(bundle: Path, files: Files) -> dict[str, Any]:
     """Return what `skerry bench` says of a bundle, or said of it when another benchmark asked."""
     answer = bundle.with_suffix(".bench.json")
     if not answer.exists():
-        words = [str(bundle), "--against", str(files[0]), "--evaluation", str(files[2]), "--json"]
+        words = [str(bundle), "--against", str(files[0]), "--evaluation", str(files[2]), "--json", "--quiet"]
         skerry = [sys.executable, "-m", "skerry", "bench", *words]
         answer.write_bytes(subprocess.run(skerry, check=True, stdout=subprocess.PIPE, env=SETTINGS).stdout)
     found: dict[str, Any] = json.loads(answer.read_text())
@@ -100,8 +100,12 @@ def benched(bundle: Path, files: Files) -> dict[str, Any]:
 
 
 def network(name: str, files: Files, work: Path, say: Callable[[str], None]) -> dict[str, float]:
-    """Return the figures of one network, each under its name."""
-    found = benched(compiled(name, files, work), files)
+    """Return the figures of one network, each under its name; none where it cannot be compiled or measured here."""
+    try:
+        found = benched(compiled(name, files, work), files)
+    except subprocess.CalledProcessError as error:
+        say(f"{name:<12} skerry {error.cmd[3]} failed with code {error.returncode}")
+        return {}
     ratio, agreement = found["ratio"], found["agreement"]
     say(
         f"{name:<12} {found['bundle']['variant']:<28} {ratio['latency']:6.2f}x  memory {ratio['memory']:.2f}  "
@@ -118,7 +122,7 @@ def figures(work: Path, say: Callable[[str], None], only: Sequence[str] = ()) ->
     names = list(only) or list(known)
     for name in names:
         made |= network(name, known[name](work), work, say)
-    if set(known) <= set(names):
+    if all(f"{name}_speedup" in made for name in known):
         for figure in ("speedup", "memory"):
             made[f"dense_{figure}"] = geometric_mean(made[f"{name}_{figure}"] for name in names)
     return made
