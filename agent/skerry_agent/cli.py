@@ -1,4 +1,4 @@
-"""`skerry agent enroll|run|status|import|tuf-client`. Heavy libraries are imported by the command that needs them."""
+"""`skerry agent enroll|run|status|doctor|import|tuf-client`. Heavy libraries come with the command that needs them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from skerry_agent.config import DEFAULT_ROOT, AgentConfig, load
-from skerry_agent.errors import AgentError, ConfigError, NetworkError
+from skerry_agent.errors import AgentError, ConfigError
 from skerry_agent.trust import tuf_client
 from skerry_contracts.errors import ContractError
 
@@ -49,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(command=_status)
 
+    doctor = words.add_parser("doctor", help="check everything this device needs, and say what to do where it is ill")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(command=_doctor)
+
     put = words.add_parser("import", help="install a bundle from a file as the factory model, which is never removed")
     put.add_argument("bundle", type=Path, metavar="B.skerry")
     put.set_defaults(command=_import)
@@ -57,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     tuf_client.add_words(client)
     client.set_defaults(command=tuf_client.run)
 
-    for each in (enrol, run, status, put):
+    for each in (enrol, run, status, doctor, put):
         each.add_argument("--root", type=Path, metavar="DIR", help=f"the agent's folder (default {DEFAULT_ROOT})")
     return parser
 
@@ -108,6 +111,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from skerry_agent.status import ask_status
+
     found = ask_status(_config(arguments).root / "run" / "api.sock")
     if arguments.json:
         print(json.dumps(found, indent=2))
@@ -125,34 +130,23 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    import dataclasses
+
+    from skerry_agent import doctor
+
+    findings = list(doctor.examine(_config(arguments)))
+    if arguments.json:
+        checks = [dataclasses.asdict(each) for each in findings]
+        print(json.dumps({"well": doctor.healthy(findings), "checks": checks}, indent=2))
+    else:
+        print("\n".join(doctor.lines(findings)))
+    return 0 if doctor.healthy(findings) else 1
+
+
 def _import(arguments: argparse.Namespace) -> int:
     from skerry_agent.factory import install_factory
 
     model, bundle = install_factory(_config(arguments).root, arguments.bundle)
     print(f"{model}: {bundle} is the factory model now")
     return 0
-
-
-def ask_status(path: Path) -> dict[str, Any]:
-    """Return the running daemon's status, asked over its Unix socket.
-
-    Raises:
-        NetworkError: no daemon answers there.
-    """
-    from skerry_agent import sockets
-
-    hint = "start it: skerry agent run"
-    try:
-        with sockets.connect(path, 10.0) as connection:
-            connection.sendall(b"GET /skerry/status HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n")
-            with connection.makefile("rb") as answer:
-                head, _, body = answer.read().partition(b"\r\n\r\n")
-    except OSError as error:
-        raise NetworkError(f"no agent answers at {path}: {error.strerror or error}", hint=hint) from error
-    try:
-        if b" 200 " not in head.split(b"\r\n", 1)[0]:
-            raise ValueError
-        found: dict[str, Any] = json.loads(body)
-    except ValueError:
-        raise NetworkError(f"no agent answers at {path}, but something else", hint=hint) from None
-    return found

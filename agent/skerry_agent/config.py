@@ -48,6 +48,7 @@ class AgentConfig:
     renewal_check_s: float = 6 * 3600.0
     clock_floor_s: int = 1_763_800_000  # this version was made in November 2025: no true clock shows less
     threads: int = 1
+    hot_c: float = 85.0
 
     def __post_init__(self) -> None:
         positive = [

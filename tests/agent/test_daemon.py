@@ -24,6 +24,7 @@ from tests.agent.serving_parts import bundle, compiled
 
 from skerry_agent import cli
 from skerry_agent.client import LocalClient
+from skerry_agent.status import ask_status
 from skerry_contracts import codec, topics
 from skerry_contracts.assignment import AssignedModel, Assignment, Envelope, SamplingPolicy, target_path
 from skerry_contracts.bundle import Baseline, Manifest
@@ -125,7 +126,7 @@ class Device:
         return code
 
     def status(self) -> dict[str, Any]:
-        return cli.ask_status(self.root / "run/api.sock")
+        return ask_status(self.root / "run/api.sock")
 
     def infer(self, *values: float) -> list[float]:
         with LocalClient(self.root / "run/api.sock") as client:

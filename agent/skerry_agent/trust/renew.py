@@ -32,6 +32,7 @@ class Life:
     due_s: float
     expires_s: float
     renewed: bool = False
+    begins_s: float = 0.0
 
 
 def renew(disk: Disk, found: identity.Identity, fleet: Fleet, now_s: float) -> Life:
@@ -62,10 +63,21 @@ def renew(disk: Disk, found: identity.Identity, fleet: Fleet, now_s: float) -> L
     return dataclasses.replace(_life(renewal.certificate_pem.encode()), renewed=True)
 
 
+def inspect(credentials: bytes) -> tuple[Life, bool]:
+    """Return the life of a certificate, and whether the key beside it is its own.
+
+    Raises:
+        ConfigError: the credentials are damaged.
+    """
+    life = _life(credentials)
+    key = private_key(credentials, identity.CREDENTIALS)
+    return life, x509.load_pem_x509_certificates(credentials)[0].public_key() == key.public_key()
+
+
 def _life(pem: bytes) -> Life:
     try:
         certificate = x509.load_pem_x509_certificates(pem)[0]
     except ValueError as error:
         raise ConfigError(f"{identity.CREDENTIALS}: {error}", hint="enrol again with a new claim token") from error
     begins_s, ends_s = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    return Life(begins_s + SHARE * (ends_s - begins_s), ends_s)
+    return Life(begins_s + SHARE * (ends_s - begins_s), ends_s, begins_s=begins_s)
