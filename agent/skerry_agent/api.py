@@ -5,6 +5,9 @@ loopback port.
     GET  /v2/models/{model}[/versions/{version}][/ready]
     POST /v2/models/{model}[/versions/{version}]/infer      parameter "sample": false keeps the input out of samples and
                                                             sketches
+    GET  /v2/models[/{model}[/versions/{version}]]/stats    counts and times (Triton's statistics extension)
+    POST /v2/repository/index                               what is installed, and whether it serves
+    POST /v2/repository/models/{model}/load, .../unload     start and end workers; nothing is installed or removed
     GET  /skerry/status                                     what `skerry agent status` shows
 
 Every answer to an inference carries `parameters.prediction_id`, which leads back to bundle, training run and data.
@@ -19,7 +22,7 @@ import socket
 from pathlib import Path
 from urllib.parse import unquote
 
-from skerry_agent import oip, sockets
+from skerry_agent import oip, repository, sockets
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.hooks import Hooks, Prediction
 from skerry_agent.http import HttpServer
@@ -94,20 +97,45 @@ class LocalApi:
                 return json_response({"live": True})
             case ["v2", "health", "ready"]:
                 _only("GET", request)
-                ready = all(slot.ready for name in self._runtime.models() if (slot := self._runtime.slot(name)))
+                ready = all(slot.ready or slot.unloaded for slot in self._slots())
                 return json_response({"ready": ready}, 200 if ready else 503)
+            case ["v2", "models", "stats"]:
+                _only("GET", request)
+                return json_response(repository.statistics(self._slots()))
             case ["v2", "models", model, *rest]:
                 return await self._model(request, model, rest)
+            case ["v2", "repository", "index"]:
+                _only("POST", request)
+                return json_response(repository.index(self._slots(), request.body))
+            case ["v2", "repository", "models", model, ("load" | "unload") as action]:
+                _only("POST", request)
+                return await self._control(request, model, action)
             case ["skerry", "status"]:
                 _only("GET", request)
                 return json_response(self._hooks.status())
         return error_response(f"there is nothing at {request.path[:120]}", 404)
 
-    async def _model(self, request: Request, model: str, rest: list[str]) -> Response:
+    def _slots(self) -> list[Slot]:
+        return [slot for name in self._runtime.models() if (slot := self._runtime.slot(name)) is not None]
+
+    def _slot(self, model: str) -> Slot:
         slot = self._runtime.slot(model) if TRIAL not in model else None
         if slot is None:
             known = ", ".join(self._runtime.models()) or "none"
             raise RequestError(f"no model {model!r:.80} here", status=404, hint=f"models: {known}")
+        return slot
+
+    async def _control(self, request: Request, model: str, action: str) -> Response:
+        slot = self._slot(model)
+        repository.check_control(request.body)
+        try:
+            await (slot.load() if action == "load" else slot.unload())
+        except WorkerError as error:
+            return error_response(f"{model} does not load: {error}", 500)
+        return Response(200, b"")
+
+    async def _model(self, request: Request, model: str, rest: list[str]) -> Response:
+        slot = self._slot(model)
         if len(rest) >= 2 and rest[0] == "versions":
             if rest[1] != slot.manifest.version:
                 raise RequestError(
@@ -121,6 +149,9 @@ class LocalApi:
             case ["ready"]:
                 _only("GET", request)
                 return json_response({"name": model, "ready": slot.ready}, 200 if slot.ready else 503)
+            case ["stats"]:
+                _only("GET", request)
+                return json_response(repository.statistics([slot]))
             case ["infer"]:
                 _only("POST", request)
                 return await self._infer(request, slot)

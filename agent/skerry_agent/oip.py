@@ -19,7 +19,7 @@ from skerry_agent.http_words import to_json
 from skerry_contracts.bundle import Manifest, Signature
 from skerry_contracts.tensor import Tensor, TensorSpec
 
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 HEADER_LENGTH = "inference-header-content-length"
 BINARY = "application/octet-stream"
 

@@ -15,45 +15,11 @@ from pathlib import Path
 
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.latency import LatencyHistogram
+from skerry_agent.pending import Pending, Served
 from skerry_agent.process import Answer, WorkerProcess
 from skerry_agent.supervision import Counters, RuntimeConfig, SlotEvent
 from skerry_contracts.bundle import Manifest, Variant
 from skerry_contracts.device import ModelHealth, ModelState, Reason
-
-
-class Served:
-    """An answer and the slot that gave it: after a swap not the one that was asked."""
-
-    __slots__ = ("answer", "slot")
-
-    def __init__(self, slot: Slot, answer: Answer) -> None:
-        self.slot = slot
-        self.answer = answer
-
-
-class _Request:
-    __slots__ = ("deadline_s", "future", "inputs", "timer")
-
-    def __init__(self, inputs: Sequence[bytes], deadline_s: float, future: asyncio.Future[Served]) -> None:
-        self.inputs = inputs
-        self.deadline_s = deadline_s
-        self.future = future
-        self.timer: asyncio.TimerHandle | None = None
-
-    def begin(self) -> None:
-        """Stop counting the wait."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-    def settle(self, answer: Served | RequestError | WorkerError) -> None:
-        self.begin()
-        if self.future.done():
-            return  # the caller went away
-        if isinstance(answer, Served):
-            self.future.set_result(answer)
-        else:
-            self.future.set_exception(answer)
 
 
 class Slot:
@@ -79,18 +45,20 @@ class Slot:
         self._config = config
         self._on_event = on_event
         self._worker: WorkerProcess | None = None
-        self._queue: deque[_Request] = deque()
+        self._queue: deque[Pending] = deque()
         self._streak = 0
         self._retry_at = 0.0
         self._serving_since = 0.0
         self._revival: asyncio.Task[None] | None = None
         self._stopping = False
+        self._unloaded = False
+        self._loading = asyncio.Lock()
         self._reported = Counters()
 
     @property
     def state(self) -> ModelState:
         """How the model fares."""
-        if self._stopping:
+        if self._stopping or self._unloaded:
             return ModelState.STOPPED
         if self._worker is None:
             return ModelState.DEGRADED if self._revival is not None else ModelState.STARTING
@@ -100,6 +68,16 @@ class Slot:
     def ready(self) -> bool:
         """Whether a worker is there to answer."""
         return self._worker is not None and not self._stopping
+
+    @property
+    def unloaded(self) -> bool:
+        """Whether a local program has freed the worker; the model stays installed, and `load` brings it back."""
+        return self._unloaded
+
+    @property
+    def loading(self) -> bool:
+        """Whether `load` is starting a worker."""
+        return self._unloaded and self._loading.locked()
 
     @property
     def sandbox(self) -> str:
@@ -133,16 +111,19 @@ class Slot:
 
         Raises:
             WorkerError: the model failed, crashed, hung or said NaN.
-            RequestError: 503, too many wait already, or no worker came up in time.
+            RequestError: 503, too many wait already, or no worker came up in time; 400, the model is unloaded.
         """
         if len(self._queue) >= self._config.queue:
             raise RequestError(f"{self.manifest.model} is busy: {len(self._queue)} requests wait", status=503)
         if self._stopping:
             raise RequestError(f"{self.manifest.model} is being stopped", status=503)
+        if self._unloaded:
+            model = self.manifest.model
+            raise RequestError(f"{model} is unloaded", hint=f"POST /v2/repository/models/{model}/load")
         loop = asyncio.get_running_loop()
         if self._worker is None and self._retry_at - loop.time() > self._config.wait_s:
             raise RequestError(f"{self.manifest.model} is not ready: its worker keeps failing", status=503)
-        request = _Request(inputs, deadline_s or self._config.deadline_s, loop.create_future())
+        request = Pending(inputs, deadline_s or self._config.deadline_s, loop.create_future())
         self._queue.append(request)
         self._pump()
         if request in self._queue:
@@ -168,16 +149,47 @@ class Slot:
     async def close(self) -> None:
         """Let the running inference end, then end the worker; those who wait are told 503."""
         self._stopping = True
+        await self._quit("stopped")
+
+    async def unload(self) -> None:
+        """Free the worker as `close` does, but keep the place: `load` starts another. Unloaded already: no error."""
+        async with self._loading:
+            self._unloaded = True
+            await self._quit("unloaded")
+
+    async def load(self) -> None:
+        """Start a worker again after `unload`; does nothing where one serves.
+
+        Raises:
+            WorkerError: it does not load; the model stays unloaded.
+            RequestError: 503, its worker keeps failing and is being restarted, or the slot was stopped meanwhile.
+        """
+        async with self._loading:
+            if self._unloaded and not self._stopping:
+                await self._launch()
+                self._unloaded = False
+            worker = self._worker
+            if self._stopping and worker is not None:  # replaced while it loaded
+                worker.kill(WorkerError("stopped"))
+                await worker.buried()
+                self._worker = None
+        if not self.ready:
+            raise RequestError(f"{self.manifest.model} is being stopped or restarted", status=503, hint="ask again")
+        self._pump()
+
+    async def _quit(self, why: str) -> None:
+        """End the worker and whatever would start another."""
         if self._revival is not None:
             self._revival.cancel()
             await asyncio.gather(self._revival, return_exceptions=True)
+            self._revival = None
         while self._queue:
-            self._queue.popleft().settle(RequestError(f"{self.manifest.model} was stopped", status=503))
+            self._queue.popleft().settle(RequestError(f"{self.manifest.model} was {why}", status=503))
         worker = self._worker
         if worker is not None:
             while worker.busy:
                 await asyncio.sleep(0.002)  # bounded by the inference's own deadline
-            worker.kill(WorkerError("stopped"))
+            worker.kill(WorkerError(why))
             await worker.buried()
             self._worker = None
 
@@ -212,24 +224,25 @@ class Slot:
             request.begin()
             if not worker.run(request.inputs, request.deadline_s, functools.partial(self._answered, request)):
                 self._queue.appendleft(request)  # the next worker serves it
+            request.given()
 
-    def _answered(self, request: _Request, answer: Answer | WorkerError) -> None:
+    def _answered(self, request: Pending, answer: Answer | WorkerError) -> None:
         if isinstance(answer, Answer):
-            self.counters.predictions += 1
+            request.count(self.counters, answer.elapsed_ns)
             self.latency.add(answer.elapsed_ns)
             request.settle(Served(self, answer))
         else:
-            self.counters.errors += 1
+            request.count_error(self.counters)
             request.settle(answer)
             if answer.reason is Reason.UNHEALTHY:
                 self.counters.unhealthy += 1
                 self._on_event(SlotEvent(self.name, self.bundle, answer.reason, str(answer)))
         self._pump()
 
-    def _waited_too_long(self, request: _Request) -> None:
+    def _waited_too_long(self, request: Pending) -> None:
         if request in self._queue:
             self._queue.remove(request)
-        self.counters.errors += 1
+        request.count_error(self.counters)
         request.settle(RequestError(f"{self.manifest.model} did not come to this request in time", status=503))
 
     async def _launch(self) -> None:
@@ -250,7 +263,7 @@ class Slot:
         self._pump()
 
     def _died(self, error: WorkerError) -> None:
-        if self._worker is None or self._stopping:
+        if self._worker is None or self._stopping or self._unloaded:
             return  # it never served: whoever started it hears of it
         self._worker = None
         self.counters.crashes += error.reason is not Reason.TIMEOUT

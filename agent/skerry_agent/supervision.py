@@ -29,7 +29,12 @@ class RuntimeConfig:
 
 @dataclasses.dataclass(slots=True)
 class Counters:
-    """What happened in a slot since it was started. `errors` counts every inference that was not answered."""
+    """What happened in a slot since it was started. `errors` counts every inference that was not answered.
+
+    `queue_ns`, `input_ns` (tensors into shared memory), `infer_ns` (the worker's own time) and `output_ns` (wake-ups,
+    tensors out) are sums over answered inferences, `errors_ns` over the others; `last_s` is the wall time of the
+    last.
+    """
 
     predictions: int = 0
     errors: int = 0
@@ -37,6 +42,12 @@ class Counters:
     hangs: int = 0
     unhealthy: int = 0
     restarts: int = 0
+    queue_ns: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
+    errors_ns: int = 0
+    last_s: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,113 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import http.client
-import json
 import os
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.agent import serving_parts as parts
-from tests.agent.serving_parts import bundle, compiled
+from tests.agent.api_parts import Live, Notes, infer_body, serving
 
 from skerry_agent.api import LocalApi
 from skerry_agent.client import LocalClient
 from skerry_agent.errors import RequestError
-from skerry_agent.hooks import Prediction
 from skerry_agent.runtime import Runtime
-from skerry_agent.supervision import RuntimeConfig
-
-
-class Notes:
-    """The hooks: counts ids and keeps what it hears of."""
-
-    def __init__(self) -> None:
-        self.predictions: list[Prediction] = []
-        self.count = 0
-
-    def next_prediction(self, model: str) -> str:
-        self.count += 1
-        return f"dev/00000001-00000000/{self.count}"
-
-    def on_prediction(self, prediction: Prediction) -> None:
-        self.predictions.append(prediction)
-
-    def status(self) -> dict[str, Any]:
-        return {"device": "dev", "predictions": self.count}
-
-
-@dataclasses.dataclass
-class Live:
-    """An API that serves in its own thread."""
-
-    socket_path: Path
-    port: int
-    notes: Notes
-    runtime: Runtime
-    loop: asyncio.AbstractEventLoop
-
-    def http(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, Any]:
-        """Ask over TCP with the standard library's client; return status and JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return response.status, json.loads(response.read())
-        finally:
-            connection.close()
-            self.settle()
-
-    def settle(self) -> None:
-        """Wait until the hooks have heard: they are told after the answer has gone out."""
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result()
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    folder = tmp_path_factory.mktemp("api")
-    toy = bundle(folder, compiled(folder))
-    notes, started, stop = Notes(), threading.Event(), asyncio.Event()
-    made: list[Live] = []
-
-    async def serve() -> None:
-        runtime = Runtime(RuntimeConfig(deadline_s=0.5, first_delay_s=0.01))
-        api = LocalApi(runtime, notes)
-        await runtime.start("toy", folder, toy.variant, toy.manifest)
-        await runtime.start("toy@trial", folder, toy.variant, toy.manifest)
-        await api.start(folder / "api.sock", 0)
-        assert api.port is not None
-        made.append(Live(folder / "api.sock", api.port, notes, runtime, asyncio.get_running_loop()))
-        started.set()
-        await stop.wait()
-        await api.close()
-        await runtime.close()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert started.wait(60)
-    yield made[0]
-    made[0].loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    assert not (folder / "api.sock").exists()
-
-
-def infer_body(*values: float, **more: Any) -> bytes:
-    return json.dumps(
-        {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [*values]}], **more}
-    ).encode()
+    with serving(tmp_path_factory.mktemp("api")) as found:
+        yield found
 
 
 def test_metadata_and_health(live: Live) -> None:
     status, server = live.http("GET", "/v2")
-    assert status == 200 and server["name"] == "skerry" and server["extensions"] == ["binary_tensor_data"]
+    assert status == 200 and server["name"] == "skerry" and "binary_tensor_data" in server["extensions"]
     assert live.http("GET", "/v2/health/live") == (200, {"live": True})
     assert live.http("GET", "/v2/health/ready") == (200, {"ready": True})
     tensors = {"datatype": "FP32", "shape": [1, 4]}

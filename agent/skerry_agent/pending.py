@@ -1,0 +1,76 @@
+"""What waits in a slot's queue, what it was answered, and the time each part of the way took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from skerry_agent.errors import RequestError, WorkerError
+from skerry_agent.process import Answer
+from skerry_agent.supervision import Counters
+
+if TYPE_CHECKING:
+    from skerry_agent.slot import Slot
+
+
+class Served:
+    """An answer and the slot that gave it: after a swap not the one that was asked."""
+
+    __slots__ = ("answer", "slot")
+
+    def __init__(self, slot: Slot, answer: Answer) -> None:
+        self.slot = slot
+        self.answer = answer
+
+
+class Pending:
+    """One request: its inputs (bytes by the signature), its caller's future, and when it came, began and was given."""
+
+    __slots__ = ("_asked_ns", "_begun_ns", "_given_ns", "deadline_s", "future", "inputs", "timer")
+
+    def __init__(self, inputs: Sequence[bytes], deadline_s: float, future: asyncio.Future[Served]) -> None:
+        self.inputs = inputs
+        self.deadline_s = deadline_s
+        self.future = future
+        self.timer: asyncio.TimerHandle | None = None
+        self._asked_ns = self._begun_ns = self._given_ns = time.perf_counter_ns()
+
+    def begin(self) -> None:
+        """Stop counting the wait."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self._begun_ns = time.perf_counter_ns()
+
+    def given(self) -> None:
+        """Take note that the worker has the inputs."""
+        self._given_ns = time.perf_counter_ns()
+
+    def settle(self, answer: Served | RequestError | WorkerError) -> None:
+        """Tell the caller, unless it went away."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if self.future.done():
+            return
+        if isinstance(answer, Served):
+            self.future.set_result(answer)
+        else:
+            self.future.set_exception(answer)
+
+    def count(self, counters: Counters, elapsed_ns: int) -> None:
+        """Count an answer for which the worker took `elapsed_ns`."""
+        counters.predictions += 1
+        counters.queue_ns += self._begun_ns - self._asked_ns
+        counters.input_ns += self._given_ns - self._begun_ns
+        counters.infer_ns += elapsed_ns
+        counters.output_ns += max(0, time.perf_counter_ns() - self._given_ns - elapsed_ns)
+        counters.last_s = time.time()
+
+    def count_error(self, counters: Counters) -> None:
+        """Count a request that got no answer."""
+        counters.errors += 1
+        counters.errors_ns += time.perf_counter_ns() - self._asked_ns
+        counters.last_s = time.time()
