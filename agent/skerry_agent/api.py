@@ -8,6 +8,8 @@ loopback port.
     GET  /v2/models[/{model}[/versions/{version}]]/stats    counts and times (Triton's statistics extension)
     POST /v2/repository/index                               what is installed, and whether it serves
     POST /v2/repository/models/{model}/load, .../unload     start and end workers; nothing is installed or removed
+    GET  /v2/systemsharedmemory[/region/{region}]/status    regions of shared memory of the asking user
+    POST /v2/systemsharedmemory/region/{region}/register, /v2/systemsharedmemory[/region/{region}]/unregister
     GET  /skerry/status                                     what `skerry agent status` shows
 
 Every answer to an inference carries `parameters.prediction_id`, which leads back to bundle, training run and data.
@@ -27,6 +29,7 @@ from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.hooks import Hooks, Prediction
 from skerry_agent.http import HttpServer
 from skerry_agent.http_words import HttpLimits, Request, Response, error_response, json_response
+from skerry_agent.regions import RegionLimits, Regions
 from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.slot import Slot
 
@@ -38,9 +41,12 @@ _SMALL_BODY_BYTES = 64 * 1024
 class LocalApi:
     """The API in front of a runtime. `hooks` gives prediction ids and hears of every answered inference."""
 
-    def __init__(self, runtime: Runtime, hooks: Hooks, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime, hooks: Hooks, limits: HttpLimits | None = None, shared: RegionLimits | None = None
+    ) -> None:
         self._runtime = runtime
         self._hooks = hooks
+        self._regions = Regions(shared)
         self._server = HttpServer(self, limits)
         self._socket_path: Path | None = None
         self.port: int | None = None
@@ -71,6 +77,7 @@ class LocalApi:
     async def close(self) -> None:
         """Stop listening, end the connections and take the socket away."""
         await self._server.close()
+        self._regions.close()
         if self._socket_path is not None:
             with contextlib.suppress(OSError):
                 self._socket_path.unlink(missing_ok=True)
@@ -110,6 +117,10 @@ class LocalApi:
             case ["v2", "repository", "models", model, ("load" | "unload") as action]:
                 _only("POST", request)
                 return await self._control(request, model, action)
+            case ["v2", "systemsharedmemory", "region", region, action]:
+                return self._memory(request, region, action)
+            case ["v2", "systemsharedmemory", action]:
+                return self._memory(request, None, action)
             case ["skerry", "status"]:
                 _only("GET", request)
                 return json_response(self._hooks.status())
@@ -133,6 +144,20 @@ class LocalApi:
         except WorkerError as error:
             return error_response(f"{model} does not load: {error}", 500)
         return Response(200, b"")
+
+    def _memory(self, request: Request, region: str | None, action: str) -> Response:
+        if action == "status":
+            _only("GET", request)
+            return json_response(self._regions.status(region, request.peer))
+        if action == "unregister":
+            _only("POST", request)
+            self._regions.unregister(region, request.peer)
+            return Response(200, b"")
+        if action == "register" and region is not None:
+            _only("POST", request)
+            self._regions.register(region, oip.parse_json(request.body), request.peer)
+            return Response(200, b"")
+        return error_response(f"there is nothing at {request.path[:120]}", 404)
 
     async def _model(self, request: Request, model: str, rest: list[str]) -> Response:
         slot = self._slot(model)
@@ -159,7 +184,8 @@ class LocalApi:
 
     async def _infer(self, request: Request, slot: Slot) -> Response:
         model = slot.manifest.model
-        asked = oip.read_infer(slot.manifest.signature, request.headers, request.body)
+        find = functools.partial(self._regions.find, peer=request.peer)
+        asked = oip.read_infer(slot.manifest.signature, request.headers, request.body, find)
         try:
             result = await self._runtime.infer(model, asked.inputs)
         except WorkerError as error:

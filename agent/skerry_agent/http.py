@@ -13,6 +13,7 @@ import h11
 
 from skerry_agent.errors import AgentError, RequestError
 from skerry_agent.http_words import Handler, HttpLimits, Request, Response, error_response
+from skerry_agent.peers import Peer
 
 
 class HttpServer:
@@ -75,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._due_s: float | None = None
         self._reading = False
         self._ending = False
+        self._peer = Peer()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -86,6 +88,7 @@ class Connection(asyncio.Protocol):
         if len(self._server.connections) >= self._limits.connections:
             self._fail("too many connections", 503)
             return
+        self._peer = Peer(transport.get_extra_info("socket"))
         self._server.connections.add(self)
         self._expect(self._limits.idle_s)
 
@@ -172,7 +175,8 @@ class Connection(asyncio.Protocol):
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         path = head.target.partition(b"?")[0].decode("ascii")
         try:
-            response = await self._server.handler.handle(Request(head.method.decode("ascii"), path, headers, body))
+            request = Request(head.method.decode("ascii"), path, headers, body, self._peer)
+            response = await self._server.handler.handle(request)
         except AgentError as error:
             status = error.status if isinstance(error, RequestError) else 500
             response = error_response(f"{error} ({error.hint})" if error.hint else str(error), status)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from skerry_agent.peers import Peer
+
 JSON = "application/json"
 # Made once: json.dumps with settings makes an encoder with every call.
 to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -36,6 +38,7 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
+    peer: Peer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""The Open Inference Protocol v2 as documents: JSON and the binary tensor data extension, in and out. No I/O.
+"""The Open Inference Protocol v2 as documents: JSON, binary tensor data and shared memory, in and out. No I/O but that
+with shared memory, which `Find` gives.
 
 Sources: github.com/kserve/open-inference-protocol (specification/protocol/inference_rest.md) and Triton's
-protocol/extension_binary_data.md. In a binary request the body is the JSON, whose length
+protocol/extension_binary_data.md and extension_shared_memory.md. In a binary request the body is the JSON, whose length
 Inference-Header-Content-Length gives, and then the bytes of those inputs that have `binary_data_size`, in order; a
 binary answer is built alike.
 """
@@ -10,28 +11,41 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from skerry_agent import tensors
 from skerry_agent.errors import RequestError
 from skerry_agent.http_words import to_json
+from skerry_agent.regions import Part, Region
 from skerry_contracts.bundle import Manifest, Signature
 from skerry_contracts.tensor import Tensor, TensorSpec
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics", "system_shared_memory")
 HEADER_LENGTH = "inference-header-content-length"
 BINARY = "application/octet-stream"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InferRequest:
-    """A request taken apart: the inputs in the order given, and (name, binary) for each output that is wanted."""
+    """A request taken apart: the inputs in the order given, and (name, binary) for each output that is wanted.
+
+    `places` says which outputs are to go into shared memory, and where.
+    """
 
     id: str | None
     inputs: tuple[Tensor, ...]
     outputs: tuple[tuple[str, bool], ...]
     keep: bool
+    places: Mapping[str, Part] = dataclasses.field(default_factory=dict)
+
+
+Find = Callable[[Any], Region]
+_REGION, _SIZE, _OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
+
+
+def _no_region(name: Any) -> Region:
+    raise RequestError(f"no region is called {name!r:.80}", status=404)
 
 
 def model_metadata(manifest: Manifest, engine: str) -> dict[str, Any]:
@@ -56,11 +70,11 @@ def _metadata(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.dtype.value, "shape": list(spec.shape)}
 
 
-def read_infer(signature: Signature, headers: Mapping[str, str], body: bytes) -> InferRequest:
-    """Return the inference a request asks for.
+def read_infer(signature: Signature, headers: Mapping[str, str], body: bytes, find: Find = _no_region) -> InferRequest:
+    """Return the inference a request asks for; `find` gives the regions of shared memory it may name.
 
     Raises:
-        RequestError: 400, with what is wrong.
+        RequestError: 400, with what is wrong; 404, no such region.
     """
     document, rest, raw = _split(headers, body)
     if raw:
@@ -77,13 +91,13 @@ def read_infer(signature: Signature, headers: Mapping[str, str], body: bytes) ->
     specs = {spec.name: spec for spec in signature.inputs}
     inputs, at = [], 0
     for entry in _list(document, "inputs", required=True):
-        tensor, used = _input(specs, entry, rest[at:])
+        tensor, used = _input(specs, entry, rest[at:], find)
         inputs.append(tensor)
         at += used
     if at != len(rest):
         raise RequestError(f"{len(rest) - at} bytes of binary data belong to no input")
-    outputs = _outputs(signature, document, parameters.get("binary_data_output", False) is True)
-    return InferRequest(name, tuple(inputs), outputs, keep)
+    outputs, places = _outputs(signature, document, parameters.get("binary_data_output", False) is True, find)
+    return InferRequest(name, tuple(inputs), outputs, keep, places)
 
 
 def _split(headers: Mapping[str, str], body: bytes) -> tuple[Any, memoryview, bool]:
@@ -108,7 +122,7 @@ def _raw_request(signature: Signature, data: memoryview) -> InferRequest:
     return InferRequest(None, (tensor,), tuple((each.name, True) for each in signature.outputs), True)
 
 
-def _input(specs: Mapping[str, TensorSpec], entry: Any, rest: memoryview) -> tuple[Tensor, int]:
+def _input(specs: Mapping[str, TensorSpec], entry: Any, rest: memoryview, find: Find) -> tuple[Tensor, int]:
     """Return one input, and how many bytes of the binary data it took."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise RequestError("each input must be an object with a name")
@@ -119,7 +133,13 @@ def _input(specs: Mapping[str, TensorSpec], entry: Any, rest: memoryview) -> tup
     if not isinstance(shape, list) or not isinstance(dtype, str):
         raise RequestError(f"input {spec.name!r:.80} needs 'shape' and 'datatype'")
     tensors.check_form(spec, dtype, shape)
-    size = _object(entry, "parameters").get("binary_data_size")
+    parameters = _object(entry, "parameters")
+    size = parameters.get("binary_data_size")
+    if _REGION in parameters:
+        if size is not None or "data" in entry:
+            raise RequestError(f"input {spec.name!r:.80} lies in shared memory: no data may come besides")
+        part = _part(spec, parameters, find)
+        return Tensor(spec.name, spec.dtype, spec.shape, part.read()), 0
     if (size is None) == ("data" not in entry):
         raise RequestError(f"input {spec.name!r:.80} needs either 'data' or the parameter 'binary_data_size'")
     if size is None:
@@ -133,33 +153,55 @@ def _input(specs: Mapping[str, TensorSpec], entry: Any, rest: memoryview) -> tup
     return Tensor(spec.name, spec.dtype, spec.shape, bytes(rest[:size])), size
 
 
-def _outputs(signature: Signature, document: Mapping[str, Any], binary: bool) -> tuple[tuple[str, bool], ...]:
-    names = [spec.name for spec in signature.outputs]
+def _part(spec: TensorSpec, parameters: Mapping[str, Any], find: Find) -> Part:
+    """Return where in shared memory a tensor lies."""
+    size = parameters.get(_SIZE)
+    if size != spec.size_bytes:
+        raise RequestError(f"{spec.name!r:.80}: {_SIZE} is {size!r:.24}, the tensor has {spec.size_bytes}")
+    return find(parameters[_REGION]).part(parameters.get(_OFFSET, 0), size)
+
+
+def _outputs(
+    signature: Signature, document: Mapping[str, Any], binary: bool, find: Find
+) -> tuple[tuple[tuple[str, bool], ...], dict[str, Part]]:
+    """Return which outputs are wanted, whether in binary, and the places of those that go into shared memory."""
+    names = {spec.name: spec for spec in signature.outputs}
     wanted: dict[str, bool] = {}
+    places: dict[str, Part] = {}
     for entry in _list(document, "outputs"):
-        if not isinstance(entry, dict) or entry.get("name") not in names:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or entry["name"] not in names:
             raise RequestError(f"no such output: {entry!r:.80}", hint=f"outputs: {', '.join(names)}")
         parameters = _object(entry, "parameters")
         if "classification" in parameters:
             raise RequestError("the classification extension is not offered here")
         wanted[entry["name"]] = parameters.get("binary_data", binary) is True
-    return tuple(wanted.items()) if wanted else tuple((name, binary) for name in names)
+        if _REGION in parameters:
+            place = _part(names[entry["name"]], parameters, find)
+            if not place.region.writable:
+                raise RequestError(f"region {place.region.name!r} cannot be written by the agent")
+            places[entry["name"]] = place
+    return tuple(wanted.items()) if wanted else tuple((name, binary) for name in names), places
 
 
 def write_infer(
     request: InferRequest, model: str, version: str, outputs: Sequence[Tensor], parameters: Mapping[str, Any]
 ) -> tuple[bytes, int | None]:
-    """Return the answer's body, and the length of its JSON part where binary data follows (else None).
+    """Return the answer's body, and the length of its JSON part where binary data follows (else None); outputs that
+    have a place in shared memory are put there.
 
     Raises:
-        RequestError: an infinite number is to be written as JSON.
+        RequestError: an infinite number is to be written as JSON, or a region was cut short.
     """
     by_name = {tensor.name: tensor for tensor in outputs}
     entries, chunks = [], []
     for name, binary in request.outputs:
         tensor = by_name[name]
         entry: dict[str, Any] = {"name": name, "datatype": tensor.dtype.value, "shape": list(tensor.shape)}
-        if binary:
+        if (place := request.places.get(name)) is not None:
+            place.write(tensor.data or b"")
+            said = {_REGION: place.region.name, _SIZE: place.size_bytes}
+            entry["parameters"] = {**said, _OFFSET: place.offset} if place.offset else said
+        elif binary:
             data = tensor.data or b""
             entry["parameters"] = {"binary_data_size": len(data)}
             chunks.append(data)

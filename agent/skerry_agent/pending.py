@@ -1,36 +1,24 @@
-"""What waits in a slot's queue, what it was answered, and the time each part of the way took."""
+"""What waits in a slot's queue, and the time each part of its way takes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from skerry_agent.errors import RequestError, WorkerError
-from skerry_agent.process import Answer
 from skerry_agent.supervision import Counters
 
-if TYPE_CHECKING:
-    from skerry_agent.slot import Slot
+T = TypeVar("T")
 
 
-class Served:
-    """An answer and the slot that gave it: after a swap not the one that was asked."""
-
-    __slots__ = ("answer", "slot")
-
-    def __init__(self, slot: Slot, answer: Answer) -> None:
-        self.slot = slot
-        self.answer = answer
-
-
-class Pending:
+class Pending(Generic[T]):
     """One request: its inputs (bytes by the signature), its caller's future, and when it came, began and was given."""
 
     __slots__ = ("_asked_ns", "_begun_ns", "_given_ns", "deadline_s", "future", "inputs", "timer")
 
-    def __init__(self, inputs: Sequence[bytes], deadline_s: float, future: asyncio.Future[Served]) -> None:
+    def __init__(self, inputs: Sequence[bytes], deadline_s: float, future: asyncio.Future[T]) -> None:
         self.inputs = inputs
         self.deadline_s = deadline_s
         self.future = future
@@ -48,17 +36,17 @@ class Pending:
         """Take note that the worker has the inputs."""
         self._given_ns = time.perf_counter_ns()
 
-    def settle(self, answer: Served | RequestError | WorkerError) -> None:
+    def settle(self, answer: T | RequestError | WorkerError) -> None:
         """Tell the caller, unless it went away."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
         if self.future.done():
             return
-        if isinstance(answer, Served):
-            self.future.set_result(answer)
-        else:
+        if isinstance(answer, (RequestError, WorkerError)):
             self.future.set_exception(answer)
+        else:
+            self.future.set_result(answer)
 
     def count(self, counters: Counters, elapsed_ns: int) -> None:
         """Count an answer for which the worker took `elapsed_ns`."""

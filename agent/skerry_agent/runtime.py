@@ -12,8 +12,7 @@ from pathlib import Path
 
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.golden import GoldenResult, run_golden
-from skerry_agent.pending import Served
-from skerry_agent.slot import Slot
+from skerry_agent.slot import Served, Slot
 from skerry_agent.supervision import RuntimeConfig, SlotEvent
 from skerry_agent.tensors import check_inputs
 from skerry_contracts import codec

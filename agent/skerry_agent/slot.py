@@ -12,14 +12,22 @@ import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.latency import LatencyHistogram
-from skerry_agent.pending import Pending, Served
+from skerry_agent.pending import Pending
 from skerry_agent.process import Answer, WorkerProcess
 from skerry_agent.supervision import Counters, RuntimeConfig, SlotEvent
 from skerry_contracts.bundle import Manifest, Variant
 from skerry_contracts.device import ModelHealth, ModelState, Reason
+
+
+class Served(NamedTuple):
+    """An answer and the slot that gave it: after a swap not the one that was asked."""
+
+    slot: Slot
+    answer: Answer
 
 
 class Slot:
@@ -45,13 +53,12 @@ class Slot:
         self._config = config
         self._on_event = on_event
         self._worker: WorkerProcess | None = None
-        self._queue: deque[Pending] = deque()
+        self._queue: deque[Pending[Served]] = deque()
         self._streak = 0
         self._retry_at = 0.0
         self._serving_since = 0.0
         self._revival: asyncio.Task[None] | None = None
-        self._stopping = False
-        self._unloaded = False
+        self._stopping = self._unloaded = False
         self._loading = asyncio.Lock()
         self._reported = Counters()
 
@@ -118,12 +125,12 @@ class Slot:
         if self._stopping:
             raise RequestError(f"{self.manifest.model} is being stopped", status=503)
         if self._unloaded:
-            model = self.manifest.model
-            raise RequestError(f"{model} is unloaded", hint=f"POST /v2/repository/models/{model}/load")
+            hint = f"POST /v2/repository/models/{self.manifest.model}/load"
+            raise RequestError(f"{self.manifest.model} is unloaded", hint=hint)
         loop = asyncio.get_running_loop()
         if self._worker is None and self._retry_at - loop.time() > self._config.wait_s:
             raise RequestError(f"{self.manifest.model} is not ready: its worker keeps failing", status=503)
-        request = Pending(inputs, deadline_s or self._config.deadline_s, loop.create_future())
+        request: Pending[Served] = Pending(inputs, deadline_s or self._config.deadline_s, loop.create_future())
         self._queue.append(request)
         self._pump()
         if request in self._queue:
@@ -168,11 +175,8 @@ class Slot:
             if self._unloaded and not self._stopping:
                 await self._launch()
                 self._unloaded = False
-            worker = self._worker
-            if self._stopping and worker is not None:  # replaced while it loaded
-                worker.kill(WorkerError("stopped"))
-                await worker.buried()
-                self._worker = None
+            if self._stopping:  # replaced while it loaded
+                await self._quit("stopped")
         if not self.ready:
             raise RequestError(f"{self.manifest.model} is being stopped or restarted", status=503, hint="ask again")
         self._pump()
@@ -185,8 +189,7 @@ class Slot:
             self._revival = None
         while self._queue:
             self._queue.popleft().settle(RequestError(f"{self.manifest.model} was {why}", status=503))
-        worker = self._worker
-        if worker is not None:
+        if (worker := self._worker) is not None:
             while worker.busy:
                 await asyncio.sleep(0.002)  # bounded by the inference's own deadline
             worker.kill(WorkerError(why))
@@ -226,7 +229,7 @@ class Slot:
                 self._queue.appendleft(request)  # the next worker serves it
             request.given()
 
-    def _answered(self, request: Pending, answer: Answer | WorkerError) -> None:
+    def _answered(self, request: Pending[Served], answer: Answer | WorkerError) -> None:
         if isinstance(answer, Answer):
             request.count(self.counters, answer.elapsed_ns)
             self.latency.add(answer.elapsed_ns)
@@ -239,7 +242,7 @@ class Slot:
                 self._on_event(SlotEvent(self.name, self.bundle, answer.reason, str(answer)))
         self._pump()
 
-    def _waited_too_long(self, request: Pending) -> None:
+    def _waited_too_long(self, request: Pending[Served]) -> None:
         if request in self._queue:
             self._queue.remove(request)
         request.count_error(self.counters)

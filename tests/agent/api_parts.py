@@ -8,7 +8,7 @@ import dataclasses
 import http.client
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,27 @@ class Live:
             return response.status, json.loads(response.read() or b"{}")
         finally:
             connection.close()
+            self.settle()
+
+    def ask(self, method: str, path: str, document: Any = None) -> tuple[int, Any]:
+        """Ask with a JSON document."""
+        return self.http(method, path, None if document is None else json.dumps(document).encode())
+
+    @contextlib.contextmanager
+    def beside(self, call: Callable[[], object]) -> Iterator[None]:
+        """Let a call run in a thread of its own."""
+        thread = threading.Thread(target=call)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    def until_busy(self) -> None:
+        """Wait until the model's worker is at an inference."""
+        slot = self.runtime.slot("toy")
+        assert slot is not None
+        while slot._worker is None or not slot._worker.busy:
             self.settle()
 
     def settle(self) -> None:

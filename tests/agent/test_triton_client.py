@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     triton: Any = pytest.importorskip(
         "tritonclient.http", reason="tritonclient[http] brings gevent and aiohttp: installed by hand for this check"
     )
+    shared_memory: Any = pytest.importorskip("tritonclient.utils.shared_memory")
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +80,24 @@ def test_load_unload_and_index(client: Any) -> None:
     assert [each["state"] for each in client.get_model_repository_index()] == ["READY"]
     with pytest.raises(triton.InferenceServerException, match="not taken"):
         client.load_model("toy", config="{}")
+
+
+def test_system_shared_memory(client: Any) -> None:
+    values = np.array([[0, 1, 2, 3]], np.float32)
+    region = shared_memory.create_shared_memory_region("region", "/skerry-triton-test", 32, create_only=True)
+    try:
+        shared_memory.set_shared_memory_region(region, [values])
+        client.register_system_shared_memory("region", "/skerry-triton-test", 32)
+        assert [each["name"] for each in client.get_system_shared_memory_status()] == ["region"]
+        tensor = triton.InferInput("x", [1, 4], "FP32")
+        tensor.set_shared_memory("region", 16)
+        wanted = triton.InferRequestedOutput("y")
+        wanted.set_shared_memory("region", 16, offset=16)
+        result = client.infer("toy", [tensor], outputs=[wanted])
+        assert result.get_output("y")["shape"] == [1, 4]
+        found = shared_memory.get_contents_as_numpy(region, np.float32, [1, 4], offset=16).copy()
+        assert found.tolist() == (2 * values).tolist()
+        client.unregister_system_shared_memory("region")
+        assert client.get_system_shared_memory_status() == []
+    finally:
+        shared_memory.destroy_shared_memory_region(region)

@@ -1,0 +1,54 @@
+"""Who is at the other end of a local connection, as the kernel says it.
+
+A Unix socket names its peer (unix(7), SO_PEERCRED). For a loopback TCP connection the kernel's table of sockets names
+the user who made the other end (proc(5), /proc/net/tcp): believed only while that end is established, because the
+table shows user 0 for one that is closing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from pathlib import Path
+
+_TABLE = Path("/proc/net/tcp")
+_OVERFLOW = Path("/proc/sys/kernel/overflowuid")
+_ESTABLISHED = "01"
+
+
+class Peer:
+    """One connection's other end; asked about when somebody wants to know, and remembered."""
+
+    def __init__(self, connection: socket.socket | None = None) -> None:
+        self._connection = connection
+        self._uid: int | None = None
+
+    def uid(self) -> int | None:
+        """Return the user's id; None where the kernel does not say, or names nobody in particular."""
+        if self._uid is None and self._connection is not None:
+            with contextlib.suppress(OSError, ValueError, IndexError, struct.error):
+                found = _by_kind(self._connection)
+                # Users of other namespaces all look like this one: it speaks for nobody.
+                self._uid = None if found == int(_OVERFLOW.read_text(encoding="ascii")) else found
+        return self._uid
+
+
+def _by_kind(connection: socket.socket) -> int | None:
+    if connection.family == socket.AF_UNIX:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", credentials)[1])
+    if connection.family != socket.AF_INET:
+        return None
+    theirs, ours = _hex(connection.getpeername()), _hex(connection.getsockname())
+    for line in _TABLE.read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[1:4] == [theirs, ours, _ESTABLISHED]:
+            return int(fields[7])
+    return None
+
+
+def _hex(address: tuple[str, int]) -> str:
+    """Return an address as the table writes it: the four bytes as one machine word, and the port."""
+    (word,) = struct.unpack("=I", socket.inet_aton(address[0]))
+    return f"{word:08X}:{address[1]:04X}"
