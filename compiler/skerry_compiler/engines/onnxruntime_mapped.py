@@ -60,7 +60,8 @@ def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
 
 def _draft(name: str, content: bytes, model: ModelProto, profile: Profile) -> Draft:
     graph, weights = split(content)
-    made = draft(name, graph, model, profile, ORDER, {"graph": "none"})
+    # With an arena, large intermediate buffers are not given back to the system and faulted in again at every call.
+    made = draft(name, graph, model, profile, ORDER, {"graph": "none", "arena": "1"})
     memory = megabytes(RUNTIME_BYTES + 1.5 * len(weights))
     return dataclasses.replace(made, files={**made.files, "weights": weights}, memory_bytes=memory)
 
