@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry_agent.errors import ConfigError
+from skerry_agent.redaction import RedactRule, read_rules
 
 ENVIRONMENT_PREFIX = "SKERRY_AGENT_"
 DEFAULT_ROOT = Path("/var/lib/skerry")
@@ -49,12 +50,13 @@ class AgentConfig:
     clock_floor_s: int = 1_763_800_000  # this version was made in November 2025: no true clock shows less
     threads: int = 1
     hot_c: float = 85.0
+    redact: tuple[RedactRule, ...] = ()
 
     def __post_init__(self) -> None:
         positive = [
             field.name
             for field in dataclasses.fields(self)
-            if field.name not in ("root", "api_port", "reserve_free_bytes") and getattr(self, field.name) <= 0
+            if field.name not in ("root", "api_port", "reserve_free_bytes", "redact") and getattr(self, field.name) <= 0
         ]
         if positive:
             raise ConfigError(
@@ -93,6 +95,8 @@ def load(text: str, environment: Mapping[str, str], flags: Mapping[str, Any]) ->
 
 def _read(name: str, kind: str, value: Any) -> Any:
     """Return a value as the type its field asks for; text (from the environment) is parsed."""
+    if name == "redact":
+        return read_rules(value)
     try:
         if kind == "Path" and isinstance(value, (str, Path)):
             return Path(value)

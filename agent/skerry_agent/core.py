@@ -241,6 +241,7 @@ class DeviceCore(Updater):
             temperature_c,
             tuple(f"{key}: {words}" for key, words in sorted(self.degraded.items())),
             hardware,
+            self.serving.drift(self.clock.monotonic_s(), heard=True) or None,
         )
         return [Publish("heartbeat", codec.encode(message))]
 
@@ -265,6 +266,7 @@ class DeviceCore(Updater):
             "models": {model: _summary(record) for model, record in sorted(self.memory.records.items())},
             "spool": codec.to_plain(self.spool.health),
             "degraded": dict(self.degraded),
+            "drift": [codec.to_plain(each) for each in self.serving.drift(self.clock.monotonic_s(), heard=False)],
         }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Protocol
 
+from skerry_contracts.sample import Kept
 from skerry_contracts.tensor import Tensor
 
 
@@ -17,6 +18,8 @@ class Prediction:
     """One inference that was answered. `keep` is False where the caller forbade keeping or sketching its input.
 
     `bundle` is the one that answered: at a swap not always the one the model's name stands for a moment later.
+    `wanted` says why somebody asks that it be kept, within its own cap (`Kept.REQUESTED`: a program;
+    `Kept.DISAGREEING`: a candidate in the shadow said something else).
     """
 
     id: str
@@ -26,6 +29,7 @@ class Prediction:
     latency_ms: float
     keep: bool = True
     bundle: str = ""
+    wanted: Kept | None = None
 
 
 class Hooks(Protocol):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from skerry_agent.clock import Clock, Rng
 from skerry_agent.records import Installed, Measured, Record
+from skerry_agent.redaction import RedactRule
 from skerry_agent.store import Store, needed
 from skerry_agent.watch import Watch
 from skerry_contracts.assignment import SamplingPolicy
 from skerry_contracts.bundle import Manifest
-from skerry_contracts.device import Hardware
+from skerry_contracts.device import Drift, Hardware
 from skerry_contracts.sample import prediction_id
 from skerry_targets import fit
 
@@ -18,9 +19,10 @@ from skerry_targets import fit
 class Serving:
     """The watches of the bundles in service, and the counter of predictions of this boot."""
 
-    def __init__(self, store: Store, rng: Rng, clock: Clock) -> None:
+    def __init__(self, store: Store, rng: Rng, clock: Clock, rules: Sequence[RedactRule] = ()) -> None:
         self.watches: dict[str, Watch] = {}
         self._store, self._rng, self._clock = store, rng, clock
+        self._rules = rules
         self._count = 0
 
     def next_prediction(self, device: str, boot_id: str) -> str:
@@ -64,6 +66,15 @@ class Serving:
             if model in policies:
                 watch.adopt(policies[model], self._clock.monotonic_s())
 
+    def drift(self, now_s: float, *, heard: bool) -> tuple[Drift, ...]:
+        """Return the drift alarms that stand; `heard` says that this goes to the fleet."""
+        return tuple(each for watch in self.watches.values() for each in watch.drift(now_s, heard=heard))
+
+    def troubles(self) -> dict[str, str]:
+        """Return what of the redaction rules fits nothing, by model."""
+        watches = self.watches.items()
+        return {f"redact {model}": watch.redactor.trouble for model, watch in watches if watch.redactor.trouble}
+
     def factory(self, hardware: Hardware) -> dict[str, Installed]:
         """Return the bundles that the device's maker put here and that this hardware can run."""
         return self._installed(self._store.factory().values(), hardware)
@@ -86,7 +97,8 @@ class Serving:
 
     def _watch(self, manifest: Manifest, active: Installed) -> Watch:
         now_s, wall_s = self._clock.monotonic_s(), self._clock.wall_s()
-        return Watch(manifest, active.bundle, active.measured.variant, SamplingPolicy(), self._rng, wall_s, now_s)
+        variant, rules = active.measured.variant, self._rules
+        return Watch(manifest, active.bundle, variant, SamplingPolicy(), self._rng, wall_s, now_s, rules)
 
 
 def fitting_ids(manifest: Manifest, hardware: Hardware) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Statistics of what a model sees and says, in the bins of its bundle's baseline: some 20 µs for 64 inputs.
 
 Counted for each histogram of the manifest's baseline: `input:NAME:INDEX`, `input:NAME:mean|std`, `confidence`,
-`label`. Besides them moments of `confidence`, `latency_ms` and every `input:NAME:mean` in the baseline. Raw data
-never leaves through a sketch.
+`label`. Besides them moments of `confidence`, `latency_ms` and every `input:NAME:mean` in the baseline, and what the
+sampling policy asks for (`extras.py`). Raw data never leaves through a sketch.
 """
 
 from __future__ import annotations
@@ -10,47 +10,28 @@ from __future__ import annotations
 import math
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from skerry_agent.extras import Extras
+from skerry_contracts.assignment import SamplingPolicy
 from skerry_contracts.bundle import Manifest
-from skerry_contracts.sketch import Histogram, Moments
+from skerry_contracts.sketch import Histogram, Moments, RunningMoments
 from skerry_contracts.tensor import STRUCT_CODE, Tensor
 
 Element = tuple[int, tuple[float, ...], list[int], int]
 
 
-class RunningMoments:
-    """Welford's method (1962): count, mean, m2 and range of a stream, one value at a time."""
-
-    __slots__ = ("count", "greatest", "least", "m2", "mean")
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.m2 = 0, 0.0, 0.0
-        self.least, self.greatest = math.inf, -math.inf
-
-    def add(self, value: float) -> None:
-        """Take one value; what is no number is left out."""
-        if not math.isfinite(value):
-            return
-        self.count += 1
-        delta = value - self.mean
-        self.mean += delta / self.count
-        self.m2 += delta * (value - self.mean)
-        self.least = min(self.least, value)
-        self.greatest = max(self.greatest, value)
-
-    def record(self, source: str) -> Moments:
-        """Return the moments as a contract's record (zeros where nothing was seen)."""
-        if self.count == 0:
-            return Moments(source, 0, 0.0, 0.0, 0.0, 0.0)
-        return Moments(source, self.count, self.mean, self.m2, self.least, self.greatest)
-
-
 class Sketcher:
-    """The sketch of one bundle's predictions, since it was made."""
+    """The sketch of one bundle's predictions, since it was made. Sources that `allowed` forbids are not counted."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        policy: SamplingPolicy | None = None,
+        allowed: Callable[[str], bool] = lambda source: True,
+    ) -> None:
         self.predictions = 0
+        self.extras = Extras(manifest, policy or SamplingPolicy(), allowed)
         self._sources = [baseline.source for baseline in manifest.baseline]
         self._counts = [[0] * len(baseline.counts) for baseline in manifest.baseline]
         self._missing = [0] * len(manifest.baseline)
@@ -62,6 +43,8 @@ class Sketcher:
         for i, baseline in enumerate(manifest.baseline):
             kind, _, rest = baseline.source.partition(":")
             name, _, part = rest.rpartition(":")
+            if not allowed(baseline.source):
+                continue
             if kind == "input" and name in known and part.isdigit() and int(part) < known[name].elements:
                 self._elements.setdefault(name, []).append((int(part), baseline.edges, self._counts[i], i))
             elif kind == "input" and name in known and part in ("mean", "std"):
@@ -72,13 +55,21 @@ class Sketcher:
                 self._answers.setdefault(baseline.source, []).append((baseline.edges, i))
 
     def add(
-        self, inputs: Sequence[Tensor], *, confidence: float | None, label: float | None, latency_ms: float
+        self,
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor] = (),
+        *,
+        confidence: float | None,
+        label: float | None,
+        latency_ms: float,
+        named: str | None = None,
     ) -> None:
-        """Count one prediction. `label` is the chosen class's index."""
+        """Count one prediction. `label` is the chosen class's index, `named` its name."""
         self.predictions += 1
         for tensor in inputs:
-            if tensor.name in self._elements or tensor.name in self._whole:
+            if tensor.name in self._elements or tensor.name in self._whole or tensor.name in self.extras.inputs:
                 self._add_input(tensor)
+        self.extras.add_answer(outputs, confidence=confidence, label=named, latency_ms=latency_ms)
         for source, value in (("confidence", confidence), ("label", label)):
             if value is None:
                 continue
@@ -95,10 +86,13 @@ class Sketcher:
 
     def moments(self) -> tuple[Moments, ...]:
         """Return the moments of what was seen at least once."""
-        return tuple(moments.record(source) for source, moments in self._moments.items() if moments.count)
+        counted = tuple(moments.record(source) for source, moments in self._moments.items() if moments.count)
+        return counted + self.extras.moments()
 
     def _add_input(self, tensor: Tensor) -> None:
         values = numbers(tensor)
+        if tensor.name in self.extras.inputs:
+            self.extras.add_input(tensor.name, values)
         missing = self._missing
         for index, edges, counts, i in self._elements.get(tensor.name, ()):
             value = values[index]

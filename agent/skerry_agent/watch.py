@@ -1,16 +1,23 @@
-"""What the core watches about a bundle in service: samples, the sketch of this window, the sanity of its answers."""
+"""What the core watches about a bundle in service: samples, the sketch of this window, drift, the sanity of its
+answers.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
+from skerry_agent.alarm import ModelAlarm
 from skerry_agent.clock import Rng
 from skerry_agent.hooks import Prediction
-from skerry_agent.sampler import Choice, Sampler, margin_of
+from skerry_agent.novelty import Novelty
+from skerry_agent.redaction import Redactor, RedactRule
+from skerry_agent.sampler import Choice, Sampler, Traits, margin_of
 from skerry_agent.sketcher import Sketcher, numbers
 from skerry_contracts.assignment import SamplingPolicy
 from skerry_contracts.bundle import Manifest
+from skerry_contracts.device import Drift
 from skerry_contracts.sample import Sample
 from skerry_contracts.sketch import Sketch
 from skerry_contracts.tensor import Tensor
@@ -39,12 +46,17 @@ class Watch:
         rng: Rng,
         wall_s: float,
         now_s: float,
+        rules: Sequence[RedactRule] = (),
     ) -> None:
         self.manifest = manifest
         self.bundle = bundle
         self.variant = variant
+        self.redactor = Redactor(rules, manifest.model, manifest.signature)
         self.sampler = Sampler(policy, rng)
-        self.sketcher = Sketcher(manifest)
+        self.sketcher = Sketcher(manifest, policy, self.redactor.allows)
+        self.alarm: ModelAlarm | None = None
+        self._novelty: Novelty | None = None
+        self._equip()
         self.sketch_due_s = now_s + policy.sketch_seconds
         self.served = 0
         self._start_s = wall_s
@@ -52,10 +64,15 @@ class Watch:
         self._confidences = 0
 
     def adopt(self, policy: SamplingPolicy, now_s: float) -> None:
-        """Take a new sampling policy, from now on; what the old one spent of the hour stays spent."""
+        """Take a new sampling policy, from now on (what sketches hold: from the next on); what the old one spent of the
+        hour stays spent.
+        """
         if policy != self.sampler.policy:
             self.sampler.policy = policy
             self.sketch_due_s = min(self.sketch_due_s, now_s + policy.sketch_seconds)
+            self._equip()
+            if not self.sketcher.predictions:
+                self.sketcher = Sketcher(self.manifest, policy, self.redactor.allows)
 
     def see(self, prediction: Prediction, now_s: float) -> Seen:
         """Take note of an answered inference."""
@@ -69,9 +86,24 @@ class Watch:
             self._confidences += 1
         if not prediction.keep:
             return Seen(True, confidence)
-        self.sketcher.add(prediction.inputs, confidence=best, label=label, latency_ms=prediction.latency_ms)
+        named = self._name(label)
+        self.sketcher.add(
+            prediction.inputs,
+            prediction.outputs,
+            confidence=best,
+            label=label,
+            latency_ms=prediction.latency_ms,
+            named=named,
+        )
+        if self.alarm is not None:
+            self.alarm.add(prediction.inputs, confidence, now_s)
+            self.sampler.raised = self.alarm.raised(now_s)
+        novel = self._novelty is not None and self._novelty.is_novel(
+            (*prediction.inputs, *prediction.outputs), self.sampler.policy.novel_rate or 0.0
+        )
         size = sum(len(each.data or b"") * 4 // 3 + 100 for each in (*prediction.inputs, *prediction.outputs))
-        return Seen(True, confidence, self.sampler.choose(margin, size + OVERHEAD_BYTES, now_s))
+        traits = Traits(margin, named, novel, prediction.wanted)
+        return Seen(True, confidence, self.sampler.choose(traits, size + OVERHEAD_BYTES, now_s))
 
     def sample(
         self, prediction: Prediction, seen: Seen, choice: Choice, *, boot_id: str, seq: int, time_s: float
@@ -88,7 +120,7 @@ class Watch:
             self.variant,
             choice.kept,
             choice.weight,
-            prediction.inputs,
+            self.redactor.clean(prediction.inputs),
             prediction.outputs,
             seen.confidence,
         )
@@ -107,17 +139,43 @@ class Watch:
             old.predictions,
             old.histograms(),
             old.moments(),
+            old.extras.quantiles(),
+            old.extras.frequent(),
         )
-        self.sketcher = Sketcher(self.manifest)
+        self.sketcher = Sketcher(self.manifest, self.sampler.policy, self.redactor.allows)
         self._start_s = wall_s
         self.sketch_due_s = now_s + self.sampler.policy.sketch_seconds
         return sketch
+
+    def drift(self, now_s: float, *, heard: bool) -> tuple[Drift, ...]:
+        """Return the alarms that stand; `heard` says that this goes to the fleet."""
+        return self.alarm.tell(now_s, heard=heard) if self.alarm is not None else ()
 
     def take_mean_confidence(self) -> float | None:
         """Return the mean confidence since the last call; None where there was no prediction."""
         count, self._confidences = self._confidences, 0
         total, self._confidence_sum = self._confidence_sum, 0.0
         return total / count if count else None
+
+    def _equip(self) -> None:
+        """Begin what the policy newly asks for, and end what it no longer does; what goes on keeps its memory."""
+        policy, signature = self.sampler.policy, self.manifest.signature
+        if policy.alarm is None:
+            self.alarm, self.sampler.raised = None, 1.0
+        elif self.alarm is None or self.alarm.policy != policy.alarm:
+            self.alarm = ModelAlarm(self.manifest, self.bundle, policy.alarm, self.redactor.allows)
+        if not policy.novel_rate:
+            self._novelty = None
+        elif self._novelty is None:
+            embedding = [spec for spec in signature.outputs if spec.name == policy.embedding]
+            self._novelty = Novelty(embedding or signature.inputs)
+
+    def _name(self, label: float | None) -> str | None:
+        """Return the class that an index stands for; the index where the bundle names none."""
+        if label is None or not math.isfinite(label):
+            return None
+        labels, index = self.manifest.signature.labels, int(label)
+        return labels[index] if 0 <= index < len(labels) else str(index)
 
     def _answer(self, outputs: tuple[Tensor, ...]) -> tuple[list[float], float | None]:
         """Return the scores of the first row and the chosen class's index (else what the label output says)."""

@@ -15,6 +15,8 @@ from skerry_contracts.errors import MismatchError
 ASSIGNMENT_TYPE = "application/vnd.skerry.assignment.v1+json"
 RECEIPT_TYPE = "application/vnd.skerry.receipt.v1+json"
 EVIDENCE_TYPE = "application/vnd.skerry.evidence.v1+json"
+MAX_QUANTILES = 8  # 10 kB each: a sketch must fit a message
+MAX_TOP_LABELS = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,24 +59,54 @@ class Window:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class DriftAlarm:
+    """What a device does where its own stream changes (ADWIN): for `seconds` it keeps `raise_by` times the random
+    share, within the same bytes. `false_alarms` is ADWIN's delta: the chance of a false one over a window of a stream.
+    """
+
+    raise_by: float = 4.0
+    seconds: int = 3600
+    false_alarms: float = 0.0001
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.raise_by <= 1000 and 1 <= self.seconds <= 30 * 86400 and 0 < self.false_alarms <= 0.1):
+            raise MismatchError("raise_by", "1 to 1000 times, 1 s to 30 days, and false alarms above 0 and up to 0.1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SamplingPolicy:
-    """How a device spends its budget of samples for one model. Shares and margins run from 0 to 1.
+    """How a device spends its budget of samples for one model. Shares, rates and margins run from 0 to 1.
 
     `random_share` of predictions are kept whatever they say (each weighs 1/share in statistics); besides them those
-    whose two best scores differ by less than `uncertain_margin`. `bytes_per_hour` bounds both. `sketch_seconds` is
-    the time between two sketches.
+    whose two best scores differ by less than `uncertain_margin`; the `novel_rate` of predictions whose inputs are
+    farthest from those before; the first of every class that fewer than `rare_below` of predictions name.
+    `bytes_per_hour` bounds all of them, and `caps` (a `Kept` word -> share of it) each kind but the random one.
+    `sketch_seconds` is the time between two sketches. These hold, besides histograms and moments, quantiles of the
+    sources in `quantiles` (named as in a baseline, or `latency_ms`), the `top_labels` most frequent labels, and moments
+    of a projection of the output called `embedding`. None: not done.
     """
 
     random_share: float = 0.01
     uncertain_margin: float = 0.1
     bytes_per_hour: int = 1_000_000
     sketch_seconds: int = 3600
+    novel_rate: float | None = None
+    rare_below: float | None = None
+    caps: dict[str, float] | None = None
+    quantiles: tuple[str, ...] | None = None
+    top_labels: int | None = None
+    embedding: str | None = None
+    alarm: DriftAlarm | None = None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.random_share <= 1 and 0 <= self.uncertain_margin <= 1):
+        caps = (self.caps or {}).values()
+        shares = (self.random_share, self.uncertain_margin, self.novel_rate or 0.0, self.rare_below or 0.0, *caps)
+        if not all(0 <= share <= 1 for share in shares):
             raise MismatchError("random_share", "shares and margins run from 0 to 1")
         if self.bytes_per_hour < 0 or self.sketch_seconds < 1:
             raise MismatchError("bytes_per_hour", "not negative; at least a second between sketches")
+        if len(self.quantiles or ()) > MAX_QUANTILES or not 1 <= (self.top_labels or 1) <= MAX_TOP_LABELS:
+            raise MismatchError("quantiles", f"at most {MAX_QUANTILES} sources, and {MAX_TOP_LABELS} labels")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

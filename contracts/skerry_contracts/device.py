@@ -113,6 +113,25 @@ class ModelHealth:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Drift:
+    """A change that a device saw in its own stream: the mean of `source` (named as in a baseline) was `before`, and is
+    `after` over the last `predictions`; seen `age_s` ago.
+    """
+
+    model: str
+    bundle: str
+    source: str
+    before: float
+    after: float
+    predictions: int
+    age_s: float
+
+    def __post_init__(self) -> None:
+        names.name(self.model, "model")
+        names.sha256(self.bundle, "bundle")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SpoolHealth:
     """The accounting of kept messages: made = acked + waiting + dropped, at every instant."""
 
@@ -125,7 +144,9 @@ class SpoolHealth:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The device's health. `sequence` is the assignment it has adopted; `degraded` lists what is wrong, in words."""
+    """The device's health. `sequence` is the assignment it has adopted; `degraded` lists what is wrong, in words;
+    `drift` the alarms that stand (None: none).
+    """
 
     boot_id: str
     seq: int
@@ -139,6 +160,7 @@ class Heartbeat:
     temperature_c: float | None = None
     degraded: tuple[str, ...] = ()
     hardware: Hardware | None = None
+    drift: tuple[Drift, ...] | None = None
 
     def __post_init__(self) -> None:
         names.boot_id(self.boot_id)

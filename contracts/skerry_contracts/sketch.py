@@ -1,7 +1,7 @@
 """Mergeable statistics: computed on devices, added up anywhere, in any order, with the same result.
 
 Histograms count into the bins of the bundle's baseline, so two sketches of one bundle always fit. Moments are merged
-by the pairwise formula of Chan, Golub and LeVeque (1979).
+by the pairwise formula of Chan, Golub and LeVeque (1979). Quantiles and frequent labels have modules of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from skerry_contracts import names
 from skerry_contracts.errors import MismatchError
+from skerry_contracts.frequent import Frequent
+from skerry_contracts.quantiles import Quantiles
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +49,9 @@ class Moments:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sketch:
-    """What one device saw of one bundle's predictions in one window of its own time."""
+    """What one device saw of one bundle's predictions in one window of its own time. `quantiles` and `frequent` are
+    there where the sampling policy asks for them.
+    """
 
     boot_id: str
     seq: int
@@ -59,10 +63,39 @@ class Sketch:
     predictions: int
     histograms: tuple[Histogram, ...]
     moments: tuple[Moments, ...] = ()
+    quantiles: tuple[Quantiles, ...] | None = None
+    frequent: tuple[Frequent, ...] | None = None
 
     def __post_init__(self) -> None:
         names.boot_id(self.boot_id)
         names.sha256(self.bundle, "bundle")
+
+
+class RunningMoments:
+    """Welford's method (1962): count, mean, m2 and range of a stream, one value at a time."""
+
+    __slots__ = ("count", "greatest", "least", "m2", "mean")
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.m2 = 0, 0.0, 0.0
+        self.least, self.greatest = math.inf, -math.inf
+
+    def add(self, value: float) -> None:
+        """Take one value; what is no number is left out."""
+        if not math.isfinite(value):
+            return
+        self.count += 1
+        delta = value - self.mean
+        self.mean += delta / self.count
+        self.m2 += delta * (value - self.mean)
+        self.least = min(self.least, value)
+        self.greatest = max(self.greatest, value)
+
+    def record(self, source: str) -> Moments:
+        """Return the moments as a contract's record (zeros where nothing was seen)."""
+        if self.count == 0:
+            return Moments(source, 0, 0.0, 0.0, 0.0, 0.0)
+        return Moments(source, self.count, self.mean, self.m2, self.least, self.greatest)
 
 
 def bin_of(edges: Sequence[float], value: float) -> int:

@@ -12,27 +12,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.world import make_bundle
 
-from skerry_agent.sampler import HourlyBudget, Sampler, margin_of
-from skerry_agent.sketcher import RunningMoments, Sketcher
+from skerry_agent.sampler import HourlyBudget, Sampler, Traits, margin_of
+from skerry_agent.sketcher import Sketcher
 from skerry_agent.watch import probabilities
 from skerry_contracts.assignment import SamplingPolicy
 from skerry_contracts.bundle import Baseline
 from skerry_contracts.sample import Kept
-from skerry_contracts.sketch import bin_of
+from skerry_contracts.sketch import RunningMoments, bin_of
 from skerry_contracts.tensor import DType, Tensor
 
 
 def test_the_random_share_is_what_was_asked_and_speaks_for_all() -> None:
     sampler = Sampler(SamplingPolicy(random_share=0.1, uncertain_margin=0.0, bytes_per_hour=10**9), random.Random(1))
-    kept = [choice for _ in range(20_000) if (choice := sampler.choose(0.5, 100, 0.0))]
+    kept = [choice for _ in range(20_000) if (choice := sampler.choose(Traits(0.5), 100, 0.0))]
     assert 1800 < len(kept) < 2200
     assert {choice.kept for choice in kept} == {Kept.RANDOM} and sum(choice.weight for choice in kept) == len(kept) * 10
 
 
 def test_uncertain_predictions_are_kept_beside_them() -> None:
     sampler = Sampler(SamplingPolicy(random_share=0.0, uncertain_margin=0.2), random.Random(1))
-    assert sampler.choose(0.3, 100, 0.0) is None and sampler.choose(None, 100, 0.0) is None
-    choice = sampler.choose(0.1, 100, 0.0)
+    assert sampler.choose(Traits(0.3), 100, 0.0) is None and sampler.choose(Traits(None), 100, 0.0) is None
+    choice = sampler.choose(Traits(0.1), 100, 0.0)
     assert choice is not None and (choice.kept, choice.weight) == (Kept.UNCERTAIN, 1.0)
 
 
@@ -42,7 +42,7 @@ def test_no_hour_spends_more_than_the_budget_and_weights_stay_unbiased() -> None
     weight = 0.0
     for i in range(40_000):
         now_s = i * 0.5
-        if (choice := sampler.choose(0.0, 100, now_s)) is not None:
+        if (choice := sampler.choose(Traits(0.0), 100, now_s)) is not None:
             spent.append((now_s, 100))
             weight += choice.weight if choice.kept == Kept.RANDOM else 0
     for start_s, _ in spent[:: max(1, len(spent) // 50)]:
@@ -52,7 +52,7 @@ def test_no_hour_spends_more_than_the_budget_and_weights_stay_unbiased() -> None
 
 def test_uncertain_ones_leave_a_quarter_for_random_ones() -> None:
     sampler = Sampler(SamplingPolicy(random_share=0.0, uncertain_margin=1.0, bytes_per_hour=10_000), random.Random(1))
-    assert sum(sampler.choose(0.0, 100, 0.0) is not None for _ in range(1000)) == 75
+    assert sum(sampler.choose(Traits(0.0), 100, 0.0) is not None for _ in range(1000)) == 75
 
 
 @given(st.lists(st.tuples(st.floats(0, 500), st.integers(0, 100)), max_size=80))

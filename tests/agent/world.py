@@ -30,6 +30,7 @@ from skerry_contracts.assignment import (
 )
 from skerry_contracts.bundle import Baseline, Blob, Contract, Golden, Manifest, Predicates, Recipe, Signature, Variant
 from skerry_contracts.device import Ack, Hardware, Progress, Reason, Received
+from skerry_contracts.sample import Kept
 from skerry_contracts.tensor import DType, Tensor, TensorSpec
 
 NOW_S = 1_800_000_000
@@ -233,10 +234,16 @@ class World:
         """Let an observation end."""
         self.pass_s(seconds)
 
-    def predict(self, model: str = "digits", scores: tuple[float, float] = (0.9, 0.1), keep: bool = True) -> None:
+    def predict(
+        self,
+        model: str = "digits",
+        scores: tuple[float, float] = (0.9, 0.1),
+        keep: bool = True,
+        wanted: Kept | None = None,
+    ) -> None:
         image = Tensor("image", DType.FP32, (1, 4), struct.pack("<4f", 0.1, 0.3, 0.6, 1.0))
         answer = Tensor("scores", DType.FP32, (1, 2), struct.pack("<2f", *scores))
-        found = Prediction(self.core.next_prediction(model), model, (image,), (answer,), 0.1, keep)
+        found = Prediction(self.core.next_prediction(model), model, (image,), (answer,), 0.1, keep, wanted=wanted)
         self.do(self.core.on_prediction(found))
 
     def progress(self) -> list[tuple[str, str]]:

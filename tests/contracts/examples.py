@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from skerry_contracts import assignment, bundle, delta, device, enrolment, evidence, sample, sketch
+from skerry_contracts import (
+    assignment,
+    bundle,
+    delta,
+    device,
+    enrolment,
+    evidence,
+    frequent,
+    quantiles,
+    sample,
+    sketch,
+)
 from skerry_contracts.tensor import DType, Tensor, TensorSpec
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -50,6 +61,10 @@ SPOOL = device.SpoolHealth(10, 7, 2, 1, 512)
 TENSOR = Tensor("scores", DType.FP32, (1, 2), b"\0\0\0\0\0\0\x80?")
 HISTOGRAM = sketch.Histogram("input:image:0", (0, 3, 4, 0), 1)
 MOMENTS = sketch.Moments("confidence", 3, 0.5, 0.25, 0.1, 0.9)
+QUANTILES = quantiles.Quantiles("confidence", 4, 0.1, 0.9, ((0.3, 0.9), (0.25,)), 200)
+FREQUENT = frequent.Frequent("label", 7, 2, {"cat": 3, "dog": 1}, 1)
+DRIFT = device.Drift("pets", A, "input:image:mean", 0.5, 0.75, 96, 12.5)
+ALARM = assignment.DriftAlarm(5.0, 900, 0.001)
 SIGNED = assignment.KeySignature(B, b"signature")
 
 EXAMPLES: tuple[Any, ...] = (
@@ -101,6 +116,10 @@ EXAMPLES: tuple[Any, ...] = (
     ),
     HISTOGRAM,
     MOMENTS,
+    QUANTILES,
+    FREQUENT,
+    ALARM,
+    DRIFT,
     sketch.Sketch(BOOT, 6, 1.7e9, 1.7e9 + 60, "pets", A, "native-f32", 8, (HISTOGRAM,), (MOMENTS,)),
     enrolment.ClaimToken("abcdefgh", "s" * 43, A),
     enrolment.Trust("default", "PEM", b'{"signed":{}}', ("PEM",)),
@@ -110,4 +129,25 @@ EXAMPLES: tuple[Any, ...] = (
     enrolment.RenewalRequest("default", "gate-1", "PEM", 1_700_000_000_000),
     enrolment.Renewal("PEM"),
     enrolment.Enrolment("default", "gate-1", "PEM", "localhost", 8883, "token"),
+)
+
+# Records with the fields that came after their first release, filled: golden bytes in v2.
+LATER: tuple[Any, ...] = (
+    device.Heartbeat(BOOT, 3, 1.7e9, 60.5, 5, (HEALTH,), SPOOL, 1 << 25, 1 << 30, 41.5, ("clock",), HARDWARE, (DRIFT,)),
+    assignment.SamplingPolicy(
+        0.05,
+        0.2,
+        50_000,
+        60,
+        0.01,
+        0.02,
+        {"novel": 0.25, "rare": 0.1},
+        ("confidence", "input:image:mean"),
+        32,
+        "features",
+        ALARM,
+    ),
+    sketch.Sketch(
+        BOOT, 6, 1.7e9, 1.7e9 + 60, "pets", A, "native-f32", 8, (HISTOGRAM,), (MOMENTS,), (QUANTILES,), (FREQUENT,)
+    ),
 )
