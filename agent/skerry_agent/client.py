@@ -1,5 +1,5 @@
-"""A client of the local API for programs on the device: standard library only, binary tensors, one connection kept
-open.
+"""A client of the local API for programs on the device: standard library only, binary tensors or shared memory, one
+connection kept open.
 
     with LocalClient(Path("/var/lib/skerry/run/api.sock")) as client:
         answer = client.infer("digits", {"image": pixels})
@@ -8,40 +8,65 @@ open.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import socket
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
-from skerry_agent import sockets, tensors
+from skerry_agent import sockets
+from skerry_agent.client_memory import Frame, Values, buffer, head, typed
 from skerry_agent.errors import RequestError
 from skerry_contracts.tensor import STRUCT_CODE, DType, TensorSpec
 
-Values = bytes | Sequence[Any]
 _MAX_HEAD_BYTES = 65536
+_MAX_PARTS = 64
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Inference:
-    """An answer: each output's elements in one flat list, row-major, and its shape."""
+    """An answer. `views` holds each output as a view of its type and shape, without a copy; `numpy.asarray` takes it
+    (half precision: its bits, `.view("f2")`).
+    """
 
-    outputs: dict[str, list[Any]]
-    shapes: dict[str, tuple[int, ...]]
-    prediction_id: str
-    model_version: str
+    def __init__(self, specs: Sequence[TensorSpec], chunks: Sequence[memoryview], document: Mapping[str, Any]) -> None:
+        self.views = {spec.name: typed(spec, chunk) for spec, chunk in zip(specs, chunks, strict=True)}
+        self.shapes = {spec.name: spec.shape for spec in specs}
+        self.prediction_id: str = document["parameters"]["prediction_id"]
+        self.model_version: str = document["model_version"]
+        self._specs, self._chunks = specs, chunks
+        self._outputs: dict[str, list[Any]] | None = None
+
+    @property
+    def outputs(self) -> dict[str, list[Any]]:
+        """Each output's elements in one flat list, row-major."""
+        if self._outputs is None:
+            self._outputs = {
+                spec.name: list(struct.unpack(f"<{spec.elements}{STRUCT_CODE[spec.dtype]}", chunk))
+                for spec, chunk in zip(self._specs, self._chunks, strict=True)
+            }
+        return self._outputs
 
 
 class LocalClient:
-    """Talks to the agent at a Unix socket. Not for several threads at once: give each its own."""
+    """Talks to the agent at a Unix socket, or with `port` (and `token`, where it is asked for) over loopback TCP.
 
-    def __init__(self, socket_path: Path, *, timeout_s: float = 30.0) -> None:
-        self._path = Path(socket_path)
+    Not for several threads at once: give each its own. A connection that broke is made anew with the next call.
+    """
+
+    def __init__(
+        self, socket_path: Path | None = None, *, port: int | None = None, token: str = "", timeout_s: float = 30.0
+    ) -> None:
+        if (socket_path is None) == (port is None):
+            raise RequestError("give either the agent's socket or its port")
+        self._path = Path(socket_path) if socket_path is not None else None
+        self._port = port
+        self._token = token
         self._timeout_s = timeout_s
         self._socket: socket.socket | None = None
-        self._specs: dict[str, dict[str, TensorSpec]] = {}
+        self._signatures: dict[str, tuple[dict[str, TensorSpec], dict[str, TensorSpec]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -56,44 +81,76 @@ class LocalClient:
             self._socket = None
 
     def infer(
-        self, model: str, inputs: Mapping[str, Values], *, sample: bool = True, id: str | None = None
+        self,
+        model: str,
+        inputs: Mapping[str, Values],
+        *,
+        sample: bool = True,
+        id: str | None = None,
+        capture: str | None = None,
     ) -> Inference:
-        """Return what a model makes of its inputs: little-endian bytes, or numbers (flat, or nested as the shape says).
+        """Return what a model makes of its inputs: little-endian bytes, an array of the input's own type (anything with
+        the buffer protocol, as numpy's), or numbers (flat, or nested as the shape says).
+
+        `capture`: keep this prediction under that id, whatever the sampling policy says.
 
         Raises:
             RequestError: the agent refuses (its status), or cannot be reached (503).
         """
-        specs = self._inputs(model)
-        entries, chunks = [], []
+        specs = self._signature(model)[0]
+        entries: list[dict[str, Any]] = []
+        chunks = []
         for name, values in inputs.items():
             if name not in specs:
                 raise RequestError(f"no input is called {name!r:.80}", hint=f"inputs: {', '.join(specs)}")
             spec = specs[name]
-            data = (
-                bytes(values)
-                if isinstance(values, (bytes, bytearray, memoryview))
-                else tensors.from_json(spec, list(values))
-            )
-            entries.append(
-                {
-                    "name": name,
-                    "shape": spec.shape,
-                    "datatype": spec.dtype.value,
-                    "parameters": {"binary_data_size": len(data)},
-                }
-            )
+            data = buffer(spec, values)
+            form = {"name": name, "shape": spec.shape, "datatype": spec.dtype.value}
+            entries.append({**form, "parameters": {"binary_data_size": len(data)}})
             chunks.append(data)
-        document: dict[str, Any] = {"inputs": entries, "parameters": {"binary_data_output": True, "sample": sample}}
+        parameters: dict[str, Any] = {"binary_data_output": True, "sample": sample}
+        if capture is not None:
+            parameters["capture"] = capture
+        document: dict[str, Any] = {"inputs": entries, "parameters": parameters}
         if id is not None:
             document["id"] = id
-        head = json.dumps(document).encode()
+        first = head(document)
         try:
-            headers, body = self._ask("POST", f"/v2/models/{model}/infer", b"".join((head, *chunks)), len(head))
+            headers, body = self._ask("POST", f"/v2/models/{quote(model, '')}/infer", [first, *chunks], len(first))
         except RequestError as error:
             if error.status == 400:
-                self._specs.pop(model, None)  # the model may have changed
+                self._signatures.pop(model, None)  # the model may have changed
             raise
         return _inference(body, int(headers["inference-header-content-length"]))
+
+    def share(self, model: str) -> Frame:
+        """Return memory shared with the agent for a model's inputs and outputs: see `Frame`.
+
+        Raises:
+            RequestError: the agent refuses (its status), cannot be reached (503), or there is no memory (503).
+        """
+        return Frame(self, quote(model, ""), *self._signature(model))
+
+    def stats(self, model: str | None = None) -> list[dict[str, Any]]:
+        """Return the statistics of a model or of all, in Triton's form."""
+        path = "/v2/models/stats" if model is None else f"/v2/models/{quote(model, '')}/stats"
+        return list(self.get(path)["model_stats"])
+
+    def repository(self) -> list[dict[str, str]]:
+        """Return what is installed: name, version, state (READY, LOADING, UNAVAILABLE) and the reason for the state."""
+        return list(self.post("/v2/repository/index"))
+
+    def load(self, model: str) -> None:
+        """Start a model's worker again after `unload`; returns once it serves.
+
+        Raises:
+            RequestError: no such model (404), it does not load (500).
+        """
+        self.post(f"/v2/repository/models/{quote(model, '')}/load")
+
+    def unload(self, model: str) -> None:
+        """Free a model's worker; the model stays installed. Raises RequestError: no such model (404)."""
+        self.post(f"/v2/repository/models/{quote(model, '')}/unload")
 
     def get(self, path: str) -> Any:
         """Return the JSON document at a path, such as `/v2/models/digits` or `/skerry/status`.
@@ -101,54 +158,71 @@ class LocalClient:
         Raises:
             RequestError: the agent refuses (its status), or cannot be reached (503).
         """
-        return json.loads(self._ask("GET", path, b"", None)[1])
+        return json.loads(self._ask("GET", path, [], None)[1])
+
+    def post(self, path: str, document: Any = None) -> Any:
+        """Return the JSON answer to a JSON document (None: an empty body); None where the answer is empty.
+
+        Raises:
+            RequestError: the agent refuses (its status), or cannot be reached (503).
+        """
+        answer = self._ask("POST", path, [head(document)] if document is not None else [], None)[1]
+        return json.loads(answer) if answer else None
 
     def ready(self, model: str) -> bool:
         """Return whether a model can answer now; False also where no agent runs."""
         try:
-            return bool(self.get(f"/v2/models/{model}/ready")["ready"])
+            return bool(self.get(f"/v2/models/{quote(model, '')}/ready")["ready"])
         except RequestError:
             return False
 
-    def _inputs(self, model: str) -> dict[str, TensorSpec]:
-        if model not in self._specs:
-            entries = self.get(f"/v2/models/{model}")["inputs"]
-            self._specs[model] = {
-                entry["name"]: TensorSpec(entry["name"], DType(entry["datatype"]), tuple(entry["shape"]))
-                for entry in entries
-            }
-        return self._specs[model]
+    def socket_gid(self) -> int | None:
+        """Return the group of the agent's socket; None where it is not known."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                return self._path.stat().st_gid
+        return None
 
-    def _ask(self, method: str, path: str, body: bytes, head_bytes: int | None) -> tuple[dict[str, str], bytes]:
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+    def _signature(self, model: str) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+        if model not in self._signatures:
+            said = self.get(f"/v2/models/{quote(model, '')}")
+            self._signatures[model] = (_specs(said["inputs"]), _specs(said["outputs"]))
+        return self._signatures[model]
+
+    def _ask(
+        self, method: str, path: str, parts: Sequence[bytes | memoryview], head_bytes: int | None
+    ) -> tuple[dict[str, str], bytes]:
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {sum(map(len, parts))}"]
+        if self._token:
+            lines.append(f"Authorization: Bearer {self._token}")
         if head_bytes is not None:
             lines += ["Content-Type: application/octet-stream", f"Inference-Header-Content-Length: {head_bytes}"]
-        request = "\r\n".join([*lines, "", ""]).encode("ascii") + body
+        request = ["\r\n".join([*lines, "", ""]).encode("ascii"), *parts]
         kept = self._socket is not None
         try:
             status, headers, answer = self._exchange(request)
         except ConnectionError as error:
             self.close()
             if not kept:
-                raise _unreachable(self._path, error) from error
+                raise self._unreachable(error) from error
             try:  # a kept connection may have been closed while it was idle, or the agent was started anew
                 status, headers, answer = self._exchange(request)
             except OSError as again:
                 self.close()
-                raise _unreachable(self._path, again) from again
+                raise self._unreachable(again) from again
         except OSError as error:
             self.close()
-            raise _unreachable(self._path, error) from error
+            raise self._unreachable(error) from error
         if headers.get("connection", "").lower() == "close":
             self.close()
         if status != 200:
             raise RequestError(_error(answer), status=status)
         return headers, answer
 
-    def _exchange(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _exchange(self, request: Sequence[bytes | memoryview]) -> tuple[int, dict[str, str], bytes]:
         if self._socket is None:
-            self._socket = sockets.connect(self._path, self._timeout_s)
-        self._socket.sendall(request)
+            self._socket = self._connect()
+        _send(self._socket, request)
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
             if len(received) > _MAX_HEAD_BYTES:
@@ -164,6 +238,13 @@ class LocalClient:
             received += self._more()
         return status, headers, bytes(received[end + 4 : end + 4 + length])
 
+    def _connect(self) -> socket.socket:
+        if self._path is not None:
+            return sockets.connect(self._path, self._timeout_s)
+        made = socket.create_connection(("127.0.0.1", self._port or 0), self._timeout_s)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
     def _more(self) -> bytes:
         assert self._socket is not None
         data = self._socket.recv(262144)
@@ -171,17 +252,35 @@ class LocalClient:
             raise ConnectionResetError("the agent closed the connection")
         return data
 
+    def _unreachable(self, error: OSError) -> RequestError:
+        reason, where = error.strerror or str(error), self._path or f"127.0.0.1:{self._port}"
+        return RequestError(
+            f"no agent answers at {where}: {reason}", status=503, hint="is it running? see: skerry agent run"
+        )
+
+
+def _send(connection: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
+    """Send all parts without putting them together first."""
+    views = [memoryview(part) for part in parts if len(part)]
+    while views:
+        sent = connection.sendmsg(views[:_MAX_PARTS])
+        while views and sent >= len(views[0]):
+            sent -= len(views.pop(0))
+        if sent:
+            views[0] = views[0][sent:]
+
+
+def _specs(entries: Sequence[Mapping[str, Any]]) -> dict[str, TensorSpec]:
+    return {each["name"]: TensorSpec(each["name"], DType(each["datatype"]), tuple(each["shape"])) for each in entries}
+
 
 def _inference(body: bytes, head_bytes: int) -> Inference:
     document = json.loads(body[:head_bytes])
-    outputs, shapes, at = {}, {}, head_bytes
-    for entry in document["outputs"]:
-        size, dtype = entry["parameters"]["binary_data_size"], DType(entry["datatype"])
-        spec = TensorSpec(entry["name"], dtype, tuple(entry["shape"]))
-        outputs[spec.name] = list(struct.unpack(f"<{spec.elements}{STRUCT_CODE[dtype]}", body[at : at + size]))
-        shapes[spec.name] = spec.shape
-        at += size
-    return Inference(outputs, shapes, document["parameters"]["prediction_id"], document["model_version"])
+    specs, chunks, at, whole = list(_specs(document["outputs"]).values()), [], head_bytes, memoryview(body)
+    for spec in specs:
+        chunks.append(whole[at : at + spec.size_bytes])
+        at += spec.size_bytes
+    return Inference(specs, chunks, document)
 
 
 def _error(answer: bytes) -> str:
@@ -189,10 +288,3 @@ def _error(answer: bytes) -> str:
         return str(json.loads(answer)["error"])
     except (ValueError, KeyError, TypeError):
         return "the agent refuses"
-
-
-def _unreachable(path: Path, error: OSError) -> RequestError:
-    reason = error.strerror or str(error)
-    return RequestError(
-        f"no agent answers at {path}: {reason}", status=503, hint="is it running? see: skerry agent run"
-    )
