@@ -10,8 +10,8 @@ from skerry_compiler import agreement, data
 from skerry_contracts import codec
 from skerry_contracts.bundle import Blob, Golden, Signature
 
-MAX_ROWS = 16
-MAX_BYTES = 4 << 20
+MAX_ROWS, MIN_ROWS = 16, 2
+MAX_BYTES = 1 << 20  # every device downloads them; beyond it only the fewest rows are kept
 RTOL = 1e-3
 FLOAT_SHARE, INT8_SHARE = 1e-3, 0.1  # absolute tolerance as a share of the outputs' range
 
@@ -37,7 +37,7 @@ def choose(signature: Signature, rows: data.Rows, outputs: agreement.Outputs, *,
     finite = np.all([np.isfinite(each.reshape(len(each), -1)).all(axis=1) for each in outputs], axis=0)
     places = [int(each) for each in np.nonzero(clear & finite)[0]] or [0]
     row_bytes = sum(spec.size_bytes for spec in (*signature.inputs, *signature.outputs))
-    places = places[: max(1, min(MAX_ROWS, MAX_BYTES // max(1, row_bytes)))]
+    places = places[: max(MIN_ROWS, min(MAX_ROWS, MAX_BYTES // max(1, row_bytes)))]
     inputs = rows.pick(places).to_bytes()
     answers = data.Rows(tuple(each[places] for each in outputs)).to_bytes()
     same_label = signature.score_output is not None

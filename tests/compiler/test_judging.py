@@ -130,3 +130,11 @@ def test_baselines_of_large_inputs_and_of_answers() -> None:
     assert found["label"].counts == (15, 0, 15) and sum(found["confidence"].counts) == 30
     nothing = histograms.baseline(SIGNATURE, data.Rows((np.full((5, 1, 3), np.nan, np.float32),)), None)
     assert all(sum(each.counts) == 0 for each in nothing)
+
+
+def test_golden_rows_of_large_images_are_few() -> None:
+    picture = TensorSpec("image", DType.FP32, (1, 3, 320, 320))  # 1.2 MB a row
+    signature = Signature((picture,), (TensorSpec("score", DType.FP32, (1, 1)),))
+    rows = data.Rows((np.zeros((8, 1, 3, 320, 320), np.float32),))
+    found = golden.choose(signature, rows, (np.arange(8, dtype=np.float32).reshape(8, 1, 1),), int8=True)
+    assert found.golden.count == golden.MIN_ROWS
