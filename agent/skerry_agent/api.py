@@ -51,12 +51,15 @@ class LocalApi:
         self._socket_path: Path | None = None
         self.port: int | None = None
 
-    async def start(self, socket_path: Path, port: int | None = None) -> None:
+    async def start(self, socket_path: Path, port: int | None = None, token: str | None = None) -> None:
         """Listen at a Unix socket (mode 0660) and, unless `port` is None, at that port of 127.0.0.1 (0: any free one).
+
+        With `token` every request on the port must bear it; the socket's permissions are enough on the socket.
 
         Raises:
             OSError: the path or port is taken or may not be used.
         """
+        self._server.token = token
         await self._server.serve(sockets.listen(socket_path))
         self._socket_path = socket_path
         if port is None:

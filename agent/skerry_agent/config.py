@@ -15,6 +15,8 @@ from skerry_agent.errors import ConfigError
 from skerry_agent.redaction import RedactRule, read_rules
 
 ENVIRONMENT_PREFIX = "SKERRY_AGENT_"
+_NOT_POSITIVE = frozenset({"root", "api_port", "api_token", "reserve_free_bytes", "redact"})
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 DEFAULT_ROOT = Path("/var/lib/skerry")
 
 
@@ -22,12 +24,14 @@ DEFAULT_ROOT = Path("/var/lib/skerry")
 class AgentConfig:
     """Every setting with its default; the unit is in the name.
 
-    `api_port` None: only the Unix socket; 0: any free loopback port. Deadlines bound every stage of an update, so
+    `api_port` None: only the Unix socket; 0: any free loopback port; `api_token`: that port asks for the token in
+    run/api.token. Deadlines bound every stage of an update, so
     that none stays in progress for ever; `retry_*` shape the backoff of downloads and links (doubling, full jitter).
     """
 
     root: Path = DEFAULT_ROOT
     api_port: int | None = None
+    api_token: bool = False
     heartbeat_s: float = 30.0
     keepalive_s: int = 30
     download_deadline_s: float = 6 * 3600.0
@@ -56,7 +60,8 @@ class AgentConfig:
         positive = [
             field.name
             for field in dataclasses.fields(self)
-            if field.name not in ("root", "api_port", "reserve_free_bytes", "redact") and getattr(self, field.name) <= 0
+            if field.name not in ("root", "api_port", "api_token", "reserve_free_bytes", "redact")
+            and getattr(self, field.name) <= 0
         ]
         if positive:
             raise ConfigError(
@@ -100,13 +105,15 @@ def _read(name: str, kind: str, value: Any) -> Any:
     try:
         if kind == "Path" and isinstance(value, (str, Path)):
             return Path(value)
+        if kind == "bool":
+            return _TRUTHS[str(value).lower()]
         if isinstance(value, bool):
             raise ValueError
         if kind.startswith("int") and (isinstance(value, str) or value == int(value)):
             return int(value)
         if kind == "float":
             return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, KeyError):
         pass
     raise ConfigError(
         f"{name}: {value!r:.60} is not a {kind.split()[0].lower()}", hint="see docs/agent.md for its unit and default"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from skerry_agent import health, identity
+from skerry_agent import api_token, health, identity
 from skerry_agent.api import LocalApi
 from skerry_agent.clock import SystemClock, system_rng
 from skerry_agent.config import AgentConfig
@@ -40,6 +40,7 @@ LOG = logging.getLogger("skerry.agent")
 RESTART_S = 5.0
 TRIM_S = 3.0  # after the start: by then the link stands
 SOCKET = "run/api.sock"
+TOKEN = "run/api.token"
 STATUS = "run/status.json"
 
 Service = tuple[str, Callable[[], Coroutine[Any, Any, None]], Callable[[], bool]]
@@ -212,7 +213,8 @@ class Agent:
         path = self.config.root / SOCKET
         try:
             self.disk.mkdir("run")
-            await self.api.start(path, self.config.api_port)
+            token = api_token.ensure(self.config.root / TOKEN) if self.config.api_token else None
+            await self.api.start(path, self.config.api_port, token)
         except OSError as error:
             hint = "choose another --api-port, and a --root with a short path"
             raise ConfigError(f"the local API cannot listen: {error.strerror or error}", hint=hint) from error

@@ -11,6 +11,7 @@ import socket
 
 import h11
 
+from skerry_agent import api_token
 from skerry_agent.errors import AgentError, RequestError
 from skerry_agent.http_words import Handler, HttpLimits, Request, Response, error_response
 from skerry_agent.peers import Peer
@@ -19,11 +20,13 @@ from skerry_agent.peers import Peer
 class HttpServer:
     """Listens on any number of sockets.
 
-    TCP connections are local ones, guarded against web pages (see `_refuse_browser`).
+    TCP connections are local ones, guarded against web pages (see `_refuse_browser`); with `token` each of their
+    requests must bear it.
     """
 
     def __init__(self, handler: Handler, limits: HttpLimits | None = None) -> None:
         self.handler = handler
+        self.token: str | None = None
         self.limits = limits or HttpLimits()
         self.connections: set[Connection] = set()
         self.closed = False
@@ -161,6 +164,8 @@ class Connection(asyncio.Protocol):
         path = head.target.partition(b"?")[0]
         if self._guarded:
             _refuse_browser(headers)
+            if (token := self._server.token) is not None:
+                _check_token(headers, token)
         self._head, self._body, self._body_bytes = head, [], 0
         self._body_limit = self._server.handler.body_limit(head.method.decode("ascii"), path.decode("ascii"))
         length = headers.get(b"content-length", b"0")
@@ -222,7 +227,8 @@ class Connection(asyncio.Protocol):
             return
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             response = error_response(message, status)
-            self._send(Response(status, response.body, headers=(("connection", "close"),)))
+            more = (("www-authenticate", "Bearer"),) if status == 401 else ()
+            self._send(Response(status, response.body, headers=(("connection", "close"), *more)))
         # Closing with unread bytes resets the connection, and the client would never see the answer: read on for a
         # little.
         self._ending = True
@@ -273,3 +279,13 @@ def _refuse_browser(headers: dict[bytes, bytes]) -> None:
         raise RequestError(
             "web pages may not ask this server", status=403, hint="ask 127.0.0.1 without an Origin header"
         )
+
+
+def _check_token(headers: dict[bytes, bytes], token: str) -> None:
+    """Refuse a request that does not bear the token.
+
+    Raises:
+        RequestError: 401.
+    """
+    if not api_token.matches(token, headers.get(b"authorization", b"")):
+        raise RequestError("this port asks for a token: Authorization: Bearer <what run/api.token says>", status=401)

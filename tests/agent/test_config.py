@@ -18,6 +18,12 @@ def test_flags_win_over_environment_over_file_over_defaults() -> None:
     assert found.root == Path("/x") and found.observe_s == AgentConfig().observe_s
 
 
+@pytest.mark.parametrize(("said", "meant"), [("true", True), ("1", True), ("false", False), ("No", False)])
+def test_a_switch_is_read_from_both(said: str, meant: bool) -> None:
+    assert load("", {"SKERRY_AGENT_API_TOKEN": said}, {}).api_token is meant
+    assert load(f"api_token = {str(meant).lower()}", {}, {}).api_token is meant
+
+
 @pytest.mark.parametrize(
     ("text", "environment", "words"),
     [
@@ -31,6 +37,8 @@ def test_flags_win_over_environment_over_file_over_defaults() -> None:
         ("api_port = 99999", {}, "99999"),
         ("", {"SKERRY_AGENT_API_PORT": "x"}, "api_port"),
         ("", {"SKERRY_AGENT_RESERVE_FREE_BYTES": "-1"}, "reserve_free_bytes"),
+        ("api_token = 'perhaps'", {}, "api_token"),
+        ("api_token = 2", {}, "api_token"),
     ],
 )
 def test_a_wrong_setting_is_named(text: str, environment: dict[str, str], words: str) -> None:
