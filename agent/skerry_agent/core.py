@@ -198,7 +198,7 @@ class DeviceCore(Updater):
         record = self.memory.records.get(prediction.model)
         if watch is None or record is None:
             return []
-        seen = watch.see(prediction, now_s)
+        seen = watch.see(prediction, now_s, self.clock.wall_s())
         told: list[Effect] = []
         if record.stage == records.Stage.OBSERVING:
             told = self._observe(prediction.model, watch, seen.sane)

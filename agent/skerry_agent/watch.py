@@ -18,7 +18,7 @@ from skerry_agent.sketcher import Sketcher, numbers
 from skerry_contracts.assignment import SamplingPolicy
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.device import Drift
-from skerry_contracts.sample import Sample
+from skerry_contracts.sample import Kept, Sample
 from skerry_contracts.sketch import Sketch
 from skerry_contracts.tensor import Tensor
 
@@ -74,7 +74,7 @@ class Watch:
             if not self.sketcher.predictions:
                 self.sketcher = Sketcher(self.manifest, policy, self.redactor.allows)
 
-    def see(self, prediction: Prediction, now_s: float) -> Seen:
+    def see(self, prediction: Prediction, now_s: float, wall_s: float) -> Seen:
         """Take note of an answered inference."""
         scores, label = self._answer(prediction.outputs)
         if not all(map(math.isfinite, scores)):
@@ -102,7 +102,9 @@ class Watch:
             (*prediction.inputs, *prediction.outputs), self.sampler.policy.novel_rate or 0.0
         )
         size = sum(len(each.data or b"") * 4 // 3 + 100 for each in (*prediction.inputs, *prediction.outputs))
-        traits = Traits(margin, named, novel, prediction.wanted)
+        ordered = wall_s < (self.sampler.policy.requested_until_s or 0)
+        wanted = prediction.wanted or (Kept.REQUESTED if ordered else None)
+        traits = Traits(margin, named, novel, wanted)
         return Seen(True, confidence, self.sampler.choose(traits, size + OVERHEAD_BYTES, now_s))
 
     def sample(

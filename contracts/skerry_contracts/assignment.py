@@ -83,7 +83,8 @@ class SamplingPolicy:
     `bytes_per_hour` bounds all of them, and `caps` (a `Kept` word -> share of it) each kind but the random one.
     `sketch_seconds` is the time between two sketches. These hold, besides histograms and moments, quantiles of the
     sources in `quantiles` (named as in a baseline, or `latency_ms`), the `top_labels` most frequent labels, and moments
-    of a projection of the output called `embedding`. None: not done.
+    of a projection of the output called `embedding`. Until the time `requested_until_s` (since 1970) the fleet asks for
+    every prediction, within the cap of what is requested. None: not done.
     """
 
     random_share: float = 0.01
@@ -97,6 +98,7 @@ class SamplingPolicy:
     top_labels: int | None = None
     embedding: str | None = None
     alarm: DriftAlarm | None = None
+    requested_until_s: int | None = None
 
     def __post_init__(self) -> None:
         caps = (self.caps or {}).values()

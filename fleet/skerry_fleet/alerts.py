@@ -24,6 +24,7 @@ class Kind(StrEnum):
     UPDATE_FAILED = "update-failed"
     ROLLED_BACK = "rollout-rolled-back"
     DRIFT = "drift"
+    DEVICE_DRIFT = "device-drift"
 
 
 class AlertState(StrEnum):
@@ -39,6 +40,7 @@ SEVERITY = {
     Kind.UPDATE_FAILED: "warning",
     Kind.ROLLED_BACK: "critical",
     Kind.DRIFT: "warning",
+    Kind.DEVICE_DRIFT: "warning",
 }
 
 

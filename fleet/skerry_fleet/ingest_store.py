@@ -15,14 +15,14 @@ from sqlmodel import Session
 from skerry_contracts.assignment import Receipt
 from skerry_contracts.codec import encode
 from skerry_contracts.device import Heartbeat, Presence, Progress
-from skerry_fleet import presence
+from skerry_fleet import device_drift, presence
 from skerry_fleet.database import Database, announce
 from skerry_fleet.ingest import Batch, Incoming, Written, made
 from skerry_fleet.presence import Seen
 
 Key = tuple[str, str]
-Known = tuple[Seen, tuple[str, int]]
-"""Presence of a device, and (boot id, seq) of its newest heartbeat."""
+Known = tuple[Seen, tuple[str, int], str]
+"""Presence of a device, (boot id, seq) of its newest heartbeat, and that heartbeat where it may name drift."""
 _CHUNK = 500
 
 
@@ -66,7 +66,8 @@ _DEAD = _insert("dead_letter", "tenant device topic reason payload size_bytes re
 _TRIM = "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - :keep"
 _KNOWN = (
     "SELECT device.tenant, device.name, s.boot_id, s.session, s.online, s.silent, s.last_seen_ms, s.heartbeat_boot,"
-    " s.heartbeat_seq FROM device JOIN device_state s ON s.tenant = device.tenant AND s.name = device.name"
+    f" s.heartbeat_seq, {device_drift.DRIFTING} AS drifting"
+    " FROM device JOIN device_state s ON s.tenant = device.tenant AND s.name = device.name"
     " WHERE device.status = 'active' AND device.tenant = :tenant AND device.name IN :names"
 )
 
@@ -89,6 +90,7 @@ class SqlIngestStore:
                 rows = [_row(each) for each in messages if each.channel == channel]
                 _many(session, statement, rows)
             beats = _beats(session, messages, known)
+            device_drift.observe(session, beats, {key: drifting for key, (_, _, drifting) in known.items()})
             turned = _presence(session, messages, known)
             self._bury(session, batch, unknown)
         return Written(unknown, tuple(beats), tuple(turned))
@@ -137,7 +139,8 @@ def _known(session: Session, messages: Iterable[Incoming]) -> dict[Key, Known]:
         for at in range(0, len(listed), _CHUNK):
             for row in session.connection().execute(statement, {"tenant": tenant, "names": listed[at : at + _CHUNK]}):
                 seen = Seen(row.boot_id, row.session, bool(row.online), bool(row.silent), row.last_seen_ms)
-                found[row.tenant, row.name] = (seen, (str(row.heartbeat_boot), int(row.heartbeat_seq)))
+                newest = (str(row.heartbeat_boot), int(row.heartbeat_seq))
+                found[row.tenant, row.name] = (seen, newest, row.drifting)
     return found
 
 

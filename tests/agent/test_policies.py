@@ -164,3 +164,20 @@ def test_what_a_program_asks_for_is_kept_with_its_reason(tmp_path: Path) -> None
     world.pass_s(1.0)
     found = [codec.decode(Sample, each.payload).kept for each in world.published if each.channel == "sample"]
     assert found == [Kept.REQUESTED, Kept.DISAGREEING]
+
+
+def test_the_fleet_may_order_all_predictions_for_a_while(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    until_s = int(world.clock.wall) + 3600
+    policy = SamplingPolicy(0.0, 0.0, 20_000, caps={"requested": 0.5}, requested_until_s=until_s)
+    world.assign(make_bundle(), sampling=policy)
+    world.settle()
+    world.connect()
+    for _ in range(100):
+        world.predict()
+    world.clock.pass_s(7200)
+    for _ in range(100):
+        world.predict()
+    world.pass_s(1.0)
+    found = [codec.decode(Sample, each.payload).kept for each in world.published if each.channel == "sample"]
+    assert set(found) == {Kept.REQUESTED} and 5 <= len(found) <= 15

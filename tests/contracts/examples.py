@@ -146,6 +146,7 @@ LATER: tuple[Any, ...] = (
         32,
         "features",
         ALARM,
+        1_700_000_600,
     ),
     sketch.Sketch(
         BOOT, 6, 1.7e9, 1.7e9 + 60, "pets", A, "native-f32", 8, (HISTOGRAM,), (MOMENTS,), (QUANTILES,), (FREQUENT,)

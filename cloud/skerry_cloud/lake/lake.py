@@ -92,7 +92,7 @@ class Lake:
 
     def append_sketches(self, items: Iterable[tuple[str, Sketch]], *, cursor: str | None = None) -> int:
         """Keep (device, sketch) pairs and the feed's cursor in one commit; return how many were new."""
-        rows = [{"device": device, **codec.to_plain(sketch)} for device, sketch in self._fresh("sketch", items)]
+        rows = [_sketch_row(device, sketch) for device, sketch in self._fresh("sketch", items)]
         file = write_segment(self.folder, "sketch", rows) if rows else None
         with self.database.transaction() as connection:
             if file:
@@ -144,19 +144,21 @@ class Lake:
         """Return a bundle's histograms added up over all sketches after an id, the predictions they cover, and the
         last id.
         """
-        listed = self.database.rows(
-            "SELECT id, segment, row, predictions FROM sketch WHERE bundle = ? AND id > ? ORDER BY id", (bundle, after)
-        )
+        rows, predictions, upto = self.sketch_rows(bundle, after)
         merged: dict[str, Histogram] = {}
-        for row in self._rows(listed):
+        for row in rows:
             for each in row["histograms"]:
                 part = Histogram(each["source"], tuple(each["counts"]), each["missing"])
                 merged[part.source] = add_histograms(merged.get(part.source), part)
-        return (
-            merged,
-            sum(int(row["predictions"]) for row in listed),
-            max((int(row["id"]) for row in listed), default=after),
+        return merged, predictions, upto
+
+    def sketch_rows(self, bundle: str, after: int = 0) -> tuple[list[dict[str, Any]], int, int]:
+        """Return a bundle's sketches after an id as segment rows, the predictions they cover, and the last id."""
+        listed = self.database.rows(
+            "SELECT id, segment, row, predictions FROM sketch WHERE bundle = ? AND id > ? ORDER BY id", (bundle, after)
         )
+        predictions = sum(int(row["predictions"]) for row in listed)
+        return self._rows(listed), predictions, max((int(row["id"]) for row in listed), default=after)
 
     def _load(self, listed: Sequence[Any], *, strict: bool = False) -> batches.SampleBatch:
         rows = self._rows(listed)
@@ -231,6 +233,13 @@ def add_histograms(left: Histogram | None, right: Histogram) -> Histogram:
     if left is None:
         return right
     return merge_histograms([left, right]) if len(left.counts) == len(right.counts) else left
+
+
+def _sketch_row(device: str, sketch: Sketch) -> dict[str, Any]:
+    row = {"device": device, **codec.to_plain(sketch)}
+    for each in row.get("frequent", ()):
+        each["counters"] = sorted(each["counters"].items())  # Parquet knows maps as pairs
+    return row
 
 
 def _sample_row(device: str, sample: Sample, tensors: dict[str, bytes]) -> dict[str, Any]:

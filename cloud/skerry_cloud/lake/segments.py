@@ -16,6 +16,25 @@ from skerry_cloud.files import write_durably
 
 _TENSOR_HEAD = [("name", pa.string()), ("dtype", pa.string()), ("shape", pa.list_(pa.int64()))]
 _MESSAGE = [("device", pa.string()), ("boot_id", pa.string()), ("seq", pa.int64())]
+_QUANTILES = pa.struct(
+    [
+        ("source", pa.string()),
+        ("count", pa.int64()),
+        ("least", pa.float64()),
+        ("greatest", pa.float64()),
+        ("levels", pa.list_(pa.list_(pa.float64()))),
+        ("k", pa.int64()),
+    ]
+)
+_FREQUENT = pa.struct(
+    [
+        ("source", pa.string()),
+        ("count", pa.int64()),
+        ("capacity", pa.int64()),
+        ("counters", pa.map_(pa.string(), pa.int64())),
+        ("short", pa.int64()),
+    ]
+)
 
 SCHEMAS: dict[str, pa.Schema] = {
     "tensor": pa.schema([("sha256", pa.string()), ("data", pa.binary())]),
@@ -65,6 +84,8 @@ SCHEMAS: dict[str, pa.Schema] = {
                     )
                 ),
             ),
+            ("quantiles", pa.list_(_QUANTILES)),
+            ("frequent", pa.list_(_FREQUENT)),
         ]
     ),
 }
