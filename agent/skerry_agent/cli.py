@@ -1,4 +1,4 @@
-"""`skerry agent enroll|run|status|doctor|import|tuf-client`. Heavy libraries come with the command that needs them."""
+"""`skerry agent enroll|run|status|doctor|unit|import|tuf-client`. Heavy libraries come with the command that needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from skerry_agent.config import DEFAULT_ROOT, AgentConfig, load
+from skerry_agent.config import DEFAULT_ROOT, LOG_LEVELS, AgentConfig, load
 from skerry_agent.errors import AgentError, ConfigError
 from skerry_agent.trust import tuf_client
 from skerry_contracts.errors import ContractError
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     run = words.add_parser("run", help="run the daemon until SIGTERM")
     run.add_argument("--api-port", type=int, metavar="N", help="serve the local API at this loopback port too (0: any)")
     run.add_argument("--heartbeat", type=float, metavar="S", dest="heartbeat_s", help="seconds between heartbeats")
+    run.add_argument("--log-level", choices=LOG_LEVELS, help="how much is logged (default info)")
     run.set_defaults(command=_run)
 
     status = words.add_parser("status", help="ask the running daemon how it fares")
@@ -52,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(command=_doctor)
 
+    unit = words.add_parser("unit", help="print a systemd unit for this agent, with watchdog and hardening")
+    unit.add_argument("--user", default="skerry", metavar="NAME", help="whom the agent runs as (default skerry)")
+    unit.set_defaults(command=_unit)
+
     put = words.add_parser("import", help="install a bundle from a file as the factory model, which is never removed")
     put.add_argument("bundle", type=Path, metavar="B.skerry")
     put.set_defaults(command=_import)
@@ -60,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     tuf_client.add_words(client)
     client.set_defaults(command=tuf_client.run)
 
-    for each in (enrol, run, status, doctor, put):
+    for each in (enrol, run, status, doctor, unit, put):
         each.add_argument("--root", type=Path, metavar="DIR", help=f"the agent's folder (default {DEFAULT_ROOT})")
     return parser
 
@@ -78,7 +83,7 @@ def _config(arguments: argparse.Namespace) -> AgentConfig:
         text = ""
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{root / 'config.toml'}: {error}", hint="make it a readable text file") from error
-    flags = {name: getattr(arguments, name, None) for name in ("api_port", "heartbeat_s")}
+    flags = {name: getattr(arguments, name, None) for name in ("api_port", "heartbeat_s", "log_level")}
     return load(text, os.environ, {**flags, "root": root.absolute()})
 
 
@@ -101,12 +106,13 @@ def _enrol(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     import asyncio
-    import logging
 
+    from skerry_agent import journal
     from skerry_agent.daemon import serve
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(_config(arguments)))
+    config = _config(arguments)
+    journal.begin(config.log_level, os.environ.get("JOURNAL_STREAM"))
+    asyncio.run(serve(config))
     return 0
 
 
@@ -142,6 +148,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(doctor.lines(findings)))
     return 0 if doctor.healthy(findings) else 1
+
+
+def _unit(arguments: argparse.Namespace) -> int:
+    from skerry_agent import unit
+
+    print(unit.render(_config(arguments).root, user=arguments.user), end="")
+    return 0
 
 
 def _import(arguments: argparse.Namespace) -> int:

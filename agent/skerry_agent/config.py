@@ -15,8 +15,9 @@ from skerry_agent.errors import ConfigError
 from skerry_agent.redaction import RedactRule, read_rules
 
 ENVIRONMENT_PREFIX = "SKERRY_AGENT_"
-_NOT_POSITIVE = frozenset({"root", "api_port", "api_token", "reserve_free_bytes", "redact"})
+_NOT_POSITIVE = frozenset({"root", "api_port", "api_token", "reserve_free_bytes", "redact", "log_level"})
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+LOG_LEVELS = ("debug", "info", "warning", "error")
 DEFAULT_ROOT = Path("/var/lib/skerry")
 
 
@@ -54,14 +55,17 @@ class AgentConfig:
     clock_floor_s: int = 1_763_800_000  # this version was made in November 2025: no true clock shows less
     threads: int = 1
     hot_c: float = 85.0
+    watch_s: float = 5.0
+    leak_bytes: int = 64 * 1024 * 1024
+    slow_s: float = 300.0
+    log_level: str = "info"
     redact: tuple[RedactRule, ...] = ()
 
     def __post_init__(self) -> None:
         positive = [
             field.name
             for field in dataclasses.fields(self)
-            if field.name not in ("root", "api_port", "api_token", "reserve_free_bytes", "redact")
-            and getattr(self, field.name) <= 0
+            if field.name not in _NOT_POSITIVE and getattr(self, field.name) <= 0
         ]
         if positive:
             raise ConfigError(
@@ -69,6 +73,8 @@ class AgentConfig:
             )
         if self.reserve_free_bytes < 0:
             raise ConfigError("reserve_free_bytes must not be negative", hint="0 lets an update fill the disk")
+        if self.log_level not in LOG_LEVELS:
+            raise ConfigError(f"log_level {self.log_level!r:.40} is none", hint=f"one of {', '.join(LOG_LEVELS)}")
         if self.api_port is not None and not 0 <= self.api_port <= 65535:
             raise ConfigError(f"api_port {self.api_port} is no port", hint="give a number from 0 to 65535")
 
@@ -109,6 +115,8 @@ def _read(name: str, kind: str, value: Any) -> Any:
             return _TRUTHS[str(value).lower()]
         if isinstance(value, bool):
             raise ValueError
+        if kind == "str" and isinstance(value, str):
+            return value
         if kind.startswith("int") and (isinstance(value, str) or value == int(value)):
             return int(value)
         if kind == "float":

@@ -25,6 +25,7 @@ from skerry_agent.credentials import Credentials, Renewer
 from skerry_agent.disk import RealDisk, replace_file
 from skerry_agent.engines import catalogue
 from skerry_agent.errors import AgentError, ConfigError, StorageError
+from skerry_agent.guard import Guard, watchdog_s
 from skerry_agent.helper import TrustHelper
 from skerry_agent.hooks import Prediction
 from skerry_agent.ledger import Key, open_ledger
@@ -85,6 +86,14 @@ class Agent:
         self.credentials = Credentials(disk)
         memory = self.core.memory
         clock = self.core.clock
+        self.guard = Guard(
+            config,
+            self.core,
+            self.runtime,
+            self.link,
+            address=os.environ.get("NOTIFY_SOCKET"),
+            period_s=watchdog_s(os.environ.get("WATCHDOG_USEC")),
+        )
         self._renewer = Renewer(
             self.helper, lambda: memory.trusted_s(clock.wall_s()), config.renewal_check_s, system_rng()
         )
@@ -94,6 +103,7 @@ class Agent:
         return [
             ("link", self._run_link, lambda: not self.stop.is_set()),
             ("time", self._run_time, lambda: not self.stop.is_set()),
+            ("guard", lambda: self.guard.run(self.stop), lambda: not self.stop.is_set()),
             ("heartbeat", self._run_heartbeat, lambda: not self.stop.is_set()),
             ("renewal", lambda: self._renewer.run(self.stop, self.link.reconnect), lambda: not self.stop.is_set()),
         ]

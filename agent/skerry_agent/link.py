@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +27,7 @@ from skerry_contracts.topics import CHANNELS, MAX_PAYLOAD_BYTES, Direction
 
 LOG = logging.getLogger("skerry.agent.link")
 FIRST_RETRY_S = 0.5
+STILL_S = 60.0  # on top of what is bounded here: names are resolved by the system, in its own time
 STABLE_S = 30.0  # a session this long starts the backoff afresh
 CONNECT_TIMEOUT_S = 10.0
 
@@ -62,6 +65,9 @@ class Link:
         self._mids: dict[int, Key] = {}
         self.sessions = 0
         self.trouble = ""
+        # For the watchdog: when something last moved here (monotonic), and the longest that this may take.
+        self.beat_s = time.monotonic()
+        self.still_s = 2.0 * keepalive_s + retry_max_s + CONNECT_TIMEOUT_S + STILL_S
 
     async def run(self, credentials: Credentials, listener: Listener) -> None:
         """Connect, and connect again after every break, with growing, jittered waits; ends only by cancellation.
@@ -71,7 +77,7 @@ class Link:
         wait_s = FIRST_RETRY_S
         loop = asyncio.get_running_loop()
         while True:
-            begun_s = loop.time()
+            begun_s = self.beat_s = loop.time()
             try:
                 await self._session(credentials(), listener)
             except NetworkError as error:
@@ -142,6 +148,8 @@ class _Session:
         self.over = False
         self.trouble = ""
         self._link, self._client, self._loop, self._listener = link, client, loop, listener
+        self._thread = 0
+        client.on_log = self._on_log
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -160,7 +168,13 @@ class _Session:
             raise NetworkError(f"{host}:{port}: {error}", hint="is the broker up and reachable?") from error
         if self.over:  # cancelled while connecting
             self._client.disconnect()
+        self._thread, self._link.beat_s = threading.get_ident(), time.monotonic()
         self._client.loop_forever(timeout=keepalive_s / 4)
+
+    def _on_log(self, *_: object) -> None:
+        """Take note that paho's own thread moved: it logs each packet, and sends a ping where none comes or goes."""
+        if threading.get_ident() == self._thread:
+            self._link.beat_s = time.monotonic()
 
     def _tell(self, call: Callable[..., None], *values: Any) -> None:
         if not self._loop.is_closed():

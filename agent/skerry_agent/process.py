@@ -1,5 +1,4 @@
-"""One worker process seen from the supervisor: start it, give it inputs, take its answers, notice that it died or
-hangs.
+"""One worker process seen from the supervisor: start it, give it inputs, take answers, notice that it died or hangs.
 
 Everything runs on the event loop in callbacks: an inference costs one send, one wake-up and no task switch. A worker is
 used once: after a crash the slot starts another.
@@ -18,6 +17,7 @@ from pathlib import Path
 from skerry_agent import sandbox, worker_protocol
 from skerry_agent.blobs import open_checked
 from skerry_agent.errors import WorkerError
+from skerry_agent.pulse import Pulse
 from skerry_agent.shm import Region
 from skerry_agent.spawn import Child, import_roots
 from skerry_contracts.bundle import Signature, Variant
@@ -57,6 +57,7 @@ class WorkerProcess:
         self._counter = 0
         self._pending: OnAnswer | None = None
         self._overdue: asyncio.TimerHandle | None = None
+        self._pulse = Pulse(channel, self._bury)
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._buried: asyncio.Future[None] = self._loop.create_future()
         self._burial: asyncio.Task[None] | None = None
@@ -183,6 +184,16 @@ class WorkerProcess:
         self._overdue = self._loop.call_later(deadline_s, self._hung, deadline_s)
         return True
 
+    @property
+    def due_s(self) -> float | None:
+        """When the inference under way is ended if it is not answered (the loop's time); None: there is none."""
+        return self._overdue.when() if self._overdue is not None else None
+
+    def ping(self, deadline_s: float) -> None:
+        """Ask an idle worker for a sign of life; without one it is ended as hung (pulse.py)."""
+        if self.idle:
+            self._pulse.ask(deadline_s)
+
     def kill(self, error: WorkerError) -> None:
         """End the worker now; what waits for it gets `error`."""
         self._bury(error)
@@ -212,6 +223,8 @@ class WorkerProcess:
     def _take(self, reply: worker_protocol.Reply) -> None:
         if not self._ready.done():
             self._take_while_loading(reply)
+            return
+        if reply.kind == worker_protocol.PONG and self._pulse.answered():
             return
         if (
             self._pending is None
@@ -248,6 +261,7 @@ class WorkerProcess:
         if self._burial is not None:
             return
         self._loop.remove_reader(self._channel)
+        self._pulse.end()
         with contextlib.suppress(ProcessLookupError):
             if error is not None:
                 self._child.kill()

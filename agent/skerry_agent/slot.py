@@ -7,20 +7,17 @@ are served by the next worker. Restarts back off exponentially and start afresh 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
-from collections import deque
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from skerry_agent.errors import RequestError, WorkerError
-from skerry_agent.latency import LatencyHistogram
 from skerry_agent.pending import Pending
 from skerry_agent.process import Answer, WorkerProcess
-from skerry_agent.supervision import Counters, RuntimeConfig, SlotEvent
-from skerry_contracts.bundle import Manifest, Variant
-from skerry_contracts.device import ModelHealth, ModelState, Reason
+from skerry_agent.slot_view import SlotView
+from skerry_agent.supervision import SlotEvent
+from skerry_contracts.device import Reason
 
 
 class Served(NamedTuple):
@@ -30,80 +27,8 @@ class Served(NamedTuple):
     answer: Answer
 
 
-class Slot:
+class Slot(SlotView["Served"]):
     """One model in one supervised worker. Made by `Runtime.start`."""
-
-    def __init__(
-        self,
-        name: str,
-        blob_dir: Path,
-        variant: Variant,
-        manifest: Manifest,
-        bundle: str,
-        config: RuntimeConfig,
-        on_event: Callable[[SlotEvent], None],
-    ) -> None:
-        self.name = name
-        self.variant = variant
-        self.manifest = manifest
-        self.bundle = bundle
-        self.counters = Counters()
-        self.latency = LatencyHistogram()
-        self._blob_dir = blob_dir
-        self._config = config
-        self._on_event = on_event
-        self._worker: WorkerProcess | None = None
-        self._queue: deque[Pending[Served]] = deque()
-        self._streak = 0
-        self._retry_at = 0.0
-        self._serving_since = 0.0
-        self._revival: asyncio.Task[None] | None = None
-        self._stopping = self._unloaded = False
-        self._loading = asyncio.Lock()
-        self._reported = Counters()
-
-    @property
-    def state(self) -> ModelState:
-        """How the model fares."""
-        if self._stopping or self._unloaded:
-            return ModelState.STOPPED
-        if self._worker is None:
-            return ModelState.DEGRADED if self._revival is not None else ModelState.STARTING
-        return ModelState.TRIAL if "@" in self.name else ModelState.SERVING
-
-    @property
-    def ready(self) -> bool:
-        """Whether a worker is there to answer."""
-        return self._worker is not None and not self._stopping
-
-    @property
-    def unloaded(self) -> bool:
-        """Whether a local program has freed the worker; the model stays installed, and `load` brings it back."""
-        return self._unloaded
-
-    @property
-    def loading(self) -> bool:
-        """Whether `load` is starting a worker."""
-        return self._unloaded and self._loading.locked()
-
-    @property
-    def sandbox(self) -> str:
-        """The sandbox's layers in force, as `rlimits landlock:7 capabilities seccomp`; empty without a worker."""
-        return self._worker.layers if self._worker is not None else ""
-
-    @property
-    def pid(self) -> int | None:
-        """The worker's process id."""
-        return self._worker.pid if self._worker is not None else None
-
-    @property
-    def load_ms(self) -> float:
-        """How long the engine took to load the model."""
-        return self._worker.load_ms if self._worker is not None else 0.0
-
-    def rss_bytes(self) -> int:
-        """Return the worker's resident memory."""
-        return self._worker.rss_bytes() if self._worker is not None else 0
 
     async def open(self) -> None:
         """Start the first worker.
@@ -124,10 +49,13 @@ class Slot:
             raise RequestError(f"{self.manifest.model} is busy: {len(self._queue)} requests wait", status=503)
         if self._stopping:
             raise RequestError(f"{self.manifest.model} is being stopped", status=503)
-        if self._unloaded:
+        if self._unloaded and not self._evicted:
             hint = f"POST /v2/repository/models/{self.manifest.model}/load"
             raise RequestError(f"{self.manifest.model} is unloaded", hint=hint)
+        if self._unloaded:
+            raise RequestError(f"{self.manifest.model} was just unloaded to make room", status=503, hint="ask again")
         loop = asyncio.get_running_loop()
+        self.used_s = loop.time()
         if self._worker is None and self._retry_at - loop.time() > self._config.wait_s:
             raise RequestError(f"{self.manifest.model} is not ready: its worker keeps failing", status=503)
         request: Pending[Served] = Pending(inputs, deadline_s or self._config.deadline_s, loop.create_future())
@@ -158,11 +86,32 @@ class Slot:
         self._stopping = True
         await self._quit("stopped")
 
-    async def unload(self) -> None:
-        """Free the worker as `close` does, but keep the place: `load` starts another. Unloaded already: no error."""
+    async def unload(self, *, evict: bool = False) -> None:
+        """Free the worker as `close` does, but keep the place: `load` starts another. Unloaded already: no error.
+
+        `evict`: to make room, so that the next inference may load it again.
+        """
         async with self._loading:
+            self._evicted = evict and (self._evicted or not self._unloaded)
             self._unloaded = True
             await self._quit("unloaded")
+
+    def ping(self) -> None:
+        """Ask the worker for a sign of life, if it is at nothing; one that gives none is ended as hung."""
+        if self._worker is not None:
+            self._worker.ping(self._config.pulse_s)
+
+    def renew(self, why: str) -> None:
+        """Replace the worker, after the inference it is at: it has grown too large. Those who wait are served next."""
+        self._leaving = True
+        self._leave(WorkerError(why, reason=Reason.UNHEALTHY))
+
+    def _leave(self, why: WorkerError) -> None:
+        worker = self._worker
+        if worker is not None and not worker.busy:
+            worker.kill(why)
+        elif worker is not None:
+            asyncio.get_running_loop().call_later(0.01, self._leave, why)  # bounded by the inference's own deadline
 
     async def load(self) -> None:
         """Start a worker again after `unload`; does nothing where one serves.
@@ -174,7 +123,7 @@ class Slot:
         async with self._loading:
             if self._unloaded and not self._stopping:
                 await self._launch()
-                self._unloaded = False
+                self._unloaded = self._evicted = False
             if self._stopping:  # replaced while it loaded
                 await self._quit("stopped")
         if not self.ready:
@@ -196,31 +145,10 @@ class Slot:
             await worker.buried()
             self._worker = None
 
-    def health(self, *, reset: bool) -> ModelHealth:
-        """Return the model's health; with `reset`, counts and latencies begin anew (one heartbeat's worth)."""
-        now, before = self.counters, self._reported
-        health = ModelHealth(
-            model=self.manifest.model,
-            version=self.manifest.version,
-            bundle=self.bundle,
-            variant=self.variant.id,
-            state=self.state,
-            predictions=now.predictions - before.predictions,
-            errors=now.errors - before.errors,
-            restarts=now.restarts - before.restarts,
-            latency_p50_ms=self.latency.percentile_ms(0.5),
-            latency_p95_ms=self.latency.percentile_ms(0.95),
-            rss_bytes=self.rss_bytes(),
-        )
-        if reset:
-            self._reported = dataclasses.replace(now)
-            self.latency.clear()
-        return health
-
     def _pump(self) -> None:
         """Give the worker the next request, if it is there and idle."""
         worker = self._worker
-        while worker is not None and worker.idle and self._queue:
+        while worker is not None and worker.idle and self._queue and not self._leaving:
             request = self._queue.popleft()
             if request.future.done():
                 continue
@@ -233,6 +161,7 @@ class Slot:
         if isinstance(answer, Answer):
             request.count(self.counters, answer.elapsed_ns)
             self.latency.add(answer.elapsed_ns)
+            self.recent.add(answer.elapsed_ns)
             request.settle(Served(self, answer))
         else:
             request.count_error(self.counters)
@@ -249,7 +178,7 @@ class Slot:
         request.settle(RequestError(f"{self.manifest.model} did not come to this request in time", status=503))
 
     async def _launch(self) -> None:
-        config = self._config
+        config, begin_s = self._config, time.perf_counter()
         worker = await WorkerProcess.start(
             self._blob_dir,
             self.variant,
@@ -261,7 +190,8 @@ class Slot:
         )
         if worker.dead is not None:
             raise worker.dead
-        self._worker = worker
+        self._worker, self._leaving = worker, False
+        self.cold_start_ms = 1e3 * (time.perf_counter() - begin_s)
         self._serving_since = asyncio.get_running_loop().time()
         self._pump()
 
@@ -269,7 +199,8 @@ class Slot:
         if self._worker is None or self._stopping or self._unloaded:
             return  # it never served: whoever started it hears of it
         self._worker = None
-        self.counters.crashes += error.reason is not Reason.TIMEOUT
+        self.counters.leaks += error.reason is Reason.UNHEALTHY
+        self.counters.crashes += error.reason not in (Reason.TIMEOUT, Reason.UNHEALTHY)
         self.counters.hangs += error.reason is Reason.TIMEOUT
         loop = asyncio.get_running_loop()
         if loop.time() - self._serving_since > self._config.quiet_s:

@@ -13,7 +13,8 @@ class RuntimeConfig:
 
     `deadline_s` bounds one inference, `wait_s` the time in the queue before it, `load_s` the start of a worker.
     `headroom_bytes` of address space are given on top of twice what the variant says it needs. `first_delay_s` doubles
-    with each crash up to `last_delay_s`.
+    with each crash up to `last_delay_s`. `pulse_s`: an idle worker that was asked for a sign of life gives it within
+    twice this time.
     """
 
     deadline_s: float = 10.0
@@ -25,6 +26,7 @@ class RuntimeConfig:
     first_delay_s: float = 0.1
     last_delay_s: float = 30.0
     quiet_s: float = 60.0
+    pulse_s: float = 5.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -40,6 +42,7 @@ class Counters:
     errors: int = 0
     crashes: int = 0
     hangs: int = 0
+    leaks: int = 0
     unhealthy: int = 0
     restarts: int = 0
     queue_ns: int = 0

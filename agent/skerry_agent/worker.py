@@ -58,9 +58,12 @@ def main(socket_fd: int) -> int:
 
 
 def _serve(socket_fd: int, engine: Engine, call: Any, region: shm.Region) -> None:
-    """Answer RUN frames; an empty read means that the supervisor is gone."""
+    """Answer RUN and PING frames; an empty read means that the supervisor is gone."""
     outputs = [(spec.name, spec.dtype, view) for spec, view in zip(engine.outputs, region.outputs, strict=True)]
     while frame := os.read(socket_fd, 64):
+        if frame == worker_protocol.PING_FRAME:
+            os.write(socket_fd, worker_protocol.PONG_FRAME)
+            continue
         counter = worker_protocol.read_run(frame)
         begin_ns = time.perf_counter_ns()
         try:

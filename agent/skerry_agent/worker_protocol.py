@@ -4,10 +4,12 @@
                            interpreter,
                                   and the sender is trusted)
                            RUN    u64 counter
+                           PING   nothing
     worker to supervisor   LOCKED the sandbox's layers, as text
                            READY  f64 load_ms
                            DONE   u64 counter, u64 elapsed_ns
                            FAILED u64 counter (0 while loading), u8 cause, text
+                           PONG   nothing
 
 What comes from a worker is not trusted: every frame has one exact form and `read_reply` refuses anything else. This
 module is imported by the worker, so it imports nothing that costs memory there.
@@ -21,7 +23,8 @@ import struct
 MAX_FRAME_BYTES = 128 * 1024
 MAX_TEXT_BYTES = 1000
 
-START, RUN, LOCKED, READY, DONE, FAILED = 1, 2, 3, 4, 5, 6
+START, RUN, LOCKED, READY, DONE, FAILED, PONG = 1, 2, 3, 4, 5, 6, 8
+PING_FRAME, PONG_FRAME = bytes((7,)), bytes((PONG,))
 
 # Why a worker could not answer.
 CAUSE_LOAD, CAUSE_ENGINE, CAUSE_NAN = 1, 2, 3
@@ -125,6 +128,8 @@ def read_reply(frame: bytes) -> Reply:
     if kind == READY and len(frame) == _READY.size:
         load_ms = _READY.unpack(frame)[1]
         return Reply(READY, load_ms=load_ms if 0 <= load_ms < 1e9 else 0.0)
+    if frame == PONG_FRAME:
+        return Reply(PONG)
     if kind == LOCKED:
         return Reply(LOCKED, text=_text(frame[1:]))
     raise FrameError(f"a frame of kind {kind} and {len(frame)} bytes")
