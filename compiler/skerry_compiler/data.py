@@ -37,11 +37,12 @@ NUMPY: dict[DType, type[np.generic]] = {
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rows:
     """Rows for a model: each tensor as an array whose first extent counts rows; labels where the file has them.
-    A model without inputs has one row of nothing.
+    A model without inputs has one row of nothing. Rows that were `made_up` prove nothing about accuracy.
     """
 
     tensors: tuple[np.ndarray, ...]
     labels: np.ndarray | None = None
+    made_up: bool = False
 
     def __len__(self) -> int:
         return len(self.tensors[0]) if self.tensors else 1
@@ -49,12 +50,12 @@ class Rows:
     def head(self, count: int) -> Rows:
         """Return the first rows."""
         labels = None if self.labels is None else self.labels[:count]
-        return Rows(tuple(each[:count] for each in self.tensors), labels)
+        return Rows(tuple(each[:count] for each in self.tensors), labels, self.made_up)
 
     def pick(self, places: Sequence[int]) -> Rows:
         """Return some rows."""
         labels = None if self.labels is None else self.labels[list(places)]
-        return Rows(tuple(each[list(places)] for each in self.tensors), labels)
+        return Rows(tuple(each[list(places)] for each in self.tensors), labels, self.made_up)
 
     def to_bytes(self) -> bytes:
         """Return row after row, each the tensors' bytes in order."""
@@ -189,7 +190,8 @@ def synthetic(specs: Sequence[TensorSpec], count: int) -> Rows:
             if spec.dtype in (DType.FP32, DType.FP64, DType.FP16)
             else random.integers(0, 2, size=(count, *spec.shape)).astype(NUMPY[spec.dtype])
             for spec in specs
-        )
+        ),
+        made_up=True,
     )
 
 

@@ -166,9 +166,9 @@ def _emulated(
         found = data.outputs_of(content, signature.outputs, len(few))
     except CompileError as error:
         return Candidate(*about, Verdict.FAILED, f"in the emulator: {error}")
-    answers = Answers(signature, tuple(each[: len(few)] for each in expected), few.labels)
+    answers = Answers(signature, tuple(each[: len(few)] for each in expected), few.labels, made_up=rows.made_up)
     agrees = answers.compare(found)
-    wrong = answers.refusal(draft.precision, found)
+    wrong = answers.refusal(draft.precision, found, own=draft.id == candidate.GIVEN)
     if wrong:
         return Candidate(*about, Verdict.INACCURATE, f"in the emulator: {wrong}", None, agrees)
     return Candidate(*about, Verdict.RUNNER_UP, "unmeasured: right answers in the emulator", None, agrees)

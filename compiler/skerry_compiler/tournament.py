@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skerry_compiler import agreement, data, gates, heats, ranking, verdicts
+from skerry_compiler.engines.candidate import GIVEN
 from skerry_compiler.errors import ToolError
 from skerry_compiler.heats import Heat, Plan, Say, Timing
 from skerry_compiler.measure import Patience, Process, baseline_command, probe_command
@@ -199,7 +200,7 @@ def _judge(state: Play, heat: Heat, names: Sequence[str], count: int, *, final: 
     signature, rows = field.signature, field.rows.head(count)
     assert original is not None
     noisy = state.noisy if final else None
-    answers = Answers(signature, state.expected, rows.labels, noisy)
+    answers = Answers(signature, state.expected, rows.labels, noisy, rows.made_up)
     doubt = 1.0 if final else TRIAL_DOUBT
     labelled = rows.labels is not None and not final  # a few rows do not settle what the labels of all decide
     for name in names:
@@ -217,7 +218,7 @@ def _judge(state: Play, heat: Heat, names: Sequence[str], count: int, *, final: 
         figures = timing.samples.measurement(
             timing.peak_rss_bytes, timing.cold_start_ms, state.entries[name].size_bytes
         )
-        refusal = None if labelled else answers.refusal(variant.precision, found)
+        refusal = None if labelled else answers.refusal(variant.precision, found, own=name == GIVEN)
         verdict, reason = verdicts.gate(timing.share / doubt, figures, refusal, field.budget)
         state.shares[name] = timing.share
         state.verdicts[name] = Candidate(

@@ -23,22 +23,26 @@ MAX_JSON_FLOAT = 1e30
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answers:
     """What answers are compared with: the original's on some rows, the true classes of those rows (or None), and the
-    original's answers where the inputs are moved by one byte's step (or None where that was not tried).
+    original's answers where the inputs are moved by one byte's step (or None where that was not tried). On rows that
+    were `made_up`, only what computes as the original does can be judged.
     """
 
     signature: Signature
     expected: agreement.Outputs
     labels: np.ndarray | None
     noisy: agreement.Outputs | None = None
+    made_up: bool = False
 
     def compare(self, found: agreement.Outputs) -> Agreement:
         """Return how far a candidate's answers are from the original's."""
         agrees = agreement.compare(self.signature, self.expected, found, self.labels)
         return dataclasses.replace(agrees, max_abs=min(agrees.max_abs, MAX_JSON_FLOAT))
 
-    def refusal(self, precision: str, found: agreement.Outputs) -> str | None:
-        """Return how a candidate's answers fail, or None."""
+    def refusal(self, precision: str, found: agreement.Outputs, *, own: bool = False) -> str | None:
+        """Return how a candidate's answers fail, or None. `own`: the precision is the original's own."""
         if precision != "fp32":
+            if self.made_up and not own:
+                return f"made-up rows do not prove {precision}; give --evaluation or --calibration"
             judgement = gates.judge(self.signature, self.expected, found, self.labels, self.noisy, precision)
             return judgement.refusal
         agrees = self.compare(found)

@@ -138,3 +138,14 @@ def test_golden_rows_of_large_images_are_few() -> None:
     rows = data.Rows((np.zeros((8, 1, 3, 320, 320), np.float32),))
     found = golden.choose(signature, rows, (np.arange(8, dtype=np.float32).reshape(8, 1, 1),), int8=True)
     assert found.golden.count == golden.MIN_ROWS
+
+
+def test_made_up_rows_prove_nothing_that_rounds() -> None:
+    rows = data.synthetic(SIGNATURE.inputs, 4)
+    assert rows.made_up and rows.head(2).made_up and rows.pick([1]).made_up
+    same = outputs([0.7, 0.2, 0.1], [0.1, 0.2, 0.7])
+    answers = verdicts.Answers(SIGNATURE, same, None, made_up=True)
+    assert answers.refusal("fp32", same) is None and answers.refusal("int8", same, own=True) is None
+    for precision in ("bf16", "int8"):
+        assert "give --evaluation" in (answers.refusal(precision, same) or "")
+        assert verdicts.Answers(SIGNATURE, same, None).refusal(precision, same) is None

@@ -11,7 +11,7 @@ import onnx
 from onnx import NodeProto
 
 from skerry_compiler import graph as graphs
-from skerry_compiler.engines.candidate import Draft, Failure, megabytes
+from skerry_compiler.engines.candidate import GIVEN, Draft, Failure, megabytes
 from skerry_compiler.engines.network.calibrate import Ranges
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.generate import generate
@@ -21,7 +21,6 @@ from skerry_targets import fit
 from skerry_targets.profile import Profile
 
 ENGINE = "native"
-NAME = "native-int8-given"
 CODE_BYTES = 512 << 10  # code and the pages around it, estimated
 BYTES = (np.uint8, np.int8)
 
@@ -88,7 +87,7 @@ def candidates(model: onnx.ModelProto, profile: Profile) -> list[Draft | Failure
     try:
         source = generate(plain, machine_of(profile), ranges=ranges, precision=Precision())
     except UnsupportedError as error:
-        return [Failure(NAME, ENGINE, "int8", str(error), error.nodes)]
+        return [Failure(GIVEN, ENGINE, "int8", str(error), error.nodes)]
     memory = megabytes(source.arena_bytes + len(source.weights) + CODE_BYTES)
     files = {"weights": source.weights}
-    return [Draft(NAME, ENGINE, "int8", fit.predicates(profile), memory, 1, files, c_text=source.c)]
+    return [Draft(GIVEN, ENGINE, "int8", fit.predicates(profile), memory, 1, files, c_text=source.c)]
