@@ -143,7 +143,7 @@ class LocalApi:
         slot = self._slot(model)
         repository.check_control(request.body)
         try:
-            await (slot.load() if action == "load" else slot.unload())
+            await (self._runtime.load(model) if action == "load" else slot.unload())
         except WorkerError as error:
             return error_response(f"{model} does not load: {error}", 500)
         return Response(200, b"")

@@ -130,6 +130,9 @@ def _status(arguments: argparse.Namespace) -> int:
         active = record.get("active")
         serves = f"{active['version']} {active['bundle'][:12]} ({active['variant']})" if active else "nothing"
         print(f"  {model}: {record['stage']}, serves {serves}")
+    for worker in found["workers"]:
+        size = f"{worker['counted_bytes'] / 1e6:.0f} MB" if worker["counted_bytes"] else "not in memory"
+        print(f"  worker {worker['model']}: {worker['state']}, {size}, cold start {worker['cold_start_ms']:.0f} ms")
     print(f"  spool: {spool['waiting']} waiting, {spool['acked']} acknowledged, {spool['dropped']} dropped")
     for key, words in found["degraded"].items():
         print(f"  degraded: {key}: {words}")

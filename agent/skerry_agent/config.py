@@ -15,7 +15,9 @@ from skerry_agent.errors import ConfigError
 from skerry_agent.redaction import RedactRule, read_rules
 
 ENVIRONMENT_PREFIX = "SKERRY_AGENT_"
-_NOT_POSITIVE = frozenset({"root", "api_port", "api_token", "reserve_free_bytes", "redact", "log_level"})
+_NOT_POSITIVE = frozenset(
+    {"root", "api_port", "api_token", "reserve_free_bytes", "redact", "log_level", "memory_budget_bytes"}
+)
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DEFAULT_ROOT = Path("/var/lib/skerry")
@@ -54,6 +56,7 @@ class AgentConfig:
     renewal_check_s: float = 6 * 3600.0
     clock_floor_s: int = 1_763_800_000  # this version was made in November 2025: no true clock shows less
     threads: int = 1
+    memory_budget_bytes: int | None = None
     hot_c: float = 85.0
     watch_s: float = 5.0
     leak_bytes: int = 64 * 1024 * 1024
@@ -71,6 +74,8 @@ class AgentConfig:
             raise ConfigError(
                 f"{positive[0]} must be greater than 0", hint="see docs/agent.md for its unit and default"
             )
+        if self.memory_budget_bytes is not None and self.memory_budget_bytes < 0:
+            raise ConfigError("memory_budget_bytes must not be negative", hint="0 sets no bound")
         if self.reserve_free_bytes < 0:
             raise ConfigError("reserve_free_bytes must not be negative", hint="0 lets an update fill the disk")
         if self.log_level not in LOG_LEVELS:

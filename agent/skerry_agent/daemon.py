@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from skerry_agent.core import DeviceCore
 from skerry_agent.credentials import Credentials, Renewer
 from skerry_agent.disk import RealDisk, replace_file
 from skerry_agent.engines import catalogue
-from skerry_agent.errors import AgentError, ConfigError, StorageError
+from skerry_agent.errors import ConfigError, StorageError
 from skerry_agent.guard import Guard, watchdog_s
 from skerry_agent.helper import TrustHelper
 from skerry_agent.hooks import Prediction
@@ -32,19 +31,17 @@ from skerry_agent.ledger import Key, open_ledger
 from skerry_agent.link import Link
 from skerry_agent.performer import Performer
 from skerry_agent.runtime import TRIAL, Runtime
+from skerry_agent.services import Service, reconcile
 from skerry_agent.store import Store
 from skerry_agent.supervision import RuntimeConfig, SlotEvent
 from skerry_contracts.device import Hardware, ModelState, Reason
 from skerry_targets import host
 
 LOG = logging.getLogger("skerry.agent")
-RESTART_S = 5.0
 TRIM_S = 3.0  # after the start: by then the link stands
 SOCKET = "run/api.sock"
 TOKEN = "run/api.token"
 STATUS = "run/status.json"
-
-Service = tuple[str, Callable[[], Coroutine[Any, Any, None]], Callable[[], bool]]
 
 
 class Agent:
@@ -68,7 +65,9 @@ class Agent:
         )
         if trouble is not None:
             self.core.degraded["ledger"] = trouble
-        self.runtime = Runtime(RuntimeConfig(threads=config.threads), self.slot_event)
+        self.runtime = Runtime(
+            RuntimeConfig(threads=config.threads, memory_budget_bytes=budget_bytes(config)), self.slot_event
+        )
         self.helper = TrustHelper(config.root, idle_s=config.trust_idle_s)
         self.link = Link(
             host=enrolment.broker_host,
@@ -144,12 +143,8 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         """Return what `skerry agent status` shows."""
-        workers = [
-            {"model": each.model, "state": each.state.value, "rss_bytes": each.rss_bytes, "variant": each.variant}
-            for each in self.runtime.health()
-        ]
         trouble = {"link": self.link.trouble} if self.link.trouble else {}
-        more = {"rss_bytes": health.rss_bytes(), "workers": workers, "sessions": self.link.sessions}
+        more = {"rss_bytes": health.rss_bytes(), "sessions": self.link.sessions, **self.runtime.status()}
         return {**self.core.status(), **more, **({"trouble": trouble} if trouble else {})}
 
     # What the link tells (link.Listener).
@@ -232,24 +227,11 @@ class Agent:
         replace_file(self.disk, STATUS, json.dumps(said).encode())
 
 
-async def reconcile(services: list[Service], stop: asyncio.Event) -> None:
-    """Keep what should run running, and what should not from it; one that fails is started again after a moment."""
-    running: dict[str, asyncio.Task[None]] = {}
-    stopping = asyncio.ensure_future(stop.wait())
-    while True:
-        for name, start, wanted in services:
-            if name not in running and wanted():
-                running[name] = asyncio.create_task(start(), name=name)
-        if not running:
-            return
-        waited = list(running.values()) if stop.is_set() else [*running.values(), stopping]
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        for name, task in list(running.items()):
-            if task.done():
-                del running[name]
-                if not task.cancelled() and (error := task.exception()) is not None:
-                    LOG.error("%s: %s", name, error, exc_info=None if isinstance(error, AgentError) else error)
-                    await asyncio.sleep(RESTART_S)
+def budget_bytes(config: AgentConfig) -> int:
+    """Return what models may take together: as set, else half of the memory there is."""
+    if config.memory_budget_bytes is not None:
+        return config.memory_budget_bytes
+    return int(health.MODELS_SHARE * health.memory_bytes())
 
 
 def this_hardware() -> Hardware:

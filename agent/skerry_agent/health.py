@@ -10,6 +10,8 @@ import socket
 from pathlib import Path
 
 _THERMAL = Path("/sys/class/thermal")
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+MODELS_SHARE = 0.5  # of the memory, where no budget is set
 
 
 def rss_bytes() -> int:
@@ -28,6 +30,44 @@ def temperature_c(thermal: Path = _THERMAL) -> float | None:
         with contextlib.suppress(OSError, ValueError):
             found.append(int(zone.read_text(encoding="ascii")) / 1000)
     return max((each for each in found if -40 <= each <= 150), default=None)
+
+
+def memory_bytes(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
+    """Return the memory this process may use: the machine's, or less where a control group says so; 0: unknown.
+
+    Source: the kernel's cgroup-v2.rst, memory.max, which binds in every group above as well.
+    """
+    found = [_meminfo(proc).get("MemTotal", 0)]
+    try:
+        own = (proc / "self/cgroup").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        own = []
+    group = next((line.removeprefix("0::/") for line in own if line.startswith("0::/")), None)
+    if group is not None:
+        here = cgroups / group
+        for folder in [here, *here.parents][: len(Path(group).parts) + 1]:
+            with contextlib.suppress(OSError, ValueError):
+                found.append(int((folder / "memory.max").read_text(encoding="ascii")))
+    return min((each for each in found if each > 0), default=0)
+
+
+def available_share(proc: Path = _PROC) -> float:
+    """Return which share of the machine's memory programs can still have (MemAvailable); 1 where it does not say."""
+    found = _meminfo(proc)
+    total = found.get("MemTotal", 0)
+    return found["MemAvailable"] / total if total and "MemAvailable" in found else 1.0
+
+
+def _meminfo(proc: Path) -> dict[str, int]:
+    """Return the sizes of /proc/meminfo in bytes."""
+    found = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in (proc / "meminfo").read_text(encoding="ascii").splitlines():
+            name, _, rest = line.partition(":")
+            words = rest.split()
+            if len(words) == 2 and words[1] == "kB":
+                found[name] = int(words[0]) * 1024
+    return found
 
 
 def trim() -> None:

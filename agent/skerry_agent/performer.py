@@ -212,11 +212,21 @@ class Performer:
             await self._runtime.start(model, self._blobs, chosen, manifest, bundle=bundle)
         except (WorkerError, StorageError) as error:
             self._core.degraded[f"model {model}"] = str(error)
-            LOG.warning("%s: %s", model, error)
+            LOG.warning("%s: %s", model, error, extra={"skerry_model": model})
+            if error.reason is Reason.UNFIT:  # no fault of the bundle's: there may be room later
+                asyncio.get_running_loop().call_later(RETRY_S, self._serve_again, effects.Serve(model, bundle, variant))
+                return
             reason = error.reason if error.reason in (Reason.CORRUPT, Reason.STORAGE) else Reason.LOAD
             self.decide(self._core.unhealthy, model, bundle, reason, str(error))
         else:
             self._core.degraded.pop(f"model {model}", None)
+
+    def _serve_again(self, effect: effects.Serve) -> None:
+        """Try what found no room once more, if it is still wanted and nothing serves."""
+        record = self._core.memory.records.get(effect.model)
+        wanted = record is not None and record.active is not None and record.active.bundle == effect.bundle
+        if wanted and self._runtime.slot(effect.model) is None:
+            self.perform(effect)
 
 
 def _named(manifest: Manifest | None, ids: tuple[str, ...]) -> list[Variant]:

@@ -9,15 +9,18 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from skerry_agent.admission import leavers
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.golden import GoldenResult, run_golden
 from skerry_agent.slot import Served, Slot
+from skerry_agent.slot_view import declared_bytes
 from skerry_agent.supervision import RuntimeConfig, SlotEvent
 from skerry_agent.tensors import check_inputs
 from skerry_contracts import codec
 from skerry_contracts.bundle import Manifest, Variant
-from skerry_contracts.device import ModelHealth
+from skerry_contracts.device import ModelHealth, Reason
 from skerry_contracts.tensor import Tensor
 
 TRIAL = "@trial"
@@ -46,6 +49,8 @@ class Runtime:
         self._on_event = on_event
         self._slots: dict[str, Slot] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._coming: dict[Slot, int] = {}  # what workers that are being started will take
+        self._admitting = asyncio.Lock()
 
     async def start(
         self, name: str, blob_dir: Path, variant: Variant, manifest: Manifest, *, bundle: str | None = None
@@ -57,13 +62,35 @@ class Runtime:
         given.
 
         Raises:
-            WorkerError: the blobs are not what they should be, or the model does not load; a slot that was there stays.
+            WorkerError: the blobs are not what they should be, the model does not load, or there is no room for it
+                (UNFIT); a slot that was there stays.
         """
         bundle = bundle or codec.digest(codec.encode(manifest))
         slot = Slot(name, blob_dir, variant, manifest, bundle, self.config, self._on_event)
-        await slot.open()
+        try:
+            await self._admit(slot)
+            await slot.open()
+        finally:
+            self._coming.pop(slot, None)
         self._put(name, slot)
         return slot
+
+    async def load(self, name: str) -> None:
+        """Start the worker of a slot that was freed; does nothing where one serves, or there is no such slot.
+
+        Raises:
+            WorkerError: it does not load, or there is no room for it (UNFIT).
+            RequestError: 503, it is being stopped or restarted.
+        """
+        slot = self._slots.get(name)
+        if slot is None:
+            return
+        if slot.unloaded:
+            await self._admit(slot)
+        try:
+            await slot.load()
+        finally:
+            self._coming.pop(slot, None)
 
     async def stop(self, name: str) -> None:
         """End a slot's worker after the inference it is at; no such slot is no error."""
@@ -106,6 +133,11 @@ class Runtime:
                 f"no model {model!r:.80} here", status=404, hint=f"models: {', '.join(self.models()) or 'none'}"
             )
         data = check_inputs(slot.manifest.signature.inputs, inputs)
+        if slot.evicted:
+            try:
+                await self.load(model)
+            except WorkerError as error:
+                raise RequestError(f"{model} cannot be loaded again now: {error}", status=503) from error
         return _result(await slot.run(data, deadline_s))
 
     async def golden(self, name: str, manifest: Manifest, blob_dir: Path, *, runs: int = 50) -> GoldenResult:
@@ -122,6 +154,89 @@ class Runtime:
     def health(self, *, reset: bool = False) -> tuple[ModelHealth, ...]:
         """Return each slot's health, by name; with `reset`, counts and latencies begin anew."""
         return tuple(self._slots[name].health(reset=reset) for name in sorted(self._slots))
+
+    def status(self) -> dict[str, Any]:
+        """Return what `skerry agent status` shows of the workers and their memory."""
+        workers = [
+            {
+                "model": slot.manifest.model,
+                "state": slot.state.value,
+                "rss_bytes": slot.rss_bytes(),
+                "variant": slot.variant.id,
+                "counted_bytes": slot.cost_bytes(),
+                "cold_start_ms": round(slot.cold_start_ms, 1),
+                "evicted": slot.evicted,
+                "restarts": slot.counters.restarts,
+                "leaks": slot.counters.leaks,
+            }
+            for _, slot in sorted(self._slots.items())
+        ]
+        memory = {"budget_bytes": self.config.memory_budget_bytes, "counted_bytes": self.counted_bytes()}
+        return {"workers": workers, "memory": memory}
+
+    def counted_bytes(self) -> int:
+        """Return the memory that models take, or are about to."""
+        here = set(self._slots.values())
+        coming = sum(need for slot, need in self._coming.items() if slot not in here)
+        return sum(slot.cost_bytes() for slot in here) + coming
+
+    def largest(self) -> str | None:
+        """Return the live slot that takes the most memory; None where there is none."""
+        return max(self.models(), key=lambda name: self._slots[name].cost_bytes(), default=None)
+
+    async def relieve(self, *, short: bool = False) -> list[str]:
+        """Free idle workers where models have grown beyond the budget; `short`: the least valuable one in any case.
+
+        Returns the names of those that left.
+        """
+        async with self._admitting:
+            budget_bytes = self.config.memory_budget_bytes
+            over_bytes = self.counted_bytes() - budget_bytes if budget_bytes else 0
+            chosen = self._leavers(max(over_bytes, int(short)), ()) or []
+            for slot in chosen:
+                await slot.unload(evict=True)
+        return [slot.name for slot in chosen]
+
+    async def _admit(self, slot: Slot) -> None:
+        """Make room for a worker of a slot, and count it as coming.
+
+        Raises:
+            WorkerError: UNFIT, there is no room and none can be made.
+        """
+        need_bytes, budget_bytes = declared_bytes(slot.variant), self.config.memory_budget_bytes
+        async with self._admitting:
+            used_bytes = self.counted_bytes() - slot.cost_bytes() * (slot.name in self._slots)
+            if budget_bytes and used_bytes + need_bytes > budget_bytes:
+                chosen = None
+                if need_bytes <= budget_bytes:
+                    chosen = self._make_room(slot, used_bytes + need_bytes - budget_bytes)
+                if chosen is None:
+                    why = f"{used_bytes // 10**6} MB are in use" if used_bytes else "no more may be given to it"
+                    words = f"needs {need_bytes // 10**6} MB, {budget_bytes // 10**6} MB are for models; {why}"
+                    raise WorkerError(words, reason=Reason.UNFIT, hint="see memory_budget_bytes in docs/agent.md")
+                for each in chosen:
+                    await each.unload(evict=True)
+            self._coming[slot] = need_bytes
+
+    def _make_room(self, slot: Slot, short_bytes: int) -> list[Slot] | None:
+        """Return who leaves for a slot. The live slot of its name goes only if nothing else helps, and never for its
+        own trial.
+        """
+        model = slot.name.removesuffix(TRIAL)
+        own = self._slots.get(model)
+        found = self._leavers(short_bytes, (model,))
+        if found is None and own is not None and own is not slot and slot.name == model and own.ready:
+            rest = self._leavers(short_bytes - own.cost_bytes(), (model,))
+            found = None if rest is None else [own, *rest]
+        return found
+
+    def _leavers(self, short_bytes: int, spared: Sequence[str]) -> list[Slot] | None:
+        idle = [
+            slot
+            for name, slot in self._slots.items()
+            if TRIAL not in name and name not in spared and slot.ready and slot.quiet()
+        ]
+        return leavers(idle, short_bytes, asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         """End every worker."""

@@ -14,7 +14,7 @@ class RuntimeConfig:
     `deadline_s` bounds one inference, `wait_s` the time in the queue before it, `load_s` the start of a worker.
     `headroom_bytes` of address space are given on top of twice what the variant says it needs. `first_delay_s` doubles
     with each crash up to `last_delay_s`. `pulse_s`: an idle worker that was asked for a sign of life gives it within
-    twice this time.
+    twice this time. `memory_budget_bytes` bounds what all models take together; 0 does not.
     """
 
     deadline_s: float = 10.0
@@ -27,6 +27,7 @@ class RuntimeConfig:
     last_delay_s: float = 30.0
     quiet_s: float = 60.0
     pulse_s: float = 5.0
+    memory_budget_bytes: int = 0
 
 
 @dataclasses.dataclass(slots=True)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from skerry_agent import daemon, health
+from skerry_agent import daemon, health, services
 from skerry_agent.errors import AgentError, ConfigError, NetworkError, TrustError
 from skerry_agent.helper import TrustHelper
 from skerry_contracts.device import Reason
 
 
 def test_a_service_that_fails_is_started_again_and_all_end_with_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "RESTART_S", 0.0)
+    monkeypatch.setattr(services, "RESTART_S", 0.0)
 
     async def main() -> list[str]:
         stop = asyncio.Event()
@@ -33,7 +33,7 @@ def test_a_service_that_fails_is_started_again_and_all_end_with_the_stop(monkeyp
             await stop.wait()
 
         running = lambda: not stop.is_set()  # noqa: E731
-        await daemon.reconcile(
+        await services.reconcile(
             [("weak", weak, running), ("strong", strong, running), ("never", weak, lambda: False)], stop
         )
         return seen
@@ -122,6 +122,23 @@ def test_memory_and_temperature_are_read_or_left_out(tmp_path: Path) -> None:
         zone.mkdir()
         (zone / "temp").write_text(text)
     assert health.temperature_c(tmp_path) == 41.5
+
+
+def test_the_memory_there_is_is_the_machines_or_the_tightest_groups(tmp_path: Path) -> None:
+    assert health.memory_bytes() > 1 << 26 and 0 < health.available_share() <= 1
+    proc, groups = tmp_path / "proc", tmp_path / "cgroup"
+    assert health.memory_bytes(proc, groups) == 0 and health.available_share(proc) == 1.0
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal:  1000 kB\nMemAvailable: 250 kB\nHugePages_Total: 0\n")
+    assert health.memory_bytes(proc, groups) == 1_024_000 and health.available_share(proc) == 0.25
+    (proc / "self/cgroup").write_text("0::/system.slice/skerry.service\n")
+    inner = groups / "system.slice/skerry.service"
+    inner.mkdir(parents=True)
+    (inner / "memory.max").write_text("max\n")
+    assert health.memory_bytes(proc, groups) == 1_024_000
+    (groups / "system.slice/memory.max").write_text("512000\n")
+    (tmp_path / "memory.max").write_text("1\n")  # above the root of all groups: none of them
+    assert health.memory_bytes(proc, groups) == 512_000
 
 
 def test_systemd_is_told_where_it_asks(tmp_path: Path) -> None:
