@@ -10,6 +10,8 @@ loopback port.
     POST /v2/repository/models/{model}/load, .../unload     start and end workers; nothing is installed or removed
     GET  /v2/systemsharedmemory[/region/{region}]/status    regions of shared memory of the asking user
     POST /v2/systemsharedmemory/region/{region}/register, /v2/systemsharedmemory[/region/{region}]/unregister
+    POST /skerry/capture/{model}                            keep a prediction, or tensors, under an id of the caller's
+    GET  /skerry/capture/{id}                               what became of it
     GET  /skerry/status                                     what `skerry agent status` shows
 
 Every answer to an inference carries `parameters.prediction_id`, which leads back to bundle, training run and data.
@@ -24,7 +26,7 @@ import socket
 from pathlib import Path
 from urllib.parse import unquote
 
-from skerry_agent import oip, repository, sockets
+from skerry_agent import capture_words, oip, repository, sockets
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.hooks import Hooks, Prediction
 from skerry_agent.http import HttpServer
@@ -32,6 +34,7 @@ from skerry_agent.http_words import HttpLimits, Request, Response, error_respons
 from skerry_agent.regions import RegionLimits, Regions
 from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.slot import Slot
+from skerry_contracts.sample import Kept
 
 # JSON takes up to 25 characters for a float of 4 bytes, and 6 for a truth value of 1.
 _JSON_BYTES_PER_BYTE = 16
@@ -89,11 +92,14 @@ class LocalApi:
     def body_limit(self, method: str, path: str) -> int:
         """Return how many bytes of body a request may have: what the model's inputs take as JSON."""
         parts = path.split("/")
-        slot = self._runtime.slot(parts[3]) if method == "POST" and parts[-1] == "infer" and len(parts) > 4 else None
+        capture = parts[1:3] == ["skerry", "capture"]
+        tensors = method == "POST" and len(parts) > 3 and (capture or (parts[-1] == "infer" and len(parts) > 4))
+        slot = self._runtime.slot(parts[3]) if tensors else None
         if slot is None:
             return _SMALL_BODY_BYTES
-        inputs = sum(spec.size_bytes for spec in slot.manifest.signature.inputs)
-        return _SMALL_BODY_BYTES + _JSON_BYTES_PER_BYTE * inputs
+        signature = slot.manifest.signature
+        size = sum(spec.size_bytes for spec in (*signature.inputs, *(signature.outputs if capture else ())))
+        return _SMALL_BODY_BYTES + _JSON_BYTES_PER_BYTE * size
 
     async def handle(self, request: Request) -> Response:
         """Return the answer to a request."""
@@ -124,6 +130,8 @@ class LocalApi:
                 return self._memory(request, region, action)
             case ["v2", "systemsharedmemory", action]:
                 return self._memory(request, None, action)
+            case ["skerry", "capture", name]:
+                return self._capture(request, name)
             case ["skerry", "status"]:
                 _only("GET", request)
                 return json_response(self._hooks.status())
@@ -162,6 +170,16 @@ class LocalApi:
             return Response(200, b"")
         return error_response(f"there is nothing at {request.path[:120]}", 404)
 
+    def _capture(self, request: Request, name: str) -> Response:
+        if request.method == "GET":
+            found = self._hooks.capture_status(name)
+            return json_response(found) if found else error_response(f"no capture has the id {name!r:.160}", 404)
+        _only("POST", request)
+        find = functools.partial(self._regions.find, peer=request.peer)
+        order = capture_words.read(self._slot(name).manifest, request.headers, request.body, find)
+        self._hooks.capture(order)
+        return json_response(self._hooks.capture_status(order.id))
+
     async def _model(self, request: Request, model: str, rest: list[str]) -> Response:
         slot = self._slot(model)
         if len(rest) >= 2 and rest[0] == "versions":
@@ -189,6 +207,8 @@ class LocalApi:
         model = slot.manifest.model
         find = functools.partial(self._regions.find, peer=request.peer)
         asked = oip.read_infer(slot.manifest.signature, request.headers, request.body, find)
+        if asked.capture is not None:
+            self._hooks.check_capture(asked.capture)
         try:
             result = await self._runtime.infer(model, asked.inputs)
         except WorkerError as error:
@@ -201,6 +221,8 @@ class LocalApi:
             latency_ms=result.latency_ms,
             keep=asked.keep,
             bundle=result.bundle,
+            wanted=Kept.REQUESTED if asked.capture is not None else None,
+            capture=asked.capture,
         )
         body, head_bytes = oip.write_infer(
             asked, model, result.version, result.outputs, {"prediction_id": prediction.id}

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from skerry_agent import sockets
 from skerry_agent.client_memory import Frame, Values, buffer, head, typed
+from skerry_agent.client_wire import Wire
 from skerry_agent.errors import RequestError
 from skerry_contracts.tensor import STRUCT_CODE, DType, TensorSpec
-
-_MAX_HEAD_BYTES = 65536
-_MAX_PARTS = 64
 
 
 class Inference:
@@ -62,10 +58,7 @@ class LocalClient:
         if (socket_path is None) == (port is None):
             raise RequestError("give either the agent's socket or its port")
         self._path = Path(socket_path) if socket_path is not None else None
-        self._port = port
-        self._token = token
-        self._timeout_s = timeout_s
-        self._socket: socket.socket | None = None
+        self._wire = Wire(self._path, port or 0, token, timeout_s)
         self._signatures: dict[str, tuple[dict[str, TensorSpec], dict[str, TensorSpec]]] = {}
 
     def __enter__(self) -> Self:
@@ -76,9 +69,7 @@ class LocalClient:
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._wire.close()
 
     def infer(
         self,
@@ -97,17 +88,7 @@ class LocalClient:
         Raises:
             RequestError: the agent refuses (its status), or cannot be reached (503).
         """
-        specs = self._signature(model)[0]
-        entries: list[dict[str, Any]] = []
-        chunks = []
-        for name, values in inputs.items():
-            if name not in specs:
-                raise RequestError(f"no input is called {name!r:.80}", hint=f"inputs: {', '.join(specs)}")
-            spec = specs[name]
-            data = buffer(spec, values)
-            form = {"name": name, "shape": spec.shape, "datatype": spec.dtype.value}
-            entries.append({**form, "parameters": {"binary_data_size": len(data)}})
-            chunks.append(data)
+        entries, chunks = _entries(self._signature(model)[0], inputs)
         parameters: dict[str, Any] = {"binary_data_output": True, "sample": sample}
         if capture is not None:
             parameters["capture"] = capture
@@ -116,7 +97,7 @@ class LocalClient:
             document["id"] = id
         first = head(document)
         try:
-            headers, body = self._ask("POST", f"/v2/models/{quote(model, '')}/infer", [first, *chunks], len(first))
+            headers, body = self._wire.ask("POST", f"/v2/models/{quote(model, '')}/infer", [first, *chunks], len(first))
         except RequestError as error:
             if error.status == 400:
                 self._signatures.pop(model, None)  # the model may have changed
@@ -152,13 +133,48 @@ class LocalClient:
         """Free a model's worker; the model stays installed. Raises RequestError: no such model (404)."""
         self.post(f"/v2/repository/models/{quote(model, '')}/unload")
 
+    def capture(
+        self,
+        model: str,
+        id: str,
+        *,
+        prediction: str | None = None,
+        inputs: Mapping[str, Values] | None = None,
+        outputs: Mapping[str, Values] | None = None,
+    ) -> dict[str, Any]:
+        """Keep a prediction under an id of yours, whatever the sampling policy says: one of the last ones by its own
+        id, or tensors. Returns what `captured` does.
+
+        Raises:
+            RequestError: 404 no such prediction (any more), 409 the id was used, 413 too large, 429 beyond the budget.
+        """
+        path = f"/skerry/capture/{quote(model, '')}"
+        if prediction is not None:
+            return dict(self.post(path, {"id": id, "prediction": prediction}))
+        signature = self._signature(model)
+        document: dict[str, Any] = {"id": id}
+        chunks: list[bytes | memoryview] = []
+        for side, specs, given in zip(("inputs", "outputs"), signature, (inputs or {}, outputs or {}), strict=True):
+            document[side], data = _entries(specs, given)
+            chunks += data
+        first = head(document)
+        return dict(json.loads(self._wire.ask("POST", path, [first, *chunks], len(first))[1]))
+
+    def captured(self, id: str) -> dict[str, Any]:
+        """Return what became of a capture: `state` (buffered, kept, sent, acknowledged, dropped) and `reason`.
+
+        Raises:
+            RequestError: 404, no capture has that id.
+        """
+        return dict(self.get(f"/skerry/capture/{quote(id, '')}"))
+
     def get(self, path: str) -> Any:
         """Return the JSON document at a path, such as `/v2/models/digits` or `/skerry/status`.
 
         Raises:
             RequestError: the agent refuses (its status), or cannot be reached (503).
         """
-        return json.loads(self._ask("GET", path, [], None)[1])
+        return json.loads(self._wire.ask("GET", path, [], None)[1])
 
     def post(self, path: str, document: Any = None) -> Any:
         """Return the JSON answer to a JSON document (None: an empty body); None where the answer is empty.
@@ -166,7 +182,7 @@ class LocalClient:
         Raises:
             RequestError: the agent refuses (its status), or cannot be reached (503).
         """
-        answer = self._ask("POST", path, [head(document)] if document is not None else [], None)[1]
+        answer = self._wire.ask("POST", path, [head(document)] if document is not None else [], None)[1]
         return json.loads(answer) if answer else None
 
     def ready(self, model: str) -> bool:
@@ -189,85 +205,22 @@ class LocalClient:
             self._signatures[model] = (_specs(said["inputs"]), _specs(said["outputs"]))
         return self._signatures[model]
 
-    def _ask(
-        self, method: str, path: str, parts: Sequence[bytes | memoryview], head_bytes: int | None
-    ) -> tuple[dict[str, str], bytes]:
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {sum(map(len, parts))}"]
-        if self._token:
-            lines.append(f"Authorization: Bearer {self._token}")
-        if head_bytes is not None:
-            lines += ["Content-Type: application/octet-stream", f"Inference-Header-Content-Length: {head_bytes}"]
-        request = ["\r\n".join([*lines, "", ""]).encode("ascii"), *parts]
-        kept = self._socket is not None
-        try:
-            status, headers, answer = self._exchange(request)
-        except ConnectionError as error:
-            self.close()
-            if not kept:
-                raise self._unreachable(error) from error
-            try:  # a kept connection may have been closed while it was idle, or the agent was started anew
-                status, headers, answer = self._exchange(request)
-            except OSError as again:
-                self.close()
-                raise self._unreachable(again) from again
-        except OSError as error:
-            self.close()
-            raise self._unreachable(error) from error
-        if headers.get("connection", "").lower() == "close":
-            self.close()
-        if status != 200:
-            raise RequestError(_error(answer), status=status)
-        return headers, answer
 
-    def _exchange(self, request: Sequence[bytes | memoryview]) -> tuple[int, dict[str, str], bytes]:
-        if self._socket is None:
-            self._socket = self._connect()
-        _send(self._socket, request)
-        received = bytearray()
-        while (end := received.find(b"\r\n\r\n")) < 0:
-            if len(received) > _MAX_HEAD_BYTES:
-                raise ConnectionError("the answer is no HTTP")
-            received += self._more()
-        first, *lines = received[:end].decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        try:
-            status, length = int(first.split(" ")[1]), int(headers["content-length"])
-        except (IndexError, ValueError, KeyError) as error:
-            raise ConnectionError("the answer is no HTTP") from error
-        while len(received) < end + 4 + length:
-            received += self._more()
-        return status, headers, bytes(received[end + 4 : end + 4 + length])
-
-    def _connect(self) -> socket.socket:
-        if self._path is not None:
-            return sockets.connect(self._path, self._timeout_s)
-        made = socket.create_connection(("127.0.0.1", self._port or 0), self._timeout_s)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return made
-
-    def _more(self) -> bytes:
-        assert self._socket is not None
-        data = self._socket.recv(262144)
-        if not data:
-            raise ConnectionResetError("the agent closed the connection")
-        return data
-
-    def _unreachable(self, error: OSError) -> RequestError:
-        reason, where = error.strerror or str(error), self._path or f"127.0.0.1:{self._port}"
-        return RequestError(
-            f"no agent answers at {where}: {reason}", status=503, hint="is it running? see: skerry agent run"
-        )
-
-
-def _send(connection: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
-    """Send all parts without putting them together first."""
-    views = [memoryview(part) for part in parts if len(part)]
-    while views:
-        sent = connection.sendmsg(views[:_MAX_PARTS])
-        while views and sent >= len(views[0]):
-            sent -= len(views.pop(0))
-        if sent:
-            views[0] = views[0][sent:]
+def _entries(
+    specs: Mapping[str, TensorSpec], given: Mapping[str, Values]
+) -> tuple[list[dict[str, Any]], list[bytes | memoryview]]:
+    """Return tensors as a request lists them, and their bytes."""
+    entries: list[dict[str, Any]] = []
+    chunks = []
+    for name, values in given.items():
+        if name not in specs:
+            raise RequestError(f"no tensor is called {name!r:.80}", hint=f"one of {', '.join(specs)}")
+        spec = specs[name]
+        data = buffer(spec, values)
+        form = {"name": name, "shape": spec.shape, "datatype": spec.dtype.value}
+        entries.append({**form, "parameters": {"binary_data_size": len(data)}})
+        chunks.append(data)
+    return entries, chunks
 
 
 def _specs(entries: Sequence[Mapping[str, Any]]) -> dict[str, TensorSpec]:
@@ -281,10 +234,3 @@ def _inference(body: bytes, head_bytes: int) -> Inference:
         chunks.append(whole[at : at + spec.size_bytes])
         at += spec.size_bytes
     return Inference(specs, chunks, document)
-
-
-def _error(answer: bytes) -> str:
-    try:
-        return str(json.loads(answer)["error"])
-    except (ValueError, KeyError, TypeError):
-        return "the agent refuses"

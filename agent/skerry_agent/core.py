@@ -16,6 +16,7 @@ from skerry_agent import acceptance, effects, records
 from skerry_agent.effects import Effect, Publish
 from skerry_agent.errors import TrustError
 from skerry_agent.hooks import Prediction
+from skerry_agent.keeping import Keeper
 from skerry_agent.ledger import Key
 from skerry_agent.memory import Work
 from skerry_agent.outbox import Outbox
@@ -32,7 +33,7 @@ WINDOW_CHECK_S = 30.0
 MAX_REFUSALS = 64  # a boot: a broker that lies all day must not fill the spool
 
 
-class DeviceCore(Updater):
+class DeviceCore(Keeper, Updater):
     """Everything the agent decides. Call `boot` first; then anything, in any order."""
 
     _session = 0
@@ -202,12 +203,9 @@ class DeviceCore(Updater):
         told: list[Effect] = []
         if record.stage == records.Stage.OBSERVING:
             told = self._observe(prediction.model, watch, seen.sane)
-        if seen.choice is not None:
-            seq, time_s = self.outbox.next_seq(), self.clock.wall_s()
-            sample = watch.sample(prediction, seen, seen.choice, boot_id=self.outbox.boot_id, seq=seq, time_s=time_s)
-            self.memory.buffer(self.outbox.sample(sample), now_s)
-            if len(self.memory.buffered) >= self.config.flush_rows:
-                told += self._finish(Work())
+        self.memory.captures.recent.add(prediction)
+        if seen.choice is not None or prediction.capture is not None:
+            told += self._sample(watch, prediction, seen, self.clock.wall_s())
         return told
 
     def _observe(self, model: str, watch: Watch, sane: bool) -> list[Effect]:

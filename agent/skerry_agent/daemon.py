@@ -17,6 +17,7 @@ from typing import Any
 
 from skerry_agent import api_token, health, identity
 from skerry_agent.api import LocalApi
+from skerry_agent.api_hooks import ApiHooks
 from skerry_agent.clock import SystemClock, system_rng
 from skerry_agent.config import AgentConfig
 from skerry_agent.core import DeviceCore
@@ -26,7 +27,6 @@ from skerry_agent.engines import catalogue
 from skerry_agent.errors import ConfigError, StorageError
 from skerry_agent.guard import Guard, watchdog_s
 from skerry_agent.helper import TrustHelper
-from skerry_agent.hooks import Prediction
 from skerry_agent.ledger import Key, open_ledger
 from skerry_agent.link import Link
 from skerry_agent.performer import Performer
@@ -44,7 +44,7 @@ TOKEN = "run/api.token"
 STATUS = "run/status.json"
 
 
-class Agent:
+class Agent(ApiHooks):
     """The parts of one device and the services that run them."""
 
     def __init__(self, config: AgentConfig, found: identity.Identity, disk: RealDisk) -> None:
@@ -131,15 +131,7 @@ class Agent:
             await self.runtime.close()
             self.ledger.close()
 
-    # What the local API asks (hooks.Hooks).
-
-    def next_prediction(self, model: str) -> str:
-        """Return the id of the next prediction."""
-        return self.core.next_prediction(model)
-
-    def on_prediction(self, prediction: Prediction) -> None:
-        """Take note of an answered inference."""
-        self.performer.decide(self.core.on_prediction, prediction)
+    # What the local API asks (hooks.Hooks), besides what ApiHooks answers.
 
     def status(self) -> dict[str, Any]:
         """Return what `skerry agent status` shows."""

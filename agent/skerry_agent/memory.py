@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 
 from skerry_agent import machine
+from skerry_agent.captures import KIND as CAPTURE
+from skerry_agent.captures import Captures
 from skerry_agent.config import AgentConfig
 from skerry_agent.effects import Effect
 from skerry_agent.ledger import Key, Ledger, Row
@@ -70,6 +72,7 @@ class Memory:
         self.acked: list[Key] = []  # acknowledged messages that wait to be deleted together
         self.buffered_since_s: float | None = None
         self._lost = 0
+        self.captures = Captures()
 
     @property
     def sequence(self) -> int:
@@ -89,6 +92,8 @@ class Memory:
         """Take up what the ledger holds; an unreadable entry is left out (a newer version may have written it)."""
         stored = self._ledger.load()
         self._spool.load(stored.get(TOTALS))
+        captures = [(key.partition(":")[2], value) for key, value in stored.items() if key.startswith(f"{CAPTURE}:")]
+        self.captures.load(captures)
         for key, value in stored.items():
             kind, _, model = key.partition(":")
             try:
@@ -145,6 +150,10 @@ class Memory:
             self.buffered.append(row)
         self.buffered_since_s = now_s if self.buffered_since_s is None else self.buffered_since_s
 
+    def soon(self, now_s: float) -> None:
+        """Let the next transaction come soon: something besides messages is to be written."""
+        self.buffered_since_s = now_s if self.buffered_since_s is None else self.buffered_since_s
+
     def acknowledge(self, keys: list[Key], now_s: float) -> None:
         """Let the fleet's acknowledgements wait to be written together; lost with the power, they only come again."""
         self._spool.acknowledge(keys)
@@ -161,10 +170,12 @@ class Memory:
         plan = self._spool.plan(rows, acked=self.acked, dropped=work.dropped, lost=lost)
         puts = dict(work.puts)
         puts.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})
+        puts.update(self.captures.puts(plan, work.dropped))
         change = plan.change(puts)
         if change.puts or change.add or change.remove:
             self._ledger.commit(change)
         self._spool.settle(plan)
+        self.captures.settle(plan, work.dropped)
         self.buffered, self.acked, self.buffered_since_s, self._lost = [], [], None, 0
         self.take(work)
 

@@ -30,7 +30,7 @@ BINARY = "application/octet-stream"
 class InferRequest:
     """A request taken apart: the inputs in the order given, and (name, binary) for each output that is wanted.
 
-    `places` says which outputs are to go into shared memory, and where.
+    `places` says which outputs are to go into shared memory, and where; `capture` under which id it is to be kept.
     """
 
     id: str | None
@@ -38,6 +38,7 @@ class InferRequest:
     outputs: tuple[tuple[str, bool], ...]
     keep: bool
     places: Mapping[str, Part] = dataclasses.field(default_factory=dict)
+    capture: str | None = None
 
 
 Find = Callable[[Any], Region]
@@ -76,8 +77,8 @@ def read_infer(signature: Signature, headers: Mapping[str, str], body: bytes, fi
     Raises:
         RequestError: 400, with what is wrong; 404, no such region.
     """
-    document, rest, raw = _split(headers, body)
-    if raw:
+    document, rest = split(headers, body)
+    if document is None and rest:
         return _raw_request(signature, rest)
     if not isinstance(document, dict):
         raise RequestError("the request must be a JSON object")
@@ -88,27 +89,53 @@ def read_infer(signature: Signature, headers: Mapping[str, str], body: bytes, fi
     name = document.get("id")
     if name is not None and not isinstance(name, str):
         raise RequestError("'id' must be a string")
-    specs = {spec.name: spec for spec in signature.inputs}
-    inputs, at = [], 0
-    for entry in _list(document, "inputs", required=True):
-        tensor, used = _input(specs, entry, rest[at:], find)
-        inputs.append(tensor)
-        at += used
+    inputs, at = read_tensors(signature.inputs, document.get("inputs"), rest, find)
     if at != len(rest):
         raise RequestError(f"{len(rest) - at} bytes of binary data belong to no input")
     outputs, places = _outputs(signature, document, parameters.get("binary_data_output", False) is True, find)
-    return InferRequest(name, tuple(inputs), outputs, keep, places)
+    return InferRequest(name, inputs, outputs, keep, places, _capture(parameters, keep=keep))
 
 
-def _split(headers: Mapping[str, str], body: bytes) -> tuple[Any, memoryview, bool]:
-    """Return the JSON document, the binary data behind it, and whether there is only binary data."""
+def _capture(parameters: Mapping[str, Any], *, keep: bool) -> str | None:
+    name = parameters.get("capture")
+    if name is not None and not isinstance(name, str):
+        raise RequestError("parameter 'capture' must be a string: the name you will ask for this capture by")
+    if name is not None and not keep:
+        raise RequestError("'capture' asks to keep this input, 'sample': false forbids it")
+    return name
+
+
+def read_tensors(
+    specs: Sequence[TensorSpec], entries: Any, rest: memoryview, find: Find
+) -> tuple[tuple[Tensor, ...], int]:
+    """Return the tensors of a list, and how many bytes of the binary data they took.
+
+    Raises:
+        RequestError: 400, with what is wrong; 404, no such region.
+    """
+    if not isinstance(entries, list):
+        raise RequestError("'inputs' (and 'outputs' of a capture) must be a list")
+    by_name, found, at = {spec.name: spec for spec in specs}, [], 0
+    for entry in entries:
+        tensor, used = _input(by_name, entry, rest[at:], find)
+        found.append(tensor)
+        at += used
+    return tuple(found), at
+
+
+def split(headers: Mapping[str, str], body: bytes) -> tuple[Any, memoryview]:
+    """Return the JSON document (None: there is only binary data) and the binary data behind it.
+
+    Raises:
+        RequestError: 400, not JSON, or lengths that do not add up.
+    """
     said = headers.get(HEADER_LENGTH)
     if said is None:
-        return parse_json(body), memoryview(b""), False
+        return parse_json(body), memoryview(b"")
     if not (said.isascii() and said.isdigit() and int(said[:12]) <= len(body)):
         raise RequestError(f"Inference-Header-Content-Length {said!r:.40} does not fit a body of {len(body)} bytes")
     length = int(said)
-    return (parse_json(body[:length]) if length else None), memoryview(body)[length:], length == 0
+    return (parse_json(body[:length]) if length else None), memoryview(body)[length:]
 
 
 def _raw_request(signature: Signature, data: memoryview) -> InferRequest:

@@ -75,7 +75,8 @@ class Outbox:
 
     def sample(self, sample: Sample) -> Row | None:
         """Return a kept prediction; None where it is too large for any broker."""
-        priority = RANDOM_SAMPLE if sample.kept == Kept.RANDOM else OTHER_SAMPLE
+        dear = sample.kept in (Kept.RANDOM, Kept.REQUESTED) or sample.capture is not None
+        priority = RANDOM_SAMPLE if dear else OTHER_SAMPLE
         row = Row(self.boot_id, sample.seq, "sample", priority, codec.encode(sample))
         return row if len(row.payload) <= MAX_PAYLOAD_BYTES else None
 

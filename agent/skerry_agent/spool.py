@@ -121,6 +121,10 @@ class Spool:
             self._sent.pop(key, None)
         self._unsent = self._waiting > len(self._sent) + len(self._acked)
 
+    def sent(self, key: Key) -> bool:
+        """Return whether a message is on its way: sent in this session, and not acknowledged."""
+        return key in self._sent
+
     def due(self, now_s: float) -> list[Row]:
         """Return the rows to send now: new ones as far as the window is open, and those whose answer is overdue.
 

@@ -101,11 +101,17 @@ class Watch:
         novel = self._novelty is not None and self._novelty.is_novel(
             (*prediction.inputs, *prediction.outputs), self.sampler.policy.novel_rate or 0.0
         )
-        size = sum(len(each.data or b"") * 4 // 3 + 100 for each in (*prediction.inputs, *prediction.outputs))
         ordered = wall_s < (self.sampler.policy.requested_until_s or 0)
         wanted = prediction.wanted or (Kept.REQUESTED if ordered else None)
         traits = Traits(margin, named, novel, wanted)
-        return Seen(True, confidence, self.sampler.choose(traits, size + OVERHEAD_BYTES, now_s))
+        return Seen(True, confidence, self.sampler.choose(traits, _size_bytes(prediction), now_s))
+
+    def request(self, prediction: Prediction, now_s: float) -> Seen:
+        """Return what keeping a prediction comes to that was seen before, or made elsewhere; it counts for nothing."""
+        scores, _ = self._answer(prediction.outputs)
+        sane = all(map(math.isfinite, scores))
+        confidence = margin_of(probabilities(scores))[0] if scores and sane else None
+        return Seen(sane, confidence, self.sampler.request(_size_bytes(prediction), now_s))
 
     def sample(
         self, prediction: Prediction, seen: Seen, choice: Choice, *, boot_id: str, seq: int, time_s: float
@@ -125,6 +131,7 @@ class Watch:
             self.redactor.clean(prediction.inputs),
             prediction.outputs,
             seen.confidence,
+            prediction.capture,
         )
 
     def take_sketch(self, *, boot_id: str, seq: int, wall_s: float, now_s: float) -> Sketch:
@@ -189,6 +196,12 @@ class Watch:
             return scores, float(scores.index(max(scores))) if scores else None
         said = numbers(by_name[signature.label_output]) if signature.label_output in by_name else ()
         return [], float(said[0]) if said else None
+
+
+def _size_bytes(prediction: Prediction) -> int:
+    """Return about how many bytes a prediction's sample takes."""
+    tensors = (*prediction.inputs, *prediction.outputs)
+    return OVERHEAD_BYTES + sum(len(each.data or b"") * 4 // 3 + 100 for each in tensors)
 
 
 def probabilities(scores: list[float]) -> list[float]:

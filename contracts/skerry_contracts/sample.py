@@ -24,7 +24,7 @@ class Kept(StrEnum):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
     """A kept prediction. `prediction` is `<device>/<boot_id>/<counter>`; `weight` is how many predictions it speaks
-    for.
+    for. `capture` is the id under which a program on the device asked for it.
     """
 
     boot_id: str
@@ -40,6 +40,7 @@ class Sample:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     confidence: float | None = None
+    capture: str | None = None
 
     def __post_init__(self) -> None:
         names.boot_id(self.boot_id)

@@ -15,7 +15,8 @@ from typing import Any
 from tests.agent.serving_parts import bundle, compiled
 
 from skerry_agent.api import LocalApi
-from skerry_agent.hooks import Prediction
+from skerry_agent.captures import check_id
+from skerry_agent.hooks import CaptureOrder, Prediction
 from skerry_agent.runtime import Runtime
 from skerry_agent.supervision import RuntimeConfig
 
@@ -25,6 +26,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.predictions: list[Prediction] = []
+        self.orders: dict[str, CaptureOrder] = {}
         self.count = 0
 
     def next_prediction(self, model: str) -> str:
@@ -33,6 +35,15 @@ class Notes:
 
     def on_prediction(self, prediction: Prediction) -> None:
         self.predictions.append(prediction)
+
+    def check_capture(self, name: str) -> None:
+        check_id(name)
+
+    def capture(self, order: CaptureOrder) -> None:
+        self.orders[order.id] = order
+
+    def capture_status(self, name: str) -> dict[str, Any] | None:
+        return {"id": name, "state": "buffered"} if name in self.orders else None
 
     def status(self) -> dict[str, Any]:
         return {"device": "dev", "predictions": self.count}

@@ -135,8 +135,8 @@ def test_the_client_says_when_no_agent_is_there(tmp_path: Path) -> None:
 def test_the_client_survives_a_closed_connection(live: Live) -> None:
     with LocalClient(live.socket_path) as client:
         assert client.ready("toy")
-        assert client._socket is not None
-        client._socket.shutdown(socket.SHUT_RDWR)
+        assert client._wire.socket is not None
+        client._wire.socket.shutdown(socket.SHUT_RDWR)
         assert client.ready("toy")
 
 

@@ -195,6 +195,22 @@ def published(site: Site, folder: Path, release: int, *, factor: float = 2, gold
     return manifest
 
 
+def a_program_has_its_way(device: Device, fleet: Fleet) -> None:
+    """Capture, unload and load through the local API; the fleet hears of the capture, and loses nothing."""
+    with LocalClient(device.root / "run/api.sock") as client, client.share("toy") as frame:
+        frame.write("x", [0.0, 5.0, 5.0, 5.0])
+        answer = frame.infer(sample=True)
+        assert client.capture("toy", "mine", prediction=answer.prediction_id)["state"] in ("buffered", "sent")
+        eventually(lambda: client.captured("mine")["state"] == "acknowledged", "the capture is acknowledged")
+        kept = next(each for each in fleet.of("sample", Sample) if each.capture == "mine")
+        assert kept.prediction == answer.prediction_id and kept.inputs[0].data == struct.pack("<4f", 0, 5, 5, 5)
+        client.unload("toy")
+        assert [each["state"] for each in client.repository()] == ["UNAVAILABLE"]
+        client.load("toy")
+        frame.infer()
+        assert frame.outputs["y"].tobytes() == struct.pack("<4f", 0, 10, 10, 10)
+
+
 def test_a_devices_life(site: Site, fleet: Fleet, device: Device, broker: BrokerProcess, tmp_path: Path) -> None:
     eventually(lambda: any(each.online for each in fleet.of("presence", Presence)), "presence")
     eventually(lambda: any(each.hardware for each in fleet.of("heartbeat", Heartbeat)), "a heartbeat with hardware")
@@ -215,6 +231,7 @@ def test_a_devices_life(site: Site, fleet: Fleet, device: Device, broker: Broker
     assert sample.inputs[0].data == struct.pack("<4f", 0.0, 1.0, 2.0, 3.0) and sample.prediction.startswith("d1/")
     eventually(lambda: any(each.predictions for each in fleet.of("sketch", Sketch)), "a sketch")
     eventually(lambda: device.status()["spool"]["waiting"] == 0, "everything acknowledged")
+    a_program_has_its_way(device, fleet)
 
     # A bundle whose answers are wrong never serves; one that crashes right after is taken back.
     fleet.heard.clear()

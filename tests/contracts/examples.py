@@ -151,4 +151,20 @@ LATER: tuple[Any, ...] = (
     sketch.Sketch(
         BOOT, 6, 1.7e9, 1.7e9 + 60, "pets", A, "native-f32", 8, (HISTOGRAM,), (MOMENTS,), (QUANTILES,), (FREQUENT,)
     ),
+    sample.Sample(
+        BOOT,
+        5,
+        1.7e9,
+        f"gate-1/{BOOT}/12",
+        "pets",
+        "1.2.0",
+        A,
+        "native-f32",
+        sample.Kept.REQUESTED,
+        1.0,
+        (TENSOR,),
+        (TENSOR,),
+        0.6,
+        "defect-17",
+    ),
 )
