@@ -20,8 +20,10 @@ class ApiHooks:
         return self.core.next_prediction(model)
 
     def on_prediction(self, prediction: Prediction) -> None:
-        """Take note of an answered inference."""
-        self.performer.decide(self.core.on_prediction, prediction)
+        """Take note of an answered inference, unless another bundle answered than the one that is watched."""
+        watch = self.core.serving.watches.get(prediction.model)
+        if watch is None or prediction.bundle in ("", watch.bundle):
+            self.performer.decide(self.core.on_prediction, prediction)
 
     def check_capture(self, name: str) -> None:
         """Check that a capture's id is one, and new. Raises RequestError: 400, 409."""

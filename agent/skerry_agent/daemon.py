@@ -22,6 +22,7 @@ from skerry_agent.clock import SystemClock, system_rng
 from skerry_agent.config import AgentConfig
 from skerry_agent.core import DeviceCore
 from skerry_agent.credentials import Credentials, Renewer
+from skerry_agent.degrading import Degrader
 from skerry_agent.disk import RealDisk, replace_file
 from skerry_agent.engines import catalogue
 from skerry_agent.errors import ConfigError, StorageError
@@ -85,11 +86,13 @@ class Agent(ApiHooks):
         self.credentials = Credentials(disk)
         memory = self.core.memory
         clock = self.core.clock
+        self.degrader = Degrader(self.core, self.runtime, self.performer.serve, config.hot_c)
         self.guard = Guard(
             config,
             self.core,
             self.runtime,
             self.link,
+            self.degrader,
             address=os.environ.get("NOTIFY_SOCKET"),
             period_s=watchdog_s(os.environ.get("WATCHDOG_USEC")),
         )
@@ -164,6 +167,7 @@ class Agent(ApiHooks):
     def slot_event(self, event: SlotEvent) -> None:
         """A worker died or failed; a candidate's own failures are the trial's business."""
         if event.reason != Reason.OK and TRIAL not in event.slot:
+            self.degrader.fell(event.slot, asyncio.get_running_loop().time())
             self.performer.decide(self.core.unhealthy, event.slot, event.bundle, event.reason, event.detail)
 
     # The services.

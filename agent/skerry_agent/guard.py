@@ -14,6 +14,7 @@ from typing import Protocol
 from skerry_agent import health
 from skerry_agent.config import AgentConfig
 from skerry_agent.core import DeviceCore
+from skerry_agent.degrading import Degrader
 from skerry_agent.leaks import ENOUGH, LeakWatch, SlowWatch
 from skerry_agent.runtime import Runtime
 from skerry_agent.slot import Slot
@@ -48,11 +49,13 @@ class Guard:
         core: DeviceCore,
         runtime: Runtime,
         link: Pulse,
+        degrader: Degrader,
         *,
         address: str | None = None,
         period_s: float | None = None,
     ) -> None:
         self._config, self._core, self._runtime, self._link = config, core, runtime, link
+        self._degrader = degrader
         self._address = address
         self._every_s = min(config.watch_s, period_s / 3) if period_s else config.watch_s
         self._leaks: dict[str, LeakWatch] = {}
@@ -70,6 +73,7 @@ class Guard:
             elif silent != self._said:
                 LOG.error("the watchdog is not fed: %s", silent)
             self._said = silent
+            await self._degrader.round(loop.time())
             try:
                 await asyncio.wait_for(stop.wait(), self._every_s)
             except TimeoutError:

@@ -81,6 +81,10 @@ class Performer:
             case effects.Sign():
                 self._start(self._sign(effect))
 
+    def serve(self, model: str, bundle: str, variant: str) -> None:
+        """Serve something in place of what does, by decision of the ladder (degrading.py)."""
+        self._start(self._in_turn(model, self._serve(model, bundle, variant)))
+
     async def settle(self) -> None:
         """Wait for what is being done with workers (for tests and for the end); fetching is cancelled."""
         for model in list(self._fetches):

@@ -24,6 +24,7 @@ from skerry_contracts.device import ModelHealth, Reason
 from skerry_contracts.tensor import Tensor
 
 TRIAL = "@trial"
+IDLE_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,14 +186,18 @@ class Runtime:
         return max(self.models(), key=lambda name: self._slots[name].cost_bytes(), default=None)
 
     async def relieve(self, *, short: bool = False) -> list[str]:
-        """Free idle workers where models have grown beyond the budget; `short`: the least valuable one in any case.
+        """Free idle workers where models have grown beyond the budget; `short`: one more that nobody asked lately.
 
         Returns the names of those that left.
         """
         async with self._admitting:
             budget_bytes = self.config.memory_budget_bytes
             over_bytes = self.counted_bytes() - budget_bytes if budget_bytes else 0
-            chosen = self._leavers(max(over_bytes, int(short)), ()) or []
+            chosen = self._leavers(over_bytes, ()) or []
+            if short and not chosen:
+                now_s = asyncio.get_running_loop().time()
+                recent = [name for name, slot in self._slots.items() if now_s - slot.used_s < IDLE_S]
+                chosen = self._leavers(1, recent) or []
             for slot in chosen:
                 await slot.unload(evict=True)
         return [slot.name for slot in chosen]

@@ -49,6 +49,7 @@ class Slot(SlotView["Served"]):
             raise RequestError(f"{self.manifest.model} is busy: {len(self._queue)} requests wait", status=503)
         if self._stopping:
             raise RequestError(f"{self.manifest.model} is being stopped", status=503)
+        self._refuse_if_abstaining()
         if self._unloaded and not self._evicted:
             hint = f"POST /v2/repository/models/{self.manifest.model}/load"
             raise RequestError(f"{self.manifest.model} is unloaded", hint=hint)
@@ -96,6 +97,16 @@ class Slot(SlotView["Served"]):
             self._unloaded = True
             await self._quit("unloaded")
 
+    async def abstain(self, why: str) -> None:
+        """Free the worker and answer 503 with the reason, until another slot takes this one's place."""
+        self.abstains = why
+        await self.unload()
+
+    def _refuse_if_abstaining(self) -> None:
+        if self.abstains:
+            words = f"{self.manifest.model} abstains: {self.abstains}"
+            raise RequestError(words, status=503, hint="it comes back by itself; see skerry agent status")
+
     def ping(self) -> None:
         """Ask the worker for a sign of life, if it is at nothing; one that gives none is ended as hung."""
         if self._worker is not None:
@@ -120,6 +131,7 @@ class Slot(SlotView["Served"]):
             WorkerError: it does not load; the model stays unloaded.
             RequestError: 503, its worker keeps failing and is being restarted, or the slot was stopped meanwhile.
         """
+        self._refuse_if_abstaining()
         async with self._loading:
             if self._unloaded and not self._stopping:
                 await self._launch()

@@ -48,6 +48,7 @@ class SlotView(Generic[T]):
         self.recent = LatencyHistogram()  # cleared by the guard, the other by each heartbeat
         self.cold_start_ms = 0.0
         self.used_s = 0.0
+        self.abstains = ""  # why nothing is answered on purpose; empty: it is
         self._blob_dir = blob_dir
         self._config = config
         self._on_event = on_event
@@ -64,6 +65,8 @@ class SlotView(Generic[T]):
     @property
     def state(self) -> ModelState:
         """How the model fares."""
+        if self.abstains:
+            return ModelState.DEGRADED
         if self._stopping or self._unloaded:
             return ModelState.STOPPED
         if self._worker is None:

@@ -18,6 +18,7 @@ from tests.agent.serving_parts import Parts, bundle, compiled, floats, tensor
 
 from skerry_agent.config import AgentConfig
 from skerry_agent.core import DeviceCore
+from skerry_agent.degrading import Degrader
 from skerry_agent.guard import Guard
 from skerry_agent.runtime import Runtime
 from skerry_agent.supervision import RuntimeConfig, SlotEvent
@@ -58,6 +59,13 @@ class Link:
     still_s: float = 1e9
 
 
+class Steady:
+    """A ladder on which nobody moves."""
+
+    async def round(self, now_s: float) -> None:
+        return
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("blobs")
@@ -77,7 +85,7 @@ def run(body: Callable[[World], Awaitable[None]], **more: Any) -> None:
         events: list[SlotEvent] = []
         runtime, core, link = Runtime(QUICK, events.append), Core(), Link()
         config = AgentConfig(**{"leak_bytes": 2_000_000, "slow_s": 10.0, **more})
-        guard = Guard(config, cast(DeviceCore, core), runtime, link)
+        guard = Guard(config, cast(DeviceCore, core), runtime, link, cast(Degrader, Steady()))
         try:
             await body(World(runtime, core, link, guard, events))
         finally:
@@ -198,7 +206,8 @@ def test_the_watchdog_is_fed_only_when_core_link_and_workers_answer(folder: Path
             link = Link()
             config = AgentConfig(watch_s=0.02)
             core = cast(DeviceCore, world.core)
-            guard = Guard(config, core, world.runtime, link, address=str(tmp_path / "notify"), period_s=60.0)
+            steady, address = cast(Degrader, Steady()), str(tmp_path / "notify")
+            guard = Guard(config, core, world.runtime, link, steady, address=address, period_s=60.0)
             stop = asyncio.Event()
             rounds = asyncio.ensure_future(guard.run(stop))
             loop = asyncio.get_running_loop()
