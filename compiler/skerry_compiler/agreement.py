@@ -61,11 +61,14 @@ def _compared(signature: Signature) -> list[int]:
 
 
 def range_of(signature: Signature, outputs: Outputs) -> float:
-    """Return the largest absolute value of the float outputs; 1 where there are none."""
+    """Return the largest absolute value of the float outputs; where there are none, of those in bytes, which stand for
+    floats; 1 without either.
+    """
+    kinds = ("FP",) if any(spec.dtype.value.startswith("FP") for spec in signature.outputs) else ("INT8", "UINT8")
     parts = [
-        float(np.max(np.abs(content[np.isfinite(content)]), initial=0.0))
+        float(np.max(np.abs(content[np.isfinite(content)].astype(np.float64)), initial=0.0))
         for spec, content in zip(signature.outputs, outputs, strict=True)
-        if spec.dtype.value.startswith("FP")
+        if spec.dtype.value.startswith(kinds)
     ]
     return max(parts, default=1.0) or 1.0
 

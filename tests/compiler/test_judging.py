@@ -149,3 +149,11 @@ def test_made_up_rows_prove_nothing_that_rounds() -> None:
     for precision in ("bf16", "int8"):
         assert "give --evaluation" in (answers.refusal(precision, same) or "")
         assert verdicts.Answers(SIGNATURE, same, None).refusal(precision, same) is None
+
+
+def test_the_range_of_answers_in_bytes_is_that_of_the_bytes() -> None:
+    scores = Signature(SIGNATURE.inputs, (TensorSpec("s", DType.INT8, (1, 2)), TensorSpec("i", DType.INT64, (1,))))
+    answers = (np.array([[[-128, 3]]], np.int8), np.array([[900]]))
+    assert agreement.range_of(scores, answers) == 128.0
+    index = Signature(SIGNATURE.inputs, (TensorSpec("i", DType.INT64, (1,)),))
+    assert agreement.range_of(index, answers[1:]) == 1.0
