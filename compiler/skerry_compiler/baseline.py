@@ -1,9 +1,10 @@
 """The original in its default runtime: what a user would run otherwise, measured like a candidate.
 
-    python -m skerry_compiler.baseline MODEL SPEC.json ROWS [RESULTS]
+    python -m skerry_compiler.baseline MODEL SPEC.json ROWS [RESULTS [THREADS]]
 
 Speaks the lines of skerry_agent.probe. `onnxruntime.InferenceSession` with its defaults, for a .tflite file LiteRT's
-`Interpreter`, on one thread like every candidate; SPEC holds the signature as plain JSON. Imports nothing of Skerry
+`Interpreter`, on one thread or as many as every candidate; its answers are always one thread's, so that they
+do not depend on the machine. SPEC holds the signature as plain JSON. Imports nothing of Skerry
 that weighs: its memory is one of the figures.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -43,16 +45,16 @@ def say(answer: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def opened(model: str, signature: dict[str, Any]) -> Any:
-    """Return a model in its default runtime, on one thread. What runs it is imported only here: each counts alone."""
+def opened(model: str, signature: dict[str, Any], threads: int = 1) -> Any:
+    """Return a model in its default runtime. What runs it is imported only here: each counts alone."""
     if model.endswith(".tflite"):
         from skerry_compiler.baseline_tflite import Session
 
-        return Session(model, signature)
+        return Session(model, signature, threads)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
@@ -71,9 +73,9 @@ def failures() -> tuple[type[Exception], ...]:
 class Original:
     """The session and the rows to feed."""
 
-    def __init__(self, model: str, signature: dict[str, Any], rows: bytes) -> None:
+    def __init__(self, model: str, signature: dict[str, Any], rows: bytes, threads: int = 1) -> None:
         """Make the session and the first rows' feeds."""
-        self.session = opened(model, signature)
+        self.session = opened(model, signature, threads)
         self.signature = signature
         self.specs = [
             (spec["name"], np.dtype(DTYPES[spec["dtype"]]), tuple(spec["shape"])) for spec in signature["inputs"]
@@ -166,8 +168,9 @@ def peak_rss_bytes() -> int:
 def main(argv: list[str]) -> int:
     """Run; see the module's text."""
     start = time.perf_counter_ns()
+    threads = min(int(argv[4]), len(os.sched_getaffinity(0))) if len(argv) > 4 else 1
     try:
-        original = Original(argv[0], json.loads(Path(argv[1]).read_text()), Path(argv[2]).read_bytes())
+        original = Original(argv[0], json.loads(Path(argv[1]).read_text()), Path(argv[2]).read_bytes(), threads)
         original.infer(original.feeds[0])
     except failures() as error:
         say({"error": " ".join(str(error).split())[:400]})
@@ -177,6 +180,8 @@ def main(argv: list[str]) -> int:
         say(timed(original, int(line)))
     peak = peak_rss_bytes()
     if len(argv) > 3:
+        if threads > 1:
+            original.session = opened(argv[0], original.signature)
         Path(argv[3]).write_bytes(b"".join(original.outputs(index) for index in range(original.count)))
     say({"done": True, "peak_rss_bytes": peak})
     return 0

@@ -17,11 +17,11 @@ class Output:
 
 
 class Session:
-    """`ai_edge_litert.interpreter.Interpreter` with its defaults, on one thread. Tensors keep the file's order; their
-    names are the signature's.
+    """`ai_edge_litert.interpreter.Interpreter` with its defaults, on so many threads. Tensors keep the file's order;
+    their names are the signature's.
     """
 
-    def __init__(self, model: str, signature: dict[str, Any]) -> None:
+    def __init__(self, model: str, signature: dict[str, Any], threads: int = 1) -> None:
         """Open the file.
 
         Raises:
@@ -31,7 +31,7 @@ class Session:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise ValueError("LiteRT, which runs the original, is not installed: pip install skerry[litert]") from error
-        self._interpreter = Interpreter(model_path=model, num_threads=1)
+        self._interpreter = Interpreter(model_path=model, num_threads=threads)
         self._interpreter.allocate_tensors()
         details = self._interpreter.get_input_details()
         self._inputs = {spec["name"]: each["index"] for spec, each in zip(signature["inputs"], details, strict=True)}

@@ -85,6 +85,7 @@ def _refuse_differences(wanted: Manifest, made: Manifest, hint: str) -> None:
 
 def _request(arguments: argparse.Namespace) -> Request:
     from skerry_compiler import durations
+    from skerry_compiler.engines.threads import MAX_THREADS
     from skerry_compiler.request import Request
     from skerry_contracts import names
     from skerry_targets import catalogue
@@ -100,6 +101,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         raise UsageError(str(error), hint=error.hint) from error
     if not 0 <= arguments.release <= MAX_INT:
         raise UsageError(f"--release counts upward from 0 to {MAX_INT}")
+    if not 1 <= arguments.threads <= MAX_THREADS:
+        raise UsageError(f"--threads {arguments.threads}: whole numbers from 1 to {MAX_THREADS} are expected")
     profile = catalogue.get(arguments.target)
     engines = None if arguments.engines is None else [each.strip() for each in arguments.engines.split(",")]
     return Request(
@@ -117,6 +120,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         shapes=_shapes(arguments.shape),
         retrain=arguments.qat_handover,
         engines=None if engines is None else chosen_engines(profile, engines),
+        threads=arguments.threads,
     )
 
 

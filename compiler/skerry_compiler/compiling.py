@@ -201,9 +201,10 @@ def prepare(
         "time_s": request.time_s,
         "engines": profiles.chosen_engines(request.profile, request.engines),
         "retrain": request.retrain is not None and wanted is None,
+        "threads": request.threads,
     }
-    limits = sandbox.limits_for(request.time_s)
-    answer = sandbox.call("skerry_compiler.prepare", job, folder, limits, "reading the model", say)
+    words = "reading the model"
+    answer = sandbox.call("skerry_compiler.prepare", job, folder, sandbox.limits_for(request.time_s), words, say)
     made, failures = [], []
     for each in answer.get("candidates", []):
         if "failure" in each:
@@ -285,6 +286,7 @@ def measured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
         budget=request.profile.budget,
         objective=request.objective,
         deadline=place.deadline,
+        threads=request.threads,
     )
     entries = [tournament.Entry(each.variant, each.size_bytes) for each in built]
     return foreign.from_tournament(tournament.play(field, entries, say))
@@ -294,6 +296,5 @@ def unmeasured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
     """Rank by static order; check answers in the emulator where there is one."""
     say("checking answers in the emulator" if emulate.available(place.request.profile) else "ranking by static order")
     drafts = [(each.draft, each.variant, each.size_bytes) for each in built]
-    return foreign.play(
-        place.request.profile, place.prepared.signature, place.prepared.original, place.rows, place.folder, drafts
-    )
+    profile, prepared = place.request.profile, place.prepared
+    return foreign.play(profile, prepared.signature, prepared.original, place.rows, place.folder, drafts)

@@ -41,7 +41,9 @@ class Heat:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """How a heat is run: at most `rounds`, at least `least`, until `deadline` (of time.monotonic)."""
+    """How a heat is run: at most `rounds`, at least `least`, until `deadline` (of time.monotonic); `threads`
+    share one inference, of all alike.
+    """
 
     original: list[str]
     commands: Mapping[str, list[str]]
@@ -49,6 +51,7 @@ class Plan:
     rounds: int
     least: int
     deadline: float
+    threads: int = 1
 
 
 def run(names: Sequence[str], plan: Plan, say: Say) -> Heat:
@@ -73,12 +76,12 @@ def _within(say: Say, index: int, count: int) -> Say:
 
 
 def _group(names: Sequence[str], plan: Plan, heat: Heat, say: Say) -> None:
-    original = Process(plan.original, "the original")
+    original = Process(plan.original, "the original", threads=plan.threads)
     running: dict[str, Process] = {}
     try:
         for name in names:
             try:
-                running[name] = Process(plan.commands[name], name, plan.patience)
+                running[name] = Process(plan.commands[name], name, plan.patience, plan.threads)
             except ToolError as error:
                 heat.failed[name] = str(error)
         heat.rounds = _rounds(original, running, heat.failed, plan, say)

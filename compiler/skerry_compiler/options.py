@@ -95,6 +95,9 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME",
         help="which may compete, openvino and tvm only so (default: all others of the target)",
     )
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="that may share one inference on the device (default: 1)"
+    )
     parser.add_argument("--recipe", type=Path, metavar="B.skerry", help="make this bundle again, byte for byte")
     parser.add_argument(
         "--budget", default="60s", metavar="TIME", help="for building and measuring: 90s, 5m (default: 60s)"

@@ -14,6 +14,7 @@ from importlib import metadata
 
 from skerry_compiler.engines.candidate import Built
 from skerry_compiler.engines.native import build
+from skerry_compiler.engines.threads import OPTION
 from skerry_compiler.errors import CompileError
 from skerry_compiler.request import Request
 from skerry_contracts import codec
@@ -67,6 +68,8 @@ def recipe(request: Request, form: str, candidates: Sequence[str]) -> Recipe:
         options["shapes"] = json.dumps(request.shapes, sort_keys=True)
     if request.engines is not None:
         options["engines"] = ",".join(request.engines)
+    if request.threads > 1:
+        options[OPTION] = str(request.threads)
     special = [name for each in (form, *candidates) for name in _TOOLS_OF.get(each, ())]
     calibration = request.calibration
     return Recipe(

@@ -19,6 +19,7 @@ from onnx import ModelProto
 
 from skerry_compiler import data, interface, roles, sandbox
 from skerry_compiler.engines import catalogue as engines
+from skerry_compiler.engines import threads
 from skerry_compiler.engines.candidate import Draft, Failure
 from skerry_compiler.frontends import catalogue as front_ends
 from skerry_compiler.frontends.opening import Opening
@@ -84,10 +85,12 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     if job["drafts"]:
         wanted = None if job["wanted"] is None else frozenset(job["wanted"])
         feeds, chosen = _feeds(inputs, rows), tuple(job["engines"])
-        material = engines.Material(model, profile, feeds, source, form, chosen, wanted, job["time_s"])
+        material = engines.Material(model, profile, feeds, source, form, chosen, wanted, job["time_s"], job["threads"])
         made = engines.drafts(material, lambda words: _note(folder, words))
         repaired = repair.offers(material, signature, lambda words: _note(folder, words), retrain=job["retrain"])
-        answer["candidates"] = [_left(each, folder) for each in (*made, *repaired.drafts)]
+        answer["candidates"] = [
+            _left(threads.asked(each, job["threads"]), folder) for each in (*made, *repaired.drafts)
+        ]
         answer["notes"] = [*(front_ends.NOTES[each] for each in (form,) if each in front_ends.NOTES), *repaired.notes]
         if repaired.handover is not None:
             answer["handover"] = repaired.handover.plain

@@ -17,6 +17,7 @@ import numpy as np
 
 from skerry_compiler import building, compiling, data, foreign, histograms, pack
 from skerry_compiler.compiling import Prepared, Result
+from skerry_compiler.engines.threads import recorded
 from skerry_compiler.errors import CompileError, DiffersError
 from skerry_compiler.request import Request
 from skerry_contracts import codec
@@ -44,6 +45,7 @@ def request_of(manifest: Manifest, source: Path, calibration: Path | None, *, tr
         input_name=options.get("input-name"),
         shapes={name: tuple(extents) for name, extents in json.loads(options.get("shapes", "{}")).items()},
         engines=tuple(sorted({each.engine for each in manifest.variants})),
+        threads=recorded(options),
     )
 
 

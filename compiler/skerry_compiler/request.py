@@ -12,7 +12,7 @@ from skerry_targets.profile import Profile
 class Request:
     """What is to be compiled, for what, and how. `time_s` bounds building and measuring
     together; `retrain` is where a hand-over for quantisation-aware retraining goes; `engines` names those that may
-    compete (None: all of the profile's that need not be named).
+    compete (None: all of the profile's that need not be named); `threads` may share one inference.
     """
 
     source: Path
@@ -29,3 +29,4 @@ class Request:
     shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     retrain: Path | None = None
     engines: tuple[str, ...] | None = None
+    threads: int = 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,7 @@ class Field:
     budget: Budget
     objective: str
     deadline: float
+    threads: int = 1
 
 
 @dataclasses.dataclass(slots=True)
@@ -118,7 +120,7 @@ def write_field(field: Field, variants: Sequence[Variant]) -> None:
 def _pilot(field: Field, entries: dict[str, Entry]) -> Play:
     """Run the original alone to learn its speed: from it follow how many rows are compared and how long to wait."""
     (field.folder / "rows").write_bytes(field.rows.head(1).to_bytes())
-    process = Process(_original(field), "the original")
+    process = Process(_original(field), "the original", threads=field.threads)
     try:
         process.warm()
         process.round()
@@ -135,7 +137,9 @@ def _pilot(field: Field, entries: dict[str, Entry]) -> Play:
 
 def _original(field: Field) -> list[str]:
     folder = field.folder
-    return baseline_command(field.original, folder / "signature.json", folder / "rows", folder / "original.out")
+    return baseline_command(
+        field.original, folder / "signature.json", folder / "rows", folder / "original.out", field.threads
+    )
 
 
 def _in_order(entries: Sequence[Entry]) -> list[str]:
@@ -155,7 +159,7 @@ def _heat(state: Play, names: Sequence[str], bounds: tuple[int, int, float], say
     commands = {name: probe_command(folder, name, rows, folder / f"{name}.out") for name in names}
     most, least, deadline = bounds
     stage += _best(state)
-    plan = Plan(_original(field), commands, state.patience, most, least, deadline)
+    plan = Plan(_original(field), commands, state.patience, most, least, deadline, field.threads)
     heat = heats.run(names, plan, lambda words: say(f"{stage}: {words}"))
     assert heat.original is not None
     state.original, state.rounds = heat.original, heat.rounds
@@ -258,10 +262,19 @@ def _outcome(state: Play, entries: Sequence[Entry], ranked: tuple[str, ...]) -> 
     base = agreement.accuracy(field.signature, state.expected, rows.labels)
     figures = original.samples.measurement(original.peak_rss_bytes, original.cold_start_ms, field.original_bytes)
     final = tuple(_worded(state, state.verdicts[entry.variant.id], ranked) for entry in entries)
-    notes = [f"{state.rounds} rounds, each candidate beside the original on one thread; times are of the processor"]
+    notes = [f"{state.rounds} rounds, each candidate beside the original {_judged(field.threads)}"]
     if len(rows) < len(field.rows):
         notes.append(f"answers were compared on the first {len(rows)} of {len(field.rows)} rows: the original is slow")
     return Outcome(final, ranked, figures, base, state.expected, tuple(notes))
+
+
+def _judged(threads: int) -> str:
+    """Return on what the rounds ran and by which time they were judged."""
+    cores = len(os.sched_getaffinity(0))
+    if threads == 1:
+        return "on one thread; times are of the processor"
+    few = f" ({cores}, as many cores as there are here)" if cores < threads else ""
+    return f"on up to {threads} threads each{few}; times are by the clock"
 
 
 def _worded(state: Play, candidate: Candidate, ranked: tuple[str, ...]) -> Candidate:

@@ -8,6 +8,7 @@ them (dataclasses, typing and hashlib together cost more memory than the native 
 from __future__ import annotations
 
 import ctypes
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,9 +60,26 @@ class Spec:
             self.size_bytes *= extent
 
 
+MOST_THREADS = 64
+
+
+def threads_wanted(options: Mapping[str, str]) -> int:
+    """Return how many threads a variant was made for, 0 where its option makes no sense.
+
+    >>> threads_wanted({"threads": "4"}), threads_wanted({}), threads_wanted({"threads": "all"})
+    (4, 1, 0)
+    """
+    wanted = options.get("threads", "1")
+    sound = wanted.isascii() and wanted.isdigit() and len(wanted) < 3
+    return int(wanted) if sound and int(wanted) <= MOST_THREADS else 0
+
+
 class Job:
     """Everything an engine needs to load one variant. `paths` maps a role (library, model) to the file that holds the
     blob.
+
+    `threads` may share one inference: as many as the device allows, or as the variant was made for (its option
+    `threads`) and there are cores for.
     """
 
     __slots__ = ("engine", "inputs", "options", "outputs", "paths", "threads")
@@ -80,7 +98,7 @@ class Job:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.options = dict(options)
-        self.threads = threads
+        self.threads = max(threads, min(threads_wanted(self.options), len(os.sched_getaffinity(0))))
 
     @classmethod
     def of(cls, variant: Variant, paths: Mapping[str, Path], signature: Signature, threads: int = 1) -> Job:

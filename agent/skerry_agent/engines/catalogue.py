@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skerry_agent.engines.base import Engine, EngineError, Job
+from skerry_agent.engines.base import MOST_THREADS, Engine, EngineError, Job, threads_wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ def start(job: Job) -> Engine:
     """
     if job.engine not in ENGINES:
         raise EngineError(f"no engine {job.engine!r:.40} here (known: {', '.join(ENGINES)})", hint="update the agent")
+    if not threads_wanted(job.options):
+        words = (
+            f"the variant is for {job.options['threads']!r:.40} threads, which is no number from 1 to {MOST_THREADS}"
+        )
+        raise EngineError(words, hint="compile the bundle again")
     return ENGINES[job.engine](job)
 
 

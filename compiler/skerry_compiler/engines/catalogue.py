@@ -27,7 +27,7 @@ class Material:
 
     `engines` are those that may compete. `wanted` holds the ids to draft when a bundle is made again from its recipe;
     an engine may skip the others, and must not search. None: draft all. `time_s` is the person's budget, a bound for
-    an engine that searches.
+    an engine that searches; `threads` may share one inference.
     """
 
     model: ModelProto
@@ -38,6 +38,7 @@ class Material:
     engines: tuple[str, ...]
     wanted: frozenset[str] | None = None
     time_s: float = 60.0
+    threads: int = 1
 
 
 Drafter = Callable[[Material, Pairs], list[Draft | Failure]]
@@ -45,8 +46,8 @@ Drafter = Callable[[Material, Pairs], list[Draft | Failure]]
 # The profile's engine, and what drafts for it.
 ENGINES: tuple[tuple[str, Drafter], ...] = (
     ("native", lambda given, _: native.candidates(given.model, given.profile)),
-    ("native", lambda given, _: network.candidates(given.model, given.profile)),
-    ("native", lambda given, _: own_bytes.candidates(given.model, given.profile)),
+    ("native", lambda given, _: network.candidates(given.model, given.profile, given.threads)),
+    ("native", lambda given, _: own_bytes.candidates(given.model, given.profile, given.threads)),
     ("onnxruntime", lambda given, _: onnxruntime.candidates(given.model, given.profile)),
     ("onnxruntime", lambda given, _: onnxruntime_mapped.candidates(given.model, given.profile)),
     ("litert", lambda given, _: litert.candidates(given.model, given.profile, given.source, given.form)),

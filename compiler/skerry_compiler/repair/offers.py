@@ -86,7 +86,7 @@ def _offers(given: Material, signature: Signature, say: Say, *, retrain: bool) -
             return Offers()
         if names is not None:
             wanted = [recipe for name in names if (recipe := parse(name)) is not None]
-            return Offers(drafted(workshop, wanted, given.profile))
+            return Offers(drafted(workshop, wanted, given.profile, given.threads))
         return _searched(given, signature, workshop, left, say, retrain=retrain)
     except UnsupportedError as error:
         return Offers(notes=[f"repair: the network engine does not take this model: {error}"])
@@ -111,12 +111,12 @@ def rows_of(given: Material) -> list[Feed]:
     return [{name: each[i : i + 1] for name, each in given.feeds.items()} for i in range(min(count, MAX_ROWS))]
 
 
-def drafted(workshop: Workshop, recipes: Sequence[Recipe], profile: Profile) -> list[Draft]:
+def drafted(workshop: Workshop, recipes: Sequence[Recipe], profile: Profile, threads: int = 1) -> list[Draft]:
     """Return the drafts of some recipes, without those that come out the same as one before."""
     made: list[Draft] = []
     known: set[tuple[str, bytes]] = set()
     for order, recipe in enumerate(recipes):
-        source = workshop.source(recipe, machine_of(profile))
+        source = workshop.source(recipe, machine_of(profile, threads))
         if (source.c, source.weights) not in known:
             known.add((source.c, source.weights))
             made.append(engine.draft(recipe.name, "int8", source, profile, FIRST_ORDER + order))
@@ -137,7 +137,7 @@ def _searched(
                 return found
     search = Search(workshop, signature, speeds, left, say)
     picked = search.run()
-    found.drafts = drafted(workshop, [trial.recipe for trial in picked], given.profile)
+    found.drafts = drafted(workshop, [trial.recipe for trial in picked], given.profile, given.threads)
     found.notes += told(search, picked, finished=left() > 0)
     if retrain and search.trials:
         say("repair: what each layer costs")

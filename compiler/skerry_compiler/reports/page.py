@@ -156,8 +156,9 @@ def _candidates(found: dict[str, Any]) -> Markup:
     said = ""
     if found["original"]:
         said = (
-            "Each ran beside the original on one thread. Speed and time are the processor's in the quietest round, p50 "
-            "and p95 the clock's. ◆: no other is at least as good in speed, memory and size."
+            "Each ran beside the original on as many threads. Speed and time are the processor's in the quietest round "
+            "(the clock's where several threads share an inference), p50 and p95 the clock's. ◆: no other is at least "
+            "as good in speed, memory and size."
         )
     return tag("section", tag("h2", "Candidates"), tag("p", said, class_="note"), body)
 

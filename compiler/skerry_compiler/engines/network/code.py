@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from skerry_compiler.engines.network.cost import LINE_BYTES
 from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES, CTYPES, Tensor
 
 
@@ -20,11 +21,21 @@ def number(value: float) -> str:
 
 
 class Code:
-    """Lines of C with indentation."""
+    """Lines of C with indentation. `stages` are the functions that do the operation, each with the number of its parts,
+    which threads may do at the same time; none where it is one function in one piece.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.depth = 0
+        self.stages: list[tuple[str, int]] = []
+        self.parts = 1
+
+    def function(self, name: str, parts: int = 1) -> None:
+        """Open a function without arguments, or one that does one of several parts of its work."""
+        self.parts = parts
+        self.stages.append((name, parts))
+        self.open(f"static void {name}({'const int part, const int slot' if parts > 1 else 'void'})")
 
     def line(self, text: str) -> None:
         """Append a line."""
@@ -54,6 +65,21 @@ class Code:
             increment = f"{variable}++" if step == 1 else f"{variable} += {step}"
             self.open(f"for (int {variable} = {start}; {variable} < {end}; {increment})")
 
+    def split(self, variable: str, end: int, step: int = 1, start: int = 0) -> None:
+        """Open a counting loop of which each part of the function takes its share; what is left over from an earlier
+        loop, from `start` on, the first part takes.
+        """
+        if self.parts == 1:
+            self.loop(variable, end, step, start)
+            return
+        if start:
+            self.open(f"for (int {variable} = part ? {end} : {start}; {variable} < {end}; {variable} += {step})")
+            return
+        rounds = -(-(end - start) // step)
+        first, last = (f"{part} * {rounds} / {self.parts} * {step}" for part in ("part", "(part + 1)"))
+        self.line(f"const int {variable}_end = {last};")
+        self.open(f"for (int {variable} = {first}; {variable} < {variable}_end; {variable} += {step})")
+
 
 class Tables:
     """One blob of constants, each at an aligned offset, the same bytes stored once."""
@@ -63,6 +89,16 @@ class Tables:
         self.known: dict[bytes, int] = {}
         self.helpers: dict[str, None] = {}
         self.scratch_bytes = 0
+        self.own_bytes = 0
+        self.threads = 1
+
+    def parts(self, rounds: int) -> int:
+        """Return into how many parts the rounds of an outer loop go: two for each thread where there are many, so that
+        one that is held up holds up little.
+        """
+        if self.threads == 1 or rounds < 2:
+            return 1
+        return min(rounds, 2 * self.threads if rounds >= 8 * self.threads else self.threads)
 
     def define(self, text: str) -> None:
         """Ask for C functions ahead of the kernels, once."""
@@ -71,6 +107,10 @@ class Tables:
     def reserve(self, size_bytes: int) -> None:
         """Ask for memory named `scratch` that lasts for one operation."""
         self.scratch_bytes = max(self.scratch_bytes, size_bytes)
+
+    def reserve_own(self, size_bytes: int) -> None:
+        """Ask for memory named `own` that lasts for one part of an operation."""
+        self.own_bytes = max(self.own_bytes, -(-size_bytes // LINE_BYTES) * LINE_BYTES)
 
     def add(self, values: NDArray[np.generic] | list[float], dtype: str) -> str:
         """Store values of a type (a key of CTYPES); returns the C expression that points at them."""
@@ -96,6 +136,8 @@ def halo(code: Code, tensor: Tensor) -> None:
     _, left, bottom, right = tensor.halo
     if not any(tensor.halo):
         return
+    if code.parts > 1:
+        code.open("if (part == 0)")
     value = tensor.quant.zero if tensor.quant else 0
     item, start = tensor.item, at(tensor)
     first, last = tensor.origin, tensor.origin + (tensor.h - 1) * tensor.row + tensor.w * tensor.c
@@ -109,6 +151,8 @@ def halo(code: Code, tensor: Tensor) -> None:
         begin = tensor.origin + tensor.w * tensor.c
         code.open(f"for (int y = 0; y < {tensor.h - 1}; y++)")
         code.line(f"fill_bytes({start} + {begin} + y * {tensor.row}, {value}, {gap * item});")
+        code.close()
+    if code.parts > 1:
         code.close()
 
 

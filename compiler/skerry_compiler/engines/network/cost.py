@@ -25,6 +25,7 @@ class Machine:
         folds_loads: instructions take one operand from memory, so that weights need no register of their own.
         l1_bytes, l1_ways: the first data cache and how many lines share a place in it.
         l2_bytes: the second one.
+        threads: how many may share one inference.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Machine:
     l1_bytes: int = 32 << 10
     l1_ways: int = 8
     l2_bytes: int = 512 << 10
+    threads: int = 1
 
     @property
     def dot(self) -> str:
@@ -59,8 +61,12 @@ WASM = Machine("WebAssembly SIMD", 4, 16, "wasm", folds_loads=False)
 PLAIN = Machine("plain C", 4, 7, "plain", dot_registers=3, folds_loads=False)
 
 
-def machine_of(profile: Profile) -> Machine:
-    """Return what the generator must know of a board."""
+def machine_of(profile: Profile, threads: int = 1) -> Machine:
+    """Return what the generator must know of a board of which one inference takes some threads."""
+    return dataclasses.replace(_machine_of(profile), threads=threads)
+
+
+def _machine_of(profile: Profile) -> Machine:
     features = set(profile.cpu.features)
     if profile.abi.machine == "aarch64":
         found = NEON_I8MM if "i8mm" in features else NEON_DOT if "asimddp" in features else NEON

@@ -23,6 +23,7 @@ from skerry_compiler.engines.network import (
     graph,
     loops,
     recurrent,
+    threads,
 )
 from skerry_compiler.engines.network.code import Code, Tables, literal
 from skerry_compiler.engines.network.cost import Machine
@@ -63,11 +64,14 @@ EMITTERS: dict[type[graph.Op], Emitter] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Source:
-    """Generated code: the C text, the bytes of its weights (symbol `skerry_weights`), and the arena's size."""
+    """Generated code: the C text, the bytes of its weights (symbol `skerry_weights`), the arena's size, and how many
+    threads may share an inference.
+    """
 
     c: str
     weights: bytes
     arena_bytes: int
+    threads: int = 1
 
 
 def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
@@ -75,8 +79,10 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
     tables = Tables()
     functions: list[str] = []
     calls: list[str] = []
+    shared: list[str] = []
     for number, op in enumerate(network.ops):
         name = f"op_{number}"
+        tables.threads = threads.wanted(op, machine)
         code = EMITTERS[type(op)](op, name, tables, machine)
         if code is None:
             continue
@@ -86,9 +92,18 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
             argument = f"(const {BORDER[op.given]} *)inputs[{op.index}]"
         elif isinstance(op, graph.Output):
             argument = f"({BORDER[op.taken]} *)outputs[{op.index}]"
-        calls.append(f"  {name}({argument});")
+        for stage, parts in code.stages or [(name, 1)]:
+            if parts > 1:
+                shared.append(stage)
+                calls.append(f"  share({len(shared)}, {parts});")
+            else:
+                calls.append(f"  {stage}({argument});")
     sizes = _sizes(network)
     counts = [len(network.inputs), len(network.outputs), *sizes]
+    memory = _memory(arena_bytes, tables, machine)
+    crew = [threads.text(shared, machine.threads)] if shared else []
+    if crew:
+        calls = [threads.BEGIN, *calls, threads.END]
     text = "\n\n".join(
         [
             GUIDE.format(title=f"A network for {machine.name}.", about=_about(network, arena_bytes, tables)),
@@ -99,15 +114,28 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
             f"PUBLIC const uint64_t skerry_sizes[] = {{{', '.join(map(str, counts))}}};\n"
             'extern const uint8_t skerry_weights[] __attribute__((visibility("hidden")));\n'
             "#define weights skerry_weights\n"
-            f"static uint8_t arena[{arena_bytes + tables.scratch_bytes}] __attribute__((aligned(64)));\n"
-            f"#define scratch (arena + {arena_bytes})\n{MACROS}",
+            f"static uint8_t arena[{memory}] __attribute__((aligned(64)));\n"
+            f"#define scratch (arena + {arena_bytes})\n{MACROS}" + _own(arena_bytes, tables),
             *(readable(each) for each in [*tables.helpers, *functions]),
+            *crew,
             "PUBLIC int32_t skerry_run(const void *const *inputs, void *const *outputs) {\n"
             + "\n".join(["  fault = 0;", *calls])
             + "\n  return fault;\n}\n",
         ]
     )
-    return Source(text, bytes(tables.blob) + bytes(128), arena_bytes + tables.scratch_bytes)
+    return Source(text, bytes(tables.blob) + bytes(128), memory, machine.threads if shared else 1)
+
+
+def _own(arena_bytes: int, tables: Tables) -> str:
+    """Return the C by which a part finds its thread's memory."""
+    if not tables.own_bytes:
+        return ""
+    return "\n" + threads.HEAD.format(own=arena_bytes, own_bytes=tables.own_bytes)
+
+
+def _memory(arena_bytes: int, tables: Tables, machine: Machine) -> int:
+    """Return the bytes of tensors and of scratch memory, which lies behind them: one for all threads, or one each."""
+    return arena_bytes + max(tables.scratch_bytes, tables.own_bytes * machine.threads)
 
 
 def _about(network: graph.Network, arena_bytes: int, tables: Tables) -> str:

@@ -43,7 +43,9 @@ def emit(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
     while n > 4 and n >= 2 * y.c:
         n //= 2
     code.line(f"/* {literal(op.label)}: a factor and a term for each channel, {y.h}x{y.w}x{y.c} */")
-    code.open(f"static void {name}(void)")
+    rows, columns = (1, y.h * y.w) if x.dense and y.dense else (y.h, y.w)
+    full = columns // PIXELS * PIXELS
+    code.function(name, tables.parts(rows if rows > 1 else full // PIXELS))
     halo(code, y)
     code.line(f"const uint8_t *const x = {at(x)} + {x.origin};")
     code.line(f"uint8_t *const y = {at(y)} + {y.origin};")
@@ -55,12 +57,11 @@ def emit(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
     else:
         factor, term = _gates(code, op, tables, n)
     assert bounds is not None
-    rows, columns = (1, y.h * y.w) if x.dense and y.dense else (y.h, y.w)
-    code.loop("row", rows)
-    full = columns // PIXELS * PIXELS
+    over_rows, over_columns = (code.split, code.loop) if rows > 1 else (code.loop, code.split)
+    over_rows("row", rows)
     for start, end, pixels in ((0, full, PIXELS), (full, columns, columns - full)):
         if end > start:
-            code.loop("column", end, pixels, start)
+            over_columns("column", end, pixels, start)
             wide = y.c // (4 * n) * 4 * n
             for first, last, vectors in ((0, wide, 4), (wide, y.c, -(-(y.c - wide) // n))):
                 if last > first:
@@ -120,9 +121,12 @@ def _gates(code: Code, op: Map, tables: Tables, n: int) -> tuple[str, str]:
     gate, y = op.steps[0].operand, op.y
     assert isinstance(gate, Tensor) and gate.quant and op.x.quant and y.quant
     wide = -(-y.c // n) * n + 4 * n
-    tables.reserve(8 * wide)
+    reserve = tables.reserve if code.parts == 1 else tables.reserve_own
+    reserve(8 * wide)
     scale = gate.quant.scale * op.x.quant.scale / y.quant.scale
-    code.line(f"float *const factors = (float *)scratch, *const terms = factors + {wide};")
+    code.line(
+        f"float *const factors = (float *){'scratch' if code.parts == 1 else 'own'}, *const terms = factors + {wide};"
+    )
     code.loop("c", y.c, n)
     value = f"(loadu{n}({at(gate)} + {gate.origin} + c) - {number(gate.quant.zero)}) * {number(scale)}"
     code.line(f"const f32x{n} f = {value};")

@@ -20,6 +20,8 @@ from skerry_compiler.engines.network.store import store, stores
 from skerry_compiler.engines.network.tail import Place, Result, Tail
 from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES
 
+HALVES = "(uint16_t *)(void *)scratch"
+
 
 def emit(op: Conv, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of a convolution."""
@@ -34,15 +36,40 @@ def emit(op: Conv, name: str, tables: Tables, machine: Machine) -> Code:
         f"{x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c}; "
         f"block {b.rows}x{b.columns} pixels, {b.vectors}x{nest.n} channels */"
     )
-    code.open(f"static void {name}(void)")
+    where, parts = _shared(nest, tables)
+    if nest.halves and parts > 1:
+        code.function(f"{name}_round", parts)
+        _rounded_source(code, x, tables, machine.lanes)
+        code.close()
+    code.function(name, parts)
     halo(code, y)
-    _groups(code, nest, tables, machine)
+    _groups(code, nest, tables, machine, where)
     code.close()
     return code
 
 
-def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine) -> None:
-    """Write the loops over groups of channels and over blocks."""
+def _shared(nest: Nest, tables: Tables) -> tuple[str, int]:
+    """Return which loop parts share, and how many parts there are. Loops that come out even are as good as each other;
+    then parts share whatever takes less memory, pixels or weights.
+    """
+    op, b, threads = nest.op, nest.block, tables.threads
+    vectors = -(-op.weight.shape[3] // op.groups // nest.n)
+    rounds = {
+        "group": op.groups,
+        "row": nest.height // b.rows,
+        "column": nest.width // b.columns,
+        "block": vectors // b.vectors,
+    }
+    names = ["group", "row", "column", "block"]
+    if op.weight.size > op.x.elements:
+        names.insert(1, names.pop())
+    where = max(names, key=lambda name: min(0.9, rounds[name] / (-(-rounds[name] // threads) * threads)))
+    return where, tables.parts(rounds[where])
+
+
+def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine, where: str) -> None:
+    """Write the loops over groups of channels and over blocks; parts share the loop over `where`."""
+    opens = {name: code.split if name == where else code.loop for name in ("group", "block", "row", "column")}
     op, n, b = nest.op, nest.n, nest.block
     x, y = op.x, op.y
     ci, co = op.weight.shape[2], op.weight.shape[3] // op.groups
@@ -55,20 +82,22 @@ def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine) -> None:
     pointer = tables.add(rounded(panels) if nest.halves else panels, nest.weight_types[0])
     group = op.groups > 1
     if group:
-        code.loop("group", op.groups)
+        opens["group"]("group", op.groups)
     start = x.origin - op.pads[0] * x.row - op.pads[1] * x.c
-    source = _rounded_source(code, x, tables, n) if nest.halves else at(x)
+    if nest.halves and code.parts == 1:
+        _rounded_source(code, x, tables, n)
+    source = ("halves" if code.parts == 1 else HALVES) if nest.halves else at(x)
     code.line(f"const {nest.ctype} *const x = {source} + {start}{f' + group * {ci}' if group else ''};")
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin}{f' + group * {co}' if group else ''};")
     sums = _Sums(nest, tables, tail, packed, co)
     vectors = -(-co // n)
-    code.loop("block", vectors // b.vectors)
+    opens["block"]("block", vectors // b.vectors)
     code.line(f"const int c = block * {b.vectors * n};")
-    code.loop("row", nest.height, b.rows)
+    opens["row"]("row", nest.height, b.rows)
     full, rest = divmod(nest.width, b.columns)
     for start_column, end, columns in ((0, full * b.columns, b.columns), (full * b.columns, nest.width, rest)):
         if end > start_column:
-            code.loop("column", end, columns, start_column)
+            opens["column"]("column", end, columns, start_column)
             code.line(
                 f"const {nest.ctype} *const p = x + row * {op.stride[0] * x.row} + column * {op.stride[1] * x.c};"
             )
@@ -83,19 +112,25 @@ def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine) -> None:
         code.close()
 
 
-def _rounded_source(code: Code, x: Tensor, tables: Tables, n: int) -> str:
-    """Write the rounding of a tensor with its border to bfloat16; returns where it lies."""
+def _rounded_source(code: Code, x: Tensor, tables: Tables, n: int) -> None:
+    """Write the rounding of a tensor with its border to bfloat16, into scratch memory."""
     used = (x.h + x.halo[0] + x.halo[2]) * x.row
     count = -(-used // n) * n
     spare = 2 * (count - used) + ALIGNMENT_BYTES
     tables.reserve(2 * used + spare)
-    code.line("uint16_t *const halves = (uint16_t *)(void *)scratch;")
-    code.open(f"for (int i = 0; i < {count}; i += {n})")
+    code.line(f"uint16_t *const halves = {HALVES};")
+    if code.parts > 1:
+        code.split("i", count, n)
+    else:
+        code.open(f"for (int i = 0; i < {count}; i += {n})")
     code.line(f"to_halves{n}(halves + i, load{n}({at(x)} + i));")
     code.close()
+    if code.parts > 1:
+        code.open(f"if (part == {code.parts - 1})")
     code.line("/* the last pair may read past the end, and zero times no number is no number */")
     code.line(f"fill_bytes(halves + {used}, 0, {spare});")
-    return "halves"
+    if code.parts > 1:
+        code.close()
 
 
 def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machine) -> None:

@@ -24,10 +24,6 @@ def emit(op: Depthwise, name: str, tables: Tables, machine: Machine) -> Code:
         f"/* {literal(op.label)}: depthwise {'int8' if x.quant else 'float'} {kh}x{kw} / {op.stride[0]}, "
         f"{x.h}x{x.w}x{x.c} -> {y.h}x{y.w} */"
     )
-    code.open(f"static void {name}(void)")
-    halo(code, y)
-    code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin - op.pads[0] * x.row - op.pads[1] * x.c};")
-    code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
     whole = all(
         not isinstance(s.operand, Tensor) or (s.operand.h, s.operand.w, s.operand.c) == (y.h, y.w, y.c)
         for s in op.steps
@@ -41,6 +37,10 @@ def emit(op: Depthwise, name: str, tables: Tables, machine: Machine) -> Code:
     else:
         cut = strips(x.c, machine.lanes, 4, packs and y.w * x.c >= machine.lanes)
         walks = [_Floats(op, tables, strip) for strip in cut]
+    code.function(name, tables.parts(y.h // walks[0].rows))
+    halo(code, y)
+    code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin - op.pads[0] * x.row - op.pads[1] * x.c};")
+    code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
     write(code, walks, machine)
     code.close()
     return code

@@ -12,17 +12,19 @@ from skerry_compiler.engines.network.graph import Map, Normalise, Reduce, Softma
 from skerry_compiler.engines.network.store import store
 from skerry_compiler.engines.network.tail import Place, Result, Tail, operand_of
 
+GROUP = 4  # vectors of floats that become one of bytes
+Loop = Callable[[str, int, int, int], None]
 FOLDS = {
     "mean": ("0.f", "{a} + {b}"), "sum": ("0.f", "{a} + {b}"),
     "max": ("-3.402823466e38f", "max{n}({a}, {b})"), "min": ("3.402823466e38f", "min{n}({a}, {b})"),
 }  # fmt: skip
 
 
-def begin(code: Code, op: Map | Normalise | Reduce | Softmax, name: str, what: str) -> None:
+def begin(code: Code, op: Map | Normalise | Reduce | Softmax, name: str, what: str, parts: int = 1) -> None:
     """Write the head of a function with pointer y."""
     y = op.y
     code.line(f"/* {literal(op.label)}: {what}, {y.h}x{y.w}x{y.c} */")
-    code.open(f"static void {name}(void)")
+    code.function(name, parts)
     halo(code, y)
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
 
@@ -30,40 +32,48 @@ def begin(code: Code, op: Map | Normalise | Reduce | Softmax, name: str, what: s
 def emit_map(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of steps on a tensor."""
     code, y, n = Code(), op.y, machine.lanes
-    begin(code, op, name, "elementwise " + " ".join(s.name for s in op.steps))
     tail = Tail(op, tables)
     tensors = [op.x, *(s.operand for s in op.steps if isinstance(s.operand, Tensor))]
     same = all((t.h, t.w, t.c) == (y.h, y.w, y.c) for t in tensors)
     plain = all(s.operand.size == 1 for s in op.steps if isinstance(s.operand, np.ndarray))
+    what = "elementwise " + " ".join(s.name for s in op.steps)
     if same and plain:
-        dense = y.dense and all(t.dense for t in tensors)
-        code.loop("row", 1 if dense else y.h)
-        _vectors(code, op, tail, Place("row", "0", "i"), "i", y.elements if dense else y.w * y.c, n)
+        rows, count = (1, y.elements) if y.dense and all(t.dense for t in tensors) else (y.h, y.w * y.c)
+        begin(code, op, name, what, tables.parts(rows if rows > 1 else count // n // GROUP))
+        over_rows, over = (code.split, code.loop) if rows > 1 else (code.loop, code.split)
+        over_rows("row", rows)
+        _vectors(code, op, tail, Place("row", "0", "i"), "i", count, n, over)
         code.close()
     else:
+        begin(code, op, name, what, tables.parts(max(y.h, y.w)))
         while n > 4 and n >= 2 * y.c:
             n //= 2
-        code.loop("row", y.h)
-        code.loop("column", y.w)
-        _vectors(code, op, tail, Place("row", "column", "c"), "c", y.c, n)
+        pixels(code, y)
+        _vectors(code, op, tail, Place("row", "column", "c"), "c", y.c, n, code.loop)
         code.close()
         code.close()
     code.close()
     return code
 
 
-def _vectors(code: Code, op: Map, tail: Tail, place: Place, variable: str, count: int, n: int) -> None:
-    """Write the loop over the vectors of a row."""
+def pixels(code: Code, y: Tensor) -> None:
+    """Open the loops over rows and columns; parts share the longer one."""
+    for name, count, other in (("row", y.h, y.w + 1), ("column", y.w, y.h)):
+        code.split(name, count) if count >= other else code.loop(name, count)
+
+
+def _vectors(code: Code, op: Map, tail: Tail, place: Place, variable: str, count: int, n: int, over: Loop) -> None:
+    """Write the loop over the vectors of a row, opened by `over`."""
     full, rest = divmod(count, n)
-    group = 4 if op.y.quant is not None and full >= 4 else 1
+    group = GROUP if op.y.quant is not None and full >= GROUP else 1
     spans = ((0, full // group * group * n, group), (full // group * group * n, full * n, 1))
     for start, end, each in spans:
         if end > start:
-            code.loop(variable, end, each * n, start)
+            over(variable, end, each * n, start)
             _chunk(code, op, tail, place, n, each, "")
             code.close()
     if rest:
-        code.open("")
+        code.open("if (part == 0)" if over == code.split and code.parts > 1 else "")
         code.line(f"const int {variable} = {full * n};")
         _chunk(code, op, tail, place, n, 1, str(rest))
         code.close()
@@ -82,11 +92,13 @@ def _chunk(code: Code, op: Map, tail: Tail, place: Place, n: int, count: int, la
 def emit_softmax(op: Softmax, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of a softmax over channels."""
     code, x, y, n = Code(), op.x, op.y, machine.lanes
-    begin(code, op, name, "log softmax" if op.log else "softmax")
+    pairs = x.c == 2 and x.dense and y.dense and not op.log
+    rounds = -(-y.elements // n) if pairs else max(y.h, y.w)
+    begin(code, op, name, "log softmax" if op.log else "softmax", tables.parts(rounds))
     code.line(f"const float *const x = {at(x)} + {x.origin};")
-    if x.c == 2 and x.dense and y.dense and not op.log:
+    if pairs:
         swap = ", ".join(str(i ^ 1) for i in range(n))
-        code.loop("i", y.elements, n)
+        code.split("i", y.elements, n)
         code.line(f"const f32x{n} v = load{n}(x + i), other = __builtin_shufflevector(v, v, {swap});")
         code.line(f"part{n}(y + i, sigmoid{n}(v - other), {y.elements} - i);")
         code.close()
@@ -98,8 +110,7 @@ def emit_softmax(op: Softmax, name: str, tables: Tables, machine: Machine) -> Co
     mask[y.c % n or n :] = -np.inf
     off = tables.add(mask, "float32")
     last = (y.c - 1) // n * n
-    code.loop("row", y.h)
-    code.loop("column", y.w)
+    pixels(code, y)
     code.line(f"const float *const p = x + row * {x.row} + column * {x.c};")
     code.line(f"float *const q = y + row * {y.row} + column * {y.c};")
     code.line(f"f32x{n} high = load{n}(p + {last}) + load{n}({off}), total = (f32x{n}){{}};")
@@ -149,13 +160,12 @@ def _each_vector(code: Code, count: int, n: int, lines: Callable[[str], list[str
 def emit_normalise(op: Normalise, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of a normalisation over channels."""
     code, x, y, n = Code(), op.x, op.y, machine.lanes
-    begin(code, op, name, "normalise")
+    begin(code, op, name, "normalise", tables.parts(max(y.h, y.w)))
     tail = Tail(op, tables)
     while n > 4 and n >= 2 * y.c:
         n //= 2
     keep = tables.add(np.concatenate([np.ones(y.c % n or n), np.zeros(n)]), "float32")
-    code.loop("row", y.h)
-    code.loop("column", y.w)
+    pixels(code, y)
     code.line(f"const float *const p = {at(x)} + {x.origin} + row * {x.row} + column * {x.c};")
     last = (y.c - 1) // n * n
     code.line(f"f32x{n} s = load{n}(p + {last}) * load{n}({keep}), d = (f32x{n}){{}};")

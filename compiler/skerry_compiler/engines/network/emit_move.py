@@ -142,10 +142,10 @@ def emit_output(op: Output, name: str, tables: Tables, machine: Machine) -> Code
     return code
 
 
-def head(code: Code, label: str, name: str, y: Tensor, what: str) -> None:
+def head(code: Code, label: str, name: str, y: Tensor, what: str, parts: int = 1) -> None:
     """Write the head of a function that writes y."""
     code.line(f"/* {literal(label)}: {what} -> {y.h}x{y.w}x{y.c} */")
-    code.open(f"static void {name}(void)")
+    code.function(name, parts)
     halo(code, y)
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
 
@@ -224,20 +224,23 @@ def emit_matmul(op: Matmul, name: str, tables: Tables, machine: Machine) -> Code
     code, y = Code(), op.y
     n = machine.lanes
     m, k, columns = op.size
-    head(code, op.label, name, y, f"{math.prod(op.batch)} products of {m}x{k}x{columns}")
     axes = len(op.batch)
+    vectors = -(-columns // n)
+    nr = max((v for v in (4, 3, 2) if v <= vectors), key=lambda v: (vectors % v == 0, v), default=1)
+    longest = max(range(axes), key=lambda i: op.batch[i], default=0)
+    shared = axes > 0 and op.batch[longest] >= tables.threads > 1
+    parts = tables.parts(op.batch[longest] if shared else vectors // nr)
+    head(code, op.label, name, y, f"{math.prod(op.batch)} products of {m}x{k}x{columns}", parts)
     for i, size in enumerate(op.batch):
-        code.loop(f"b{i}", size)
+        (code.split if shared and i == longest else code.loop)(f"b{i}", size)
     for label, tensor, steps in (("a", op.a, op.a_strides), ("b", op.b, op.b_strides)):
         where = " + ".join(f"b{i} * {steps[i]}" for i in range(axes)) or "0"
         code.line(f"const float *const {label} = {at(tensor)} + {tensor.origin} + {where};")
     where = " + ".join(f"b{i} * {op.y_strides[i]}" for i in range(axes)) or "0"
     code.line(f"float *const o = y + {where};")
-    vectors = -(-columns // n)
-    nr = max((v for v in (4, 3, 2) if v <= vectors), key=lambda v: (vectors % v == 0, v), default=1)
     for first, last, count in ((0, vectors // nr * nr, nr), (vectors // nr * nr, vectors, vectors % nr)):
         if last > first:
-            code.loop("j", last * n, count * n, first * n)
+            (code.loop if shared else code.split)("j", last * n, count * n, first * n)
             _products(code, op, machine, count, ends=last == vectors)
             code.close()
     for _ in op.batch:

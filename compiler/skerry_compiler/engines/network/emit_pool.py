@@ -18,11 +18,11 @@ def emit_pool(op: Pool, name: str, tables: Tables, machine: Machine) -> Code:
     code.line(
         f"/* {literal(op.label)}: {'mean' if op.mean else 'maximum'} {kh}x{kw} / {op.stride[0]}, {y.h}x{y.w}x{y.c} */"
     )
-    code.open(f"static void {name}(void)")
+    code.function(name, tables.parts(y.h))
     halo(code, y)
     code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin};")
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
-    code.loop("row", y.h)
+    code.split("row", y.h)
     _range(code, "r", "row", op.stride[0], op.pads[0], op.dilation[0], kh, x.h)
     code.loop("column", y.w)
     _range(code, "k", "column", op.stride[1], op.pads[1], op.dilation[1], kw, x.w)
@@ -137,14 +137,14 @@ def emit_resize(op: Resize, name: str, tables: Tables, machine: Machine) -> Code
     """Return the C function of nearest or linear resizing."""
     code, x, y, n = Code(), op.x, op.y, machine.lanes
     code.line(f"/* {literal(op.label)}: resize {x.h}x{x.w} -> {y.h}x{y.w}x{y.c} */")
-    code.open(f"static void {name}(void)")
+    code.function(name, tables.parts(y.h))
     halo(code, y)
     rows = tables.add(np.array([[a * x.row, b * x.row] for a, b, _ in op.rows]), "int32")
     columns = tables.add(np.array([[a * x.c, b * x.c] for a, b, _ in op.columns]), "int32")
     nearest = all(s == 0.0 for _, _, s in op.rows + op.columns)
     code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin};")
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
-    code.loop("row", y.h)
+    code.split("row", y.h)
     code.loop("column", y.w)
     code.line(f"const int32_t *const r = {rows} + 2 * row, *const k = {columns} + 2 * column;")
     if nearest:

@@ -11,6 +11,7 @@ from skerry_compiler.engines.network.store import store
 from skerry_compiler.engines.network.tail import Place, Result, Tail
 from skerry_compiler.engines.network.winograd import POINTS, PRODUCTS, TILE, Winograd, transformed
 
+FEW_TILES = 6  # of a thread
 # One column or row of a tile: d, m are read and t, o written in steps of s. Whole tiles are functions of their own,
 # because inlined into every layer they would take the compiler most of a second each.
 TRANSFORMS = """\
@@ -56,20 +57,24 @@ def emit(op: Winograd, name: str, tables: Tables, machine: Machine) -> Code:
     ci, co = op.weight.shape[2:]
     inside, outside = -(-ci // n) * n, -(-co // n) * n
     tiles = op.tiles[0] * op.tiles[1]
-    batch = batch_of(tiles, inside + outside, machine)
+    batch = batch_of(tiles, inside + outside, machine, tables.threads)
+    parts = tables.parts(-(-tiles // batch))
     block = best_block(1, batch, outside // n, ci, machine, inside * 4)
     tables.define(TRANSFORMS.replace("@", str(n)))
-    tables.reserve(4 * PRODUCTS * batch * (inside + outside))
+    reserve = tables.reserve if parts == 1 else tables.reserve_own
+    reserve(4 * PRODUCTS * batch * (inside + outside))
     code.line(
         f"/* {literal(op.label)}: float 3x3 in tiles of {TILE}x{TILE}, {x.h}x{x.w}x{x.c} -> {y.h}x{y.w}x{y.c}; "
         f"{batch} tiles at a time, block {block.columns} tiles, {block.vectors}x{n} channels */"
     )
-    code.open(f"static void {name}(void)")
+    code.function(name, parts)
     halo(code, y)
     code.line(f"const float *const x = {at(x)} + {x.origin - op.pads[0] * x.row - op.pads[1] * x.c};")
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin};")
-    code.line(f"float *const v = (float *)scratch, *const m = v + {PRODUCTS * batch * inside};")
-    code.loop("first", tiles, batch)
+    code.line(
+        f"float *const v = (float *){'scratch' if parts == 1 else 'own'}, *const m = v + {PRODUCTS * batch * inside};"
+    )
+    code.split("first", tiles, batch)
     rest = f"{tiles} - first < {batch} ? {tiles} - first : {batch}"
     code.line(f"const int count = {rest if tiles % batch else batch};")
     _spread(code, op, n, batch, inside)
@@ -80,10 +85,15 @@ def emit(op: Winograd, name: str, tables: Tables, machine: Machine) -> Code:
     return code
 
 
-def batch_of(tiles: int, channels: int, machine: Machine) -> int:
-    """Return how many tiles go through the three steps together: what they write between stays in the second cache."""
+def batch_of(tiles: int, channels: int, machine: Machine, threads: int = 1) -> int:
+    """Return how many tiles go through the three steps together: what they write between stays in the second cache.
+    Threads take a batch each, unless so few tiles would be left in one that its weights are loaded for little.
+    """
     most = max(16, machine.l2_bytes // 2 // (PRODUCTS * 4 * channels))
-    return -(-tiles // -(-tiles // most))
+    count = -(-tiles // most)
+    if tiles >= FEW_TILES * threads:
+        count = -(-count // threads) * threads
+    return -(-tiles // count)
 
 
 def panels(op: Winograd, block: Block, n: int) -> Array:

@@ -12,6 +12,7 @@ from skerry_compiler.engines.network import survey
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.emit import Source
 from skerry_compiler.engines.network.generate import generate
+from skerry_compiler.engines.threads import OPTION
 from skerry_compiler.errors import UnsupportedError
 from skerry_targets import fit
 from skerry_targets.profile import Profile
@@ -20,17 +21,18 @@ ENGINE = "native"
 CODE_BYTES = 512 << 10  # code and the pages around it, estimated
 
 
-def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
+def candidates(model: ModelProto, profile: Profile, threads: int = 1) -> list[Draft | Failure]:
     """Return the candidates of a network that need no calibration, or why there is none; none at all for other kinds of
     models.
 
     Args:
         model: with fixed shapes.
         profile: the board.
+        threads: how many may share one inference.
     """
     if any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
         return []
-    machine = machine_of(profile)
+    machine = machine_of(profile, threads)
     try:
         plain = generate(model, machine)
         made: list[Draft | Failure] = [draft("native-network", "fp32", plain, profile, 1)]
@@ -49,4 +51,5 @@ def draft(name: str, precision: str, source: Source, profile: Profile, order: in
     """Return generated code as a draft."""
     memory = megabytes(source.arena_bytes + len(source.weights) + CODE_BYTES)
     files = {"weights": source.weights}
-    return Draft(name, ENGINE, precision, fit.predicates(profile), memory, order, files, c_text=source.c)
+    options = {OPTION: str(source.threads)} if source.threads > 1 else {}
+    return Draft(name, ENGINE, precision, fit.predicates(profile), memory, order, files, options, source.c)

@@ -11,17 +11,16 @@ import onnx
 from onnx import NodeProto
 
 from skerry_compiler import graph as graphs
-from skerry_compiler.engines.candidate import GIVEN, Draft, Failure, megabytes
+from skerry_compiler.engines.candidate import GIVEN, Draft, Failure
+from skerry_compiler.engines.network import engine
 from skerry_compiler.engines.network.calibrate import Ranges
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.generate import generate
 from skerry_compiler.engines.network.quantise import Precision
 from skerry_compiler.errors import UnsupportedError
-from skerry_targets import fit
 from skerry_targets.profile import Profile
 
 ENGINE = "native"
-CODE_BYTES = 512 << 10  # code and the pages around it, estimated
 BYTES = (np.uint8, np.int8)
 
 
@@ -77,7 +76,7 @@ def _range(node: NodeProto, source: NodeProto, constants: dict[str, np.ndarray])
     return (least - zero) * step, (most - zero) * step
 
 
-def candidates(model: onnx.ModelProto, profile: Profile) -> list[Draft | Failure]:
+def candidates(model: onnx.ModelProto, profile: Profile, threads: int = 1) -> list[Draft | Failure]:
     """Return the candidate that computes in the file's own bytes; none where the model came in float."""
     if any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
         return []
@@ -85,9 +84,7 @@ def candidates(model: onnx.ModelProto, profile: Profile) -> list[Draft | Failure
     if not ranges:
         return []
     try:
-        source = generate(plain, machine_of(profile), ranges=ranges, precision=Precision())
+        source = generate(plain, machine_of(profile, threads), ranges=ranges, precision=Precision())
     except UnsupportedError as error:
         return [Failure(GIVEN, ENGINE, "int8", str(error), error.nodes)]
-    memory = megabytes(source.arena_bytes + len(source.weights) + CODE_BYTES)
-    files = {"weights": source.weights}
-    return [Draft(GIVEN, ENGINE, "int8", fit.predicates(profile), memory, 1, files, c_text=source.c)]
+    return [engine.draft(GIVEN, "int8", source, profile, 1)]

@@ -48,7 +48,7 @@ def write(code: Code, walks: Sequence[Walk], machine: Machine) -> None:
     spans = [(0, full * rows, rows), (full * rows, op.y.h, rest)]
     if large:
         for start, end, count in (span for span in spans if span[1] > span[0]):
-            code.loop("row", end, count, start)
+            code.split("row", end, count, start)
             for walk in walks:
                 walk.channels(code)
                 walk.row(code, count)
@@ -58,7 +58,7 @@ def write(code: Code, walks: Sequence[Walk], machine: Machine) -> None:
     for walk in walks:
         walk.channels(code)
         for start, end, count in (span for span in spans if span[1] > span[0]):
-            code.loop("row", end, count, start)
+            code.split("row", end, count, start)
             walk.row(code, count)
             code.close()
         code.close()
