@@ -16,7 +16,7 @@ from skerry_agent.redaction import RedactRule, read_rules
 
 ENVIRONMENT_PREFIX = "SKERRY_AGENT_"
 _NOT_POSITIVE = frozenset(
-    {"root", "api_port", "api_token", "reserve_free_bytes", "redact", "log_level", "memory_budget_bytes"}
+    {"root", "api_port", "api_token", "reserve_free_bytes", "redact", "encrypt", "log_level", "memory_budget_bytes"}
 )
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -63,6 +63,7 @@ class AgentConfig:
     slow_s: float = 300.0
     log_level: str = "info"
     redact: tuple[RedactRule, ...] = ()
+    encrypt: bool = False
 
     def __post_init__(self) -> None:
         positive = [

@@ -52,7 +52,7 @@ class Decider:
         )
         self.memory = Memory(ledger, self.spool, config)
         self.outbox = Outbox(names.new_boot_id(0, bytes(4)))
-        self.serving = Serving(store, rng, clock, config.redact)
+        self.serving = Serving(store, rng, clock, config.redact, config.encrypt)
         self.online = False
         self.degraded: dict[str, str] = {}  # what is wrong: key -> words
         self._clock_watch = acceptance.ClockWatch()
@@ -101,7 +101,8 @@ class Decider:
         if work.records or work.assignment is not None:
             self.serving.refresh(work.records, self.memory.records)
             self.serving.adopt({model: self.memory.policy(model) for model in self.serving.watches})
-            self.degraded = {key: words for key, words in self.degraded.items() if not key.startswith("redact ")}
+            for key in [key for key in self.degraded if key.startswith(("redact ", "sealing "))]:
+                del self.degraded[key]
             self.degraded.update(self.serving.troubles())
         if work.collect:
             self._collect()

@@ -26,7 +26,8 @@ class Keeper(Decider):
 
         Raises:
             RequestError: 400 the future or answers that are no numbers, 404 no such prediction or no such model in
-                service, 409 the id was used, 413 too large for any broker, 429 the hour's budget is spent.
+                service, 409 the id was used, 413 too large for any broker, 429 the hour's budget is spent,
+                503 samples must be sealed and cannot be.
         """
         self.memory.captures.check(order.id)
         now_s, wall_s = self.clock.monotonic_s(), self.clock.wall_s()
@@ -42,11 +43,13 @@ class Keeper(Decider):
         else:
             name = self.serving.next_prediction(self.device, self.outbox.boot_id)
             found = Prediction(name, order.model, order.inputs, order.outputs, 0.0)
+        if watch.muted:
+            raise RequestError(watch.muted, status=503, hint="see skerry agent status")
         prediction = dataclasses.replace(found, capture=order.id, wanted=Kept.REQUESTED)
         trial = watch.sample(
             prediction, Seen(True), Choice(Kept.REQUESTED, 1.0), boot_id=self.outbox.boot_id, seq=0, time_s=0
         )
-        if self.outbox.sample(trial) is None:
+        if trial is not None and self.outbox.sample(trial) is None:
             raise RequestError("the tensors are too large to be sent in one message", status=413)
         seen = watch.request(prediction, now_s)
         if not seen.sane:
@@ -77,14 +80,16 @@ class Keeper(Decider):
         if seen.choice is None:
             if prediction.capture is not None:
                 why = "this hour's budget for captures is spent" if seen.sane else "the scores hold what is no number"
-                captures.drop(prediction.capture, prediction, boot_id, why)
+                captures.drop(prediction.capture, prediction, boot_id, watch.muted or why)
                 self.memory.soon(now_s)
             return []
         seq = self.outbox.next_seq()
-        row = self.outbox.sample(watch.sample(prediction, seen, seen.choice, boot_id=boot_id, seq=seq, time_s=time_s))
+        sample = watch.sample(prediction, seen, seen.choice, boot_id=boot_id, seq=seq, time_s=time_s)
+        row = self.outbox.sample(sample) if sample is not None else None
         if prediction.capture is not None and row is not None:
             captures.begin(prediction.capture, prediction, row.key)
         elif prediction.capture is not None:
-            captures.drop(prediction.capture, prediction, boot_id, "too large to be sent in one message")
+            why = "too large to be sent in one message" if sample is not None else "it cannot be sealed"
+            captures.drop(prediction.capture, prediction, boot_id, why)
         self.memory.buffer(row, now_s)
         return self._finish(Work()) if len(self.memory.buffered) >= self.config.flush_rows else []

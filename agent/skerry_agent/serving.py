@@ -19,10 +19,12 @@ from skerry_targets import fit
 class Serving:
     """The watches of the bundles in service, and the counter of predictions of this boot."""
 
-    def __init__(self, store: Store, rng: Rng, clock: Clock, rules: Sequence[RedactRule] = ()) -> None:
+    def __init__(
+        self, store: Store, rng: Rng, clock: Clock, rules: Sequence[RedactRule] = (), encrypt: bool = False
+    ) -> None:
         self.watches: dict[str, Watch] = {}
         self._store, self._rng, self._clock = store, rng, clock
-        self._rules = rules
+        self._rules, self._encrypt = rules, encrypt
         self._count = 0
 
     def next_prediction(self, device: str, boot_id: str) -> str:
@@ -71,9 +73,12 @@ class Serving:
         return tuple(each for watch in self.watches.values() for each in watch.drift(now_s, heard=heard))
 
     def troubles(self) -> dict[str, str]:
-        """Return what of the redaction rules fits nothing, by model."""
-        watches = self.watches.items()
-        return {f"redact {model}": watch.redactor.trouble for model, watch in watches if watch.redactor.trouble}
+        """Return why samples hold less than they should: `redact MODEL` or `sealing MODEL`, and the words."""
+        found: dict[str, str] = {}
+        for model, watch in self.watches.items():
+            found.update({f"redact {model}": watch.redactor.trouble} if watch.redactor.trouble else {})
+            found.update({f"sealing {model}": watch.muted} if watch.muted else {})
+        return found
 
     def factory(self, hardware: Hardware) -> dict[str, Installed]:
         """Return the bundles that the device's maker put here and that this hardware can run."""
@@ -97,8 +102,8 @@ class Serving:
 
     def _watch(self, manifest: Manifest, active: Installed) -> Watch:
         now_s, wall_s = self._clock.monotonic_s(), self._clock.wall_s()
-        variant, rules = active.measured.variant, self._rules
-        return Watch(manifest, active.bundle, variant, SamplingPolicy(), self._rng, wall_s, now_s, rules)
+        variant, rules, encrypt = active.measured.variant, self._rules, self._encrypt
+        return Watch(manifest, active.bundle, variant, SamplingPolicy(), self._rng, wall_s, now_s, rules, encrypt)
 
 
 def fitting_ids(manifest: Manifest, hardware: Hardware) -> tuple[str, ...]:

@@ -8,17 +8,20 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from skerry_agent import sealing
 from skerry_agent.alarm import ModelAlarm
 from skerry_agent.clock import Rng
 from skerry_agent.hooks import Prediction
 from skerry_agent.novelty import Novelty
 from skerry_agent.redaction import Redactor, RedactRule
 from skerry_agent.sampler import Choice, Sampler, Traits, margin_of
+from skerry_agent.sealing import Sealer
 from skerry_agent.sketcher import Sketcher, numbers
 from skerry_contracts.assignment import SamplingPolicy
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.device import Drift
 from skerry_contracts.sample import Kept, Sample
+from skerry_contracts.sealed import SealKey
 from skerry_contracts.sketch import Sketch
 from skerry_contracts.tensor import Tensor
 
@@ -47,6 +50,7 @@ class Watch:
         wall_s: float,
         now_s: float,
         rules: Sequence[RedactRule] = (),
+        encrypt: bool = False,
     ) -> None:
         self.manifest = manifest
         self.bundle = bundle
@@ -55,6 +59,9 @@ class Watch:
         self.sampler = Sampler(policy, rng)
         self.sketcher = Sketcher(manifest, policy, self.redactor.allows)
         self.alarm: ModelAlarm | None = None
+        self.muted = ""  # why no sample may be kept
+        self._rng, self._encrypt = rng, encrypt
+        self._sealer: Sealer | None = None
         self._novelty: Novelty | None = None
         self._equip()
         self.sketch_due_s = now_s + policy.sketch_seconds
@@ -101,23 +108,26 @@ class Watch:
         novel = self._novelty is not None and self._novelty.is_novel(
             (*prediction.inputs, *prediction.outputs), self.sampler.policy.novel_rate or 0.0
         )
+        if self.muted:
+            return Seen(True, confidence)
         ordered = wall_s < (self.sampler.policy.requested_until_s or 0)
         wanted = prediction.wanted or (Kept.REQUESTED if ordered else None)
         traits = Traits(margin, named, novel, wanted)
-        return Seen(True, confidence, self.sampler.choose(traits, _size_bytes(prediction), now_s))
+        return Seen(True, confidence, self.sampler.choose(traits, self._size_bytes(prediction), now_s))
 
     def request(self, prediction: Prediction, now_s: float) -> Seen:
         """Return what keeping a prediction comes to that was seen before, or made elsewhere; it counts for nothing."""
         scores, _ = self._answer(prediction.outputs)
         sane = all(map(math.isfinite, scores))
         confidence = margin_of(probabilities(scores))[0] if scores and sane else None
-        return Seen(sane, confidence, self.sampler.request(_size_bytes(prediction), now_s))
+        size = self._size_bytes(prediction)
+        return Seen(sane, confidence, None if self.muted else self.sampler.request(size, now_s))
 
     def sample(
         self, prediction: Prediction, seen: Seen, choice: Choice, *, boot_id: str, seq: int, time_s: float
-    ) -> Sample:
-        """Return the record of a prediction that was chosen."""
-        return Sample(
+    ) -> Sample | None:
+        """Return the record of a prediction that was chosen; None where it is to be sealed and cannot be."""
+        sample = Sample(
             boot_id,
             seq,
             time_s,
@@ -133,6 +143,10 @@ class Watch:
             seen.confidence,
             prediction.capture,
         )
+        try:
+            return sample if self._sealer is None else self._sealer.seal(sample)
+        except OSError:
+            return None
 
     def take_sketch(self, *, boot_id: str, seq: int, wall_s: float, now_s: float) -> Sketch:
         """Return the sketch of the window that ends now, and begin the next."""
@@ -173,11 +187,31 @@ class Watch:
             self.alarm, self.sampler.raised = None, 1.0
         elif self.alarm is None or self.alarm.policy != policy.alarm:
             self.alarm = ModelAlarm(self.manifest, self.bundle, policy.alarm, self.redactor.allows)
+        self._arm(policy.seal)
         if not policy.novel_rate:
             self._novelty = None
         elif self._novelty is None:
             embedding = [spec for spec in signature.outputs if spec.name == policy.embedding]
             self._novelty = Novelty(embedding or signature.inputs)
+
+    def _arm(self, key: SealKey | None) -> None:
+        """Seal with this key from now on; where samples must be sealed and cannot be, none is kept."""
+        aes = sealing.cipher() if key is not None else None
+        if key is None or aes is None:
+            self._sealer = None
+        elif self._sealer is None or self._sealer.key != key:
+            self._sealer = Sealer(key, aes, self._rng)
+        self.muted = ""
+        if key is not None and self._sealer is None:
+            self.muted = "no sample is kept: this Python brings no OpenSSL library to seal it with"
+        elif self._encrypt and self._sealer is None:
+            self.muted = "no sample is kept: encrypt is set, and the sampling policy names no key (seal)"
+
+    def _size_bytes(self, prediction: Prediction) -> int:
+        """Return about how many bytes a prediction's sample takes."""
+        tensors = (*prediction.inputs, *prediction.outputs)
+        rest = OVERHEAD_BYTES + (sealing.OVERHEAD_BYTES if self._sealer is not None else 0)
+        return rest + sum(len(each.data or b"") * 4 // 3 + 100 for each in tensors)
 
     def _name(self, label: float | None) -> str | None:
         """Return the class that an index stands for; the index where the bundle names none."""
@@ -196,12 +230,6 @@ class Watch:
             return scores, float(scores.index(max(scores))) if scores else None
         said = numbers(by_name[signature.label_output]) if signature.label_output in by_name else ()
         return [], float(said[0]) if said else None
-
-
-def _size_bytes(prediction: Prediction) -> int:
-    """Return about how many bytes a prediction's sample takes."""
-    tensors = (*prediction.inputs, *prediction.outputs)
-    return OVERHEAD_BYTES + sum(len(each.data or b"") * 4 // 3 + 100 for each in tensors)
 
 
 def probabilities(scores: list[float]) -> list[float]:

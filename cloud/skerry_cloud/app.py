@@ -27,6 +27,7 @@ from skerry_cloud.monitor.verdicts import Verdict
 from skerry_cloud.monitor.watch import Watch
 from skerry_cloud.pipelines.engine import Executor, Log, Pipeline, Step
 from skerry_cloud.pipelines.walk import walk
+from skerry_cloud.seals import Opener
 from skerry_cloud.services import Services, open_services
 from skerry_cloud.web.pages import build
 from skerry_contracts import codec
@@ -44,6 +45,7 @@ class Cloud:
         self.services = services
         self.log = Log(services.database, services.now)
         self.executor = Executor(self.log, self._walk, services.stopping)
+        self._opener = Opener(services.root / "seal")
         self._looked: dict[str, float] = {}
         self._told: dict[tuple[str, str], int | None] = {}
         self._watches = {model: Watch(services, model) for model in services.projects}
@@ -56,7 +58,7 @@ class Cloud:
             DataError: the disk refuses.
         """
         client = self.services.fleet()
-        sync.pull(client, self.services.lake)
+        sync.pull(client, self.services.lake, opener=self._opener)
         compact(self.services.lake)
         for bundle in self.services.registry.unknown_bundles():
             try:

@@ -62,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     approve.add_argument("--by", default="cli", help="who says so")
     registry = _verbs(nouns.add_parser("registry", help="datasets, runs, bundles, rollouts"))
     _verb(registry, "list", _registry_list, "everything registered")
+    seal = _verbs(nouns.add_parser("seal", help="keys for samples that nobody else can read"))
+    _verb(seal, "create", _seal_create, "make a key; prints the words of a sampling policy")
     lineage = nouns.add_parser("lineage", help="where one prediction came from, down to the labels")
     lineage.add_argument("prediction", metavar="DEVICE/BOOT/COUNTER")
     _reading(lineage)
@@ -113,6 +115,14 @@ def _serve(arguments: argparse.Namespace) -> int:
         monitor_interval_s=arguments.interval,
     )
     serve(config, lambda url: print(f"skerry cloud: {url}", flush=True))
+    return 0
+
+
+def _seal_create(arguments: argparse.Namespace) -> int:
+    from skerry_cloud import seals
+
+    key = seals.create(Path(arguments.root) / "seal")
+    print(json.dumps(seals.policy_words(key)))
     return 0
 
 

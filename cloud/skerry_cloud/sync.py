@@ -8,8 +8,10 @@ import dataclasses
 import logging
 from typing import Any, TypeVar
 
+from skerry_cloud.errors import DataError
 from skerry_cloud.fleet_client import FleetClient
 from skerry_cloud.lake.lake import Lake
+from skerry_cloud.seals import Opener
 from skerry_contracts import codec, names
 from skerry_contracts.errors import ContractError, MismatchError
 from skerry_contracts.sample import Sample, parse_prediction
@@ -29,26 +31,27 @@ class Pulled:
     refused: int = 0
 
 
-def pull(client: FleetClient, lake: Lake, *, max_pages: int = 50) -> Pulled:
-    """Take in what both feeds have after their cursors.
+def pull(client: FleetClient, lake: Lake, *, max_pages: int = 50, opener: Opener | None = None) -> Pulled:
+    """Take in what both feeds have after their cursors. Sealed samples that `opener` cannot open are left out.
 
     Raises:
         FleetError: the fleet does not answer or refuses; what was committed before stays.
         DataError: the lake's disk refuses; the cursor stays where it was.
     """
-    samples, bad_samples = _pull_feed(client, lake, "samples", max_pages)
-    sketches, bad_sketches = _pull_feed(client, lake, "sketches", max_pages)
+    samples, bad_samples = _pull_feed(client, lake, "samples", max_pages, opener)
+    sketches, bad_sketches = _pull_feed(client, lake, "sketches", max_pages, opener)
     return Pulled(samples, sketches, bad_samples + bad_sketches)
 
 
-def _pull_feed(client: FleetClient, lake: Lake, feed: str, max_pages: int) -> tuple[int, int]:
+def _pull_feed(client: FleetClient, lake: Lake, feed: str, max_pages: int, opener: Opener | None) -> tuple[int, int]:
     new = refused = 0
     for _ in range(max_pages):
         page = client.feed(feed, lake.cursor(feed), PAGE_ITEMS)
         if not page.items:
             break
         if feed == "samples":
-            good_samples = [each for each in (_read(Sample, item) for item in page.items) if each is not None]
+            read = [each for each in (_read(Sample, item) for item in page.items) if each is not None]
+            good_samples = [each for each in (_open(opener, *item) for item in read) if each is not None]
             new += lake.append_samples(good_samples, cursor=page.cursor)
             refused += len(page.items) - len(good_samples)
         else:
@@ -71,3 +74,14 @@ def _read(kind: type[Record], item: dict[str, Any]) -> tuple[str, Record] | None
         log.warning("left out an item of the feed: %s", error)
         return None
     return device, record
+
+
+def _open(opener: Opener | None, device: str, sample: Sample) -> tuple[str, Sample] | None:
+    """Return a sample with its tensors, or None where it is sealed for somebody else."""
+    try:
+        if opener is None and sample.sealed is not None:
+            raise DataError(f"sample {sample.prediction} is sealed, and there is no key here")
+        return device, opener.open(sample) if opener is not None else sample
+    except DataError as error:
+        log.warning("left out a sample: %s", error)
+        return None

@@ -11,6 +11,7 @@ import dataclasses
 
 from skerry_contracts import names
 from skerry_contracts.errors import MismatchError
+from skerry_contracts.sealed import SealKey
 
 ASSIGNMENT_TYPE = "application/vnd.skerry.assignment.v1+json"
 RECEIPT_TYPE = "application/vnd.skerry.receipt.v1+json"
@@ -84,7 +85,8 @@ class SamplingPolicy:
     `sketch_seconds` is the time between two sketches. These hold, besides histograms and moments, quantiles of the
     sources in `quantiles` (named as in a baseline, or `latency_ms`), the `top_labels` most frequent labels, and moments
     of a projection of the output called `embedding`. Until the time `requested_until_s` (since 1970) the fleet asks for
-    every prediction, within the cap of what is requested. None: not done.
+    every prediction, within the cap of what is requested. With `seal`, samples are readable only to the owner of that
+    key. None: not done.
     """
 
     random_share: float = 0.01
@@ -99,6 +101,7 @@ class SamplingPolicy:
     embedding: str | None = None
     alarm: DriftAlarm | None = None
     requested_until_s: int | None = None
+    seal: SealKey | None = None
 
     def __post_init__(self) -> None:
         caps = (self.caps or {}).values()

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from skerry_contracts import names
 from skerry_contracts.errors import MismatchError
+from skerry_contracts.sealed import Sealed
 from skerry_contracts.tensor import Tensor
 
 
@@ -24,7 +25,8 @@ class Kept(StrEnum):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
     """A kept prediction. `prediction` is `<device>/<boot_id>/<counter>`; `weight` is how many predictions it speaks
-    for. `capture` is the id under which a program on the device asked for it.
+    for. `capture` is the id under which a program on the device asked for it. Where it is `sealed`, inputs and outputs
+    are in there, and empty here.
     """
 
     boot_id: str
@@ -41,6 +43,7 @@ class Sample:
     outputs: tuple[Tensor, ...]
     confidence: float | None = None
     capture: str | None = None
+    sealed: Sealed | None = None
 
     def __post_init__(self) -> None:
         names.boot_id(self.boot_id)
@@ -48,6 +51,8 @@ class Sample:
         parse_prediction(self.prediction)
         if self.weight < 0:
             raise MismatchError("weight", "not negative")
+        if self.sealed is not None and (self.inputs or self.outputs):
+            raise MismatchError("sealed", "what is sealed stands nowhere else")
 
 
 def prediction_id(device: str, boot_id: str, counter: int) -> str:

@@ -14,6 +14,7 @@ from skerry_contracts import (
     frequent,
     quantiles,
     sample,
+    sealed,
     sketch,
 )
 from skerry_contracts.tensor import DType, Tensor, TensorSpec
@@ -64,6 +65,8 @@ MOMENTS = sketch.Moments("confidence", 3, 0.5, 0.25, 0.1, 0.9)
 QUANTILES = quantiles.Quantiles("confidence", 4, 0.1, 0.9, ((0.3, 0.9), (0.25,)), 200)
 FREQUENT = frequent.Frequent("label", 7, 2, {"cat": 3, "dog": 1}, 1)
 DRIFT = device.Drift("pets", A, "input:image:mean", 0.5, 0.75, 96, 12.5)
+SEAL_KEY = sealed.SealKey(b"\xff" * 256)
+SEALED = sealed.Sealed(A, b"k" * 256, b"n" * 12, b"data and its tag")
 ALARM = assignment.DriftAlarm(5.0, 900, 0.001)
 SIGNED = assignment.KeySignature(B, b"signature")
 
@@ -120,6 +123,9 @@ EXAMPLES: tuple[Any, ...] = (
     FREQUENT,
     ALARM,
     DRIFT,
+    SEAL_KEY,
+    SEALED,
+    sealed.PackedHead((IMAGE,), (SCORES,), {"inputs:0": A}),
     sketch.Sketch(BOOT, 6, 1.7e9, 1.7e9 + 60, "pets", A, "native-f32", 8, (HISTOGRAM,), (MOMENTS,)),
     enrolment.ClaimToken("abcdefgh", "s" * 43, A),
     enrolment.Trust("default", "PEM", b'{"signed":{}}', ("PEM",)),
@@ -147,6 +153,7 @@ LATER: tuple[Any, ...] = (
         "features",
         ALARM,
         1_700_000_600,
+        SEAL_KEY,
     ),
     sketch.Sketch(
         BOOT, 6, 1.7e9, 1.7e9 + 60, "pets", A, "native-f32", 8, (HISTOGRAM,), (MOMENTS,), (QUANTILES,), (FREQUENT,)
@@ -162,9 +169,10 @@ LATER: tuple[Any, ...] = (
         "native-f32",
         sample.Kept.REQUESTED,
         1.0,
-        (TENSOR,),
-        (TENSOR,),
+        (),
+        (),
         0.6,
         "defect-17",
+        SEALED,
     ),
 )
