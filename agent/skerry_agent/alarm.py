@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Sequence
 
 from skerry_agent.adwin import Adwin
+from skerry_agent.extras import mean_of
 from skerry_agent.projection import Glance
 from skerry_contracts.assignment import DriftAlarm
 from skerry_contracts.bundle import Manifest
@@ -97,7 +98,7 @@ class ModelAlarm:
 
     def _mean(self, tensor: Tensor) -> float:
         values = self._glances[tensor.name].read(tensor)
-        return math.fsum(values) / len(values) if values else math.nan
+        return mean_of(values) if values else math.nan
 
 
 def _element(tensor: Tensor, index: int) -> float:

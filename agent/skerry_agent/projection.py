@@ -11,6 +11,7 @@ import hashlib
 import math
 import struct
 
+from skerry_contracts.sketch import LARGEST
 from skerry_contracts.tensor import ITEM_BYTES, STRUCT_CODE, Tensor, TensorSpec
 
 MOST_ELEMENTS = 1024
@@ -58,4 +59,4 @@ class Projection:
         else:
             pairs = zip(self._added, self._taken, strict=True)
             found = [self._scale * (sum([values[i] for i in a]) - sum([values[i] for i in b])) for a, b in pairs]
-        return found if all(map(math.isfinite, found)) else None
+        return found if all(abs(value) <= LARGEST for value in found) else None

@@ -12,7 +12,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-from skerry_agent.extras import Extras
+from skerry_agent.extras import Extras, mean_of, spread_of
 from skerry_contracts.assignment import SamplingPolicy
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.sketch import Histogram, Moments, RunningMoments
@@ -103,14 +103,13 @@ class Sketcher:
         whole = self._whole.get(tensor.name)
         if not whole:
             return
-        mean = math.fsum(values) / len(values)
+        mean = mean_of(values)
         for part, edges, i in whole:
             if part == "mean":
                 self._moments[self._sources[i]].add(mean)
                 self._count(i, edges, mean)
             else:
-                spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-                self._count(i, edges, spread)
+                self._count(i, edges, spread_of(values, mean))
 
     def _count(self, i: int, edges: tuple[float, ...], value: float) -> None:
         if math.isfinite(value):

@@ -16,6 +16,8 @@ from skerry_contracts.errors import MismatchError
 from skerry_contracts.frequent import Frequent
 from skerry_contracts.quantiles import Quantiles
 
+LARGEST = 1e140  # the squares of many of these still have a finite sum
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Histogram:
@@ -81,8 +83,8 @@ class RunningMoments:
         self.least, self.greatest = math.inf, -math.inf
 
     def add(self, value: float) -> None:
-        """Take one value; what is no number is left out."""
-        if not math.isfinite(value):
+        """Take one value; what is no number, or so large that its square is none, is left out."""
+        if not abs(value) <= LARGEST:
             return
         self.count += 1
         delta = value - self.mean

@@ -9,17 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.agent.world import World, make_bundle
 
 from skerry_agent.alarm import ModelAlarm
+from skerry_agent.hooks import Prediction
 from skerry_agent.sketcher import Sketcher
+from skerry_agent.watch import Watch
 from skerry_contracts import codec
 from skerry_contracts.assignment import DriftAlarm, SamplingPolicy
 from skerry_contracts.bundle import Baseline, Manifest
-from skerry_contracts.device import Heartbeat
+from skerry_contracts.device import Heartbeat, SpoolHealth
 from skerry_contracts.quantiles import rank_error
 from skerry_contracts.sketch import Sketch, merge_moments
 from skerry_contracts.tensor import DType, Tensor, TensorSpec
+
+SPOOL = SpoolHealth(0, 0, 0, 0, 0)
 
 
 def image(*values: float) -> Tensor:
@@ -118,6 +124,24 @@ def test_odd_baselines_and_inputs_stop_nothing() -> None:
     nan = float("nan")
     alarm.add([image(nan, 1e30, -1e30, 0.0), Tensor("image", DType.FP32, (1, 4), None, "a" * 64)], nan, 1.0)
     assert alarm.tell(1.0) == ()
+
+
+@given(st.lists(st.lists(st.floats(), min_size=4, max_size=4), min_size=1, max_size=8))
+def test_no_number_is_too_odd_to_be_counted(rows: list[list[float]]) -> None:
+    """An input with infinities, or numbers whose squares are none, must not stop the agent or spoil the sketch."""
+    manifest = make_bundle().manifest
+    spec = TensorSpec("image", DType.FP64, (1, 4))
+    manifest = dataclasses.replace(manifest, signature=dataclasses.replace(manifest.signature, inputs=(spec,)))
+    sources = ("input:image:mean", "input:image:std", "input:image:1", "confidence")
+    policy = SamplingPolicy(1.0, novel_rate=0.5, quantiles=sources, top_labels=4, alarm=DriftAlarm())
+    watch = Watch(manifest, "a" * 64, "v", policy, random.Random(1), 0.0, 0.0)
+    for row in rows * 20:
+        inputs = (Tensor("image", DType.FP64, (1, 4), struct.pack("<4d", *row)),)
+        outputs = (Tensor("scores", DType.FP32, (1, 2), struct.pack("<2f", 0.9, 0.1)),)
+        watch.see(Prediction("d1/00000001-00000000/1", "digits", inputs, outputs, 0.1), 1.0, 1.0)
+    sketch = watch.take_sketch(boot_id="00000001-00000000", seq=1, wall_s=2.0, now_s=2.0)
+    assert codec.decode(Sketch, codec.encode(sketch)) == sketch and sketch.predictions == len(rows) * 20
+    codec.encode(Heartbeat("00000001-00000000", 1, 0.0, 1.0, 0, (), SPOOL, 1, 1, drift=watch.drift(2.0, heard=True)))
 
 
 def test_a_drifting_device_keeps_more_and_tells_the_fleet(tmp_path: Path) -> None:
