@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from skerry_agent.config import AgentConfig
 from skerry_contracts import codec
-from skerry_contracts.assignment import Assignment, Envelope, SamplingPolicy, target_path
+from skerry_contracts.assignment import Assignment, DriftAlarm, Envelope, SamplingPolicy, target_path
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.rollout_words import Order, Wave
 from skerry_fleet.tables import Desired, Device
@@ -44,6 +44,19 @@ class Settings:
     faults: Faults = dataclasses.field(default_factory=Faults)
     releases: bool = True
     config: AgentConfig = CONFIG
+
+
+SAMPLING = SamplingPolicy(
+    0.03,
+    0.02,
+    200_000,
+    3600,
+    novel_rate=0.01,
+    rare_below=0.05,
+    quantiles=("confidence",),
+    top_labels=8,
+    alarm=DriftAlarm(),
+)
 
 
 class World:
@@ -184,7 +197,7 @@ class World:
             exposure_budget=max(3, count // 20),
             timeout_s=2 * HOUR_S,
             supersede=supersede,
-            sampling=SamplingPolicy(0.03, 0.02, 200_000, 3600),
+            sampling=SAMPLING,
         )
         self.rollout = self.fleet.create_rollout(request)
         if self.rollout is not None:
