@@ -12,6 +12,10 @@ run:
     runtime_infer_us           the same through Runtime.infer
     api_binary_infer_us        the small model over the Unix socket with binary tensors, client included
     worker_start_ms            from nothing to a loaded, locked-down worker
+    engine_call_us             the large model's engine called in this process, tensors where they lie
+    http_overhead_p50_us       150 528 bytes over the Unix socket with binary tensors, client included, less that call
+    frame_overhead_p50_us      the same with the tensors in memory shared with the client, less that call
+    shm_overhead_p50_us, _p99  the same through Runtime.infer: shared memory between supervisor and worker, less that
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from skerry_agent.client import LocalClient
+from skerry_agent.engines import catalogue
+from skerry_agent.engines.base import Job
 from skerry_agent.runtime import Runtime
 from skerry_contracts import codec
 from skerry_contracts.bundle import Blob, Contract, Golden, Manifest, Predicates, Recipe, Signature, Variant
@@ -132,15 +138,20 @@ def pss_mb(pid: int) -> float:
     raise RuntimeError("this kernel gives no smaps_rollup")
 
 
-def median_us(call: Callable[[], object], runs: int) -> float:
-    """Return the median time of a call, after some to warm up."""
+def times_us(call: Callable[[], object], runs: int) -> list[float]:
+    """Return the times of a call in rising order, after some to warm up."""
     times = []
     for number in range(runs + runs // 10):
         begin_ns = time.perf_counter_ns()
         call()
         if number >= runs // 10:
-            times.append(time.perf_counter_ns() - begin_ns)
-    return statistics.median(times) / 1e3
+            times.append((time.perf_counter_ns() - begin_ns) / 1e3)
+    return sorted(times)
+
+
+def median_us(call: Callable[[], object], runs: int) -> float:
+    """Return the median time of a call, after some to warm up."""
+    return statistics.median(times_us(call, runs))
 
 
 def bare_onnxruntime_mb() -> float:
@@ -173,7 +184,39 @@ def serving(toy: Toy) -> dict[str, float]:
     }
 
 
-async def through_the_runtime(toy: Toy) -> dict[str, float]:
+def engine_call_us(toy: Toy) -> float:
+    """Return the time of the engine's own call in this process."""
+    variant = toy.manifest.variants[0]
+    signature = {
+        side: [
+            {"name": each.name, "dtype": each.dtype.value, "shape": each.shape}
+            for each in getattr(toy.manifest.signature, side)
+        ]
+        for side in ("inputs", "outputs")
+    }
+    paths = {role: str(toy.folder / blob.sha256) for role, blob in variant.blobs.items()}
+    job = Job.from_plain({"engine": variant.engine, "options": dict(variant.options)}, paths, signature, 1)
+    tensors = [[memoryview(bytearray(spec.size_bytes)) for spec in side] for side in (job.inputs, job.outputs)]
+    return median_us(catalogue.start(job).bind(*tensors), 5000)
+
+
+def over_the_socket(toy: Toy, engine_us: float) -> dict[str, float]:
+    """Return what the large model costs a client more than the engine's own call."""
+    command = [sys.executable, "-c", SERVE, str(toy.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            assert parent.stdout is not None
+            parent.stdout.readline()
+            data = bytes(4 * LARGE[0])
+            with LocalClient(toy.folder / "api.sock") as client, client.share("toy") as frame:
+                http_us = median_us(lambda: client.infer("toy", {"x": data}), 2000)
+                frame_us = median_us(frame.infer, 2000)
+        finally:
+            parent.terminate()
+    return {"http_overhead_p50_us": http_us - engine_us, "frame_overhead_p50_us": frame_us - engine_us}
+
+
+async def through_the_runtime(toy: Toy, engine_us: float) -> dict[str, float]:
     """Return the time of a large tensor's way to a worker and back, with the event loop and without."""
     runtime, starts = Runtime(), []
     for _ in range(5):
@@ -186,11 +229,14 @@ async def through_the_runtime(toy: Toy) -> dict[str, float]:
         await runtime.infer("toy", [tensor])
         times.append(time.perf_counter_ns() - begin_ns)
     direct_us = round_trip_us(slot._worker)
+    rising_us = sorted(each / 1e3 for each in times[200:])
     await runtime.close()
     return {
         "worker_start_ms": statistics.median(starts),
         "runtime_infer_us": statistics.median(times[200:]) / 1e3,
         "worker_round_trip_us": direct_us,
+        "shm_overhead_p50_us": rising_us[len(rising_us) // 2] - engine_us,
+        "shm_overhead_p99_us": rising_us[int(len(rising_us) * 0.99)] - engine_us,
     }
 
 
@@ -219,7 +265,9 @@ def figures() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         toy = build(Path(folder, "small"), *SMALL)
         image = build(Path(folder, "large"), *LARGE)
-        found = serving(toy) | asyncio.run(through_the_runtime(image))
+        engine_us = engine_call_us(image)
+        found = {"engine_call_us": engine_us, **serving(toy), **over_the_socket(image, engine_us)}
+        found |= asyncio.run(through_the_runtime(image, engine_us))
     return found | {"bare_onnxruntime_rss_mb": bare_onnxruntime_mb()}
 
 
