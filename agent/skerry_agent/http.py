@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._head: h11.Request | None = None
-        self._body: list[bytes] = []
+        self._body: list[bytes | bytearray] = []
         self._body_bytes = 0
         self._body_limit = 0
         self._task: asyncio.Task[None] | None = None
@@ -145,7 +145,7 @@ class Connection(asyncio.Protocol):
                 self._body_bytes += len(event.data)
                 if self._body_bytes > self._body_limit:
                     raise RequestError(f"a body of more than {self._body_limit} bytes", status=413)
-                self._body.append(bytes(event.data))
+                self._body.append(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 self._expect(None)
                 assert self._transport is not None and self._head is not None
