@@ -136,6 +136,8 @@ def _status(arguments: argparse.Namespace) -> int:
     print(f"  spool: {spool['waiting']} waiting, {spool['acked']} acknowledged, {spool['dropped']} dropped")
     for key, words in found["degraded"].items():
         print(f"  degraded: {key}: {words}")
+    for each in found.get("drift", ()):
+        print(f"  drift: {each['model']}: {each['source']} went from {each['before']:.4g} to {each['after']:.4g}")
     return 0
 
 
