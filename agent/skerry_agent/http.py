@@ -79,6 +79,8 @@ class Connection(asyncio.Protocol):
         self._due_s: float | None = None
         self._reading = False
         self._ending = False
+        self._early = b""
+        self._half_closed = False
         self._peer = Peer()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -113,10 +115,19 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         if self._ending or self._transport is None or self._transport.is_closing():
             return
+        if self._task is not None:  # a request is being answered: what comes early waits here, the rest in the kernel
+            self._early += data
+            self._transport.pause_reading()
+            return
         if not self._reading:
             self._reading = True
             self._expect(self._limits.read_s)
         self._step(data)
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol: the client has said all it will; it still gets the answer under way."""
+        self._half_closed = True
+        return self._task is not None
 
     def end(self) -> None:
         """Close at once."""
@@ -148,8 +159,7 @@ class Connection(asyncio.Protocol):
                 self._body.append(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 self._expect(None)
-                assert self._transport is not None and self._head is not None
-                self._transport.pause_reading()  # what comes early waits in the kernel
+                assert self._head is not None
                 self._task = self._loop.create_task(self._respond(self._head, b"".join(self._body)))
                 self._task.add_done_callback(self._responded)
             else:
@@ -164,8 +174,9 @@ class Connection(asyncio.Protocol):
         path = head.target.partition(b"?")[0]
         if self._guarded:
             _refuse_browser(headers)
-            if (token := self._server.token) is not None:
-                _check_token(headers, token)
+            token = self._server.token
+            if token is not None and not api_token.matches(token, headers.get(b"authorization", b"")):
+                raise RequestError("this port asks for a token: Authorization: Bearer <see run/api.token>", status=401)
         self._head, self._body, self._body_bytes = head, [], 0
         self._body_limit = self._server.handler.body_limit(head.method.decode("ascii"), path.decode("ascii"))
         length = headers.get(b"content-length", b"0")
@@ -191,15 +202,20 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._send(response)
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        if not done or (self._half_closed and not self._early and not self._http.trailing_data[0]):
             self._transport.close()  # HTTP/1.0, or the client asked for it
             return
         self._http.start_next_cycle()
         self._reading = False
         if self._due_s is None:  # set where the client does not read
             self._expect(self._limits.idle_s)
-        self._transport.resume_reading()
-        self._step(None)
+        if self._early:
+            early, self._early = self._early, b""
+            self._transport.resume_reading()
+            self.data_received(early)
+        else:
+            self._step(None)
 
     def _responded(self, task: asyncio.Task[None]) -> None:
         """Answer for a handler that failed in a way it does not foresee: the client must not wait for ever."""
@@ -279,13 +295,3 @@ def _refuse_browser(headers: dict[bytes, bytes]) -> None:
         raise RequestError(
             "web pages may not ask this server", status=403, hint="ask 127.0.0.1 without an Origin header"
         )
-
-
-def _check_token(headers: dict[bytes, bytes], token: str) -> None:
-    """Refuse a request that does not bear the token.
-
-    Raises:
-        RequestError: 401.
-    """
-    if not api_token.matches(token, headers.get(b"authorization", b"")):
-        raise RequestError("this port asks for a token: Authorization: Bearer <what run/api.token says>", status=401)

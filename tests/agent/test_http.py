@@ -81,6 +81,43 @@ def test_one_connection_serves_many_requests_also_sent_at_once(tmp_path: Path) -
     run(tmp_path, body)
 
 
+@pytest.mark.parametrize("half_close", [False, True])
+@pytest.mark.parametrize("pause_s", [0.0, 0.005])
+def test_what_comes_while_a_request_is_answered_waits_its_turn(
+    tmp_path: Path, half_close: bool, pause_s: float
+) -> None:
+    async def body(connect: Callable[[], Awaitable[Streams]], server: HttpServer) -> None:
+        reader, writer = await connect()
+        said = b"".join(b"POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n%02d" % i for i in range(6))
+        for begin in range(0, len(said), 37):
+            writer.write(said[begin : begin + 37])
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+        if half_close:
+            writer.write_eof()
+        for i in range(6):
+            status, _, content = await answer(reader)
+            assert status == 200 and json.loads(content)["body"] == f"{i:02}"
+        if half_close:
+            assert await reader.read() == b"", "the server closes when all is answered"
+        writer.close()
+
+    run(tmp_path, body)
+
+
+def test_a_request_begun_early_must_come_in_time_like_any_other(tmp_path: Path) -> None:
+    async def body(connect: Callable[[], Awaitable[Streams]], server: HttpServer) -> None:
+        reader, writer = await connect()
+        writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.01)
+        writer.write(b"GET /wait HT")
+        assert (await answer(reader))[0] == 200
+        assert (await answer(reader))[0] == 408
+        writer.close()
+
+    run(tmp_path, body, HttpLimits(read_s=0.2, linger_s=0.1))
+
+
 def test_chunked_bodies_and_continue(tmp_path: Path) -> None:
     async def body(connect: Callable[[], Awaitable[Streams]], server: HttpServer) -> None:
         reader, writer = await connect()
