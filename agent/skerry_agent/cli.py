@@ -1,4 +1,7 @@
-"""`skerry agent enroll|run|status|doctor|unit|import|tuf-client`. Heavy libraries come with the command that needs."""
+"""`skerry agent enroll|run|status|doctor|unit|import|carry-out|carry-in|tuf-client`.
+
+Heavy libraries come with the command that needs them.
+"""
 
 from __future__ import annotations
 
@@ -61,11 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     put.add_argument("bundle", type=Path, metavar="B.skerry")
     put.set_defaults(command=_import)
 
+    out = words.add_parser("carry-out", help="write what waits for the fleet to a file, where no network reaches it")
+    out.add_argument("file", type=Path, metavar="FILE")
+    out.set_defaults(command=_carry_out)
+
+    back = words.add_parser("carry-in", help="take in the fleet's answer to that file: what it has is forgotten here")
+    back.add_argument("file", type=Path, metavar="ANSWER")
+    back.set_defaults(command=_carry_in)
+
     client = words.add_parser("tuf-client", help="the update client alone, against any TUF repository")
     tuf_client.add_words(client)
     client.set_defaults(command=tuf_client.run)
 
-    for each in (enrol, run, status, doctor, unit, put):
+    for each in (enrol, run, status, doctor, unit, put, out, back):
         each.add_argument("--root", type=Path, metavar="DIR", help=f"the agent's folder (default {DEFAULT_ROOT})")
     return parser
 
@@ -167,4 +178,23 @@ def _import(arguments: argparse.Namespace) -> int:
 
     model, bundle = install_factory(_config(arguments).root, arguments.bundle)
     print(f"{model}: {bundle} is the factory model now")
+    return 0
+
+
+def _carry_out(arguments: argparse.Namespace) -> int:
+    from skerry_agent.carrying import carry_out
+
+    count = carry_out(_config(arguments).root, arguments.file)
+    if count:
+        print(f"{arguments.file}: {count} messages; next: skerry fleet device carry-in {arguments.file.name} -o ANSWER")
+    else:
+        print("nothing waits for the fleet: no file was written")
+    return 0
+
+
+def _carry_in(arguments: argparse.Namespace) -> int:
+    from skerry_agent.carrying import carry_in
+
+    found = carry_in(_config(arguments), arguments.file)
+    print(f"{found.removed} messages are the fleet's now and were removed here, {found.waiting} wait")
     return 0

@@ -124,6 +124,8 @@ def _people(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: 
     device.verb("show", "everything about one device", "device")
     device.verb("events", "a device's updates, newest first", "device")
     device.verb("remove", "decommission a device", "device")
+    carried = device.verb("carry-in", "take in what a device without network wrote by `skerry agent carry-out`", "file")
+    carried.add_argument("-o", "--output", required=True, metavar="ANSWER", help="what to carry back to the device")
     claim = _Noun(nouns, "claim", "tokens that let devices enrol", common)
     create = claim.verb("create", "make a token")
     create.add_argument("--uses", type=int, default=1, help="for how many devices (default 1)")

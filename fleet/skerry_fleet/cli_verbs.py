@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry_contracts import codec
+from skerry_contracts.carried import Carried, read_lines
 from skerry_contracts.container import open_container
 from skerry_contracts.errors import ContractError
 from skerry_fleet.client import FleetClient
@@ -161,9 +162,36 @@ def _follow(client: FleetClient, arguments: argparse.Namespace, rollout: str) ->
     return 0 if answer["status"] in GOOD else 1
 
 
+def _carry_in(client: FleetClient, arguments: argparse.Namespace) -> int:
+    """Send a carried file part by part and write the answers; the file is read once whole before anything is sent."""
+    path, output = Path(arguments.file), Path(arguments.output)
+    answer: dict[str, Any] = {"device": "", "messages": 0, "refused": 0, "acknowledged": 0}
+    acks = b""
+    try:
+        with path.open("rb") as file:
+            if not all(isinstance(said, Carried) for _, said in read_lines(file)):
+                raise InputError(f"{path.name} is an answer to a device", hint="skerry agent carry-in on that device")
+            file.seek(0)
+            for line, _ in read_lines(file):
+                part = client.call("POST", f"{API}/carried", content=line)
+                acks += part.pop("ack").encode() + b"\n"
+                device = part.pop("device")
+                answer = {**{name: answer[name] + count for name, count in part.items()}, "device": device}
+        arriving = output.with_name(f"{output.name}.part")
+        arriving.write_bytes(acks)
+        arriving.replace(output)
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: {error.strerror}", hint="import again: nothing is lost") from error
+    except ContractError as error:
+        raise InputError(f"{path.name}: {error}", hint=error.hint) from error
+    _print(answer, arguments.json, lambda: _record(("device", "carry-in"), answer))
+    return 0
+
+
 _SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]] = {
     ("overview", ""): _overview,
     ("bundle", "upload"): _upload,
+    ("device", "carry-in"): _carry_in,
     ("rollout", "start"): _start,
     ("rollout", "wait"): _wait,
 }

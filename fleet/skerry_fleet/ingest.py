@@ -29,7 +29,10 @@ CheckReceipt = Callable[[str, str, Envelope], Receipt]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Incoming:
-    """An accepted message. `record` is of the channel's type (of a receipt: the verified Receipt)."""
+    """An accepted message. `record` is of the channel's type (of a receipt: the verified Receipt).
+
+    `carried`: it came by file, so that it says nothing of whether the device is there now.
+    """
 
     tenant: str
     device: str
@@ -39,6 +42,7 @@ class Incoming:
     record: Any
     payload: bytes
     received_ms: int
+    carried: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,8 +101,9 @@ class Committed:
 class IngestCore:
     """Collects messages and commits them in batches. Not for several threads at once."""
 
-    def __init__(self, store: IngestStore, check_receipt: CheckReceipt) -> None:
+    def __init__(self, store: IngestStore, check_receipt: CheckReceipt, *, carried: bool = False) -> None:
         self._store = store
+        self._carried = carried
         self._check_receipt = check_receipt
         self._batch = Batch()
         self._owed: dict[tuple[str, str, str, int], None] = {}
@@ -128,7 +133,8 @@ class IngestCore:
             self._owe_dead(topic, payload)
             return False
         name = parsed.channel.name
-        self._batch.messages.append(Incoming(tenant, device, name, boot_id, seq, record, payload, now_ms))
+        message = Incoming(tenant, device, name, boot_id, seq, record, payload, now_ms, self._carried)
+        self._batch.messages.append(message)
         if parsed.channel.spooled:
             self._owed[tenant, device, boot_id, seq] = None
         return True

@@ -221,6 +221,8 @@ def _presence(session: Session, messages: list[Incoming], known: dict[Key, Known
     """Write who was heard, in the order of arrival; return devices that went online or offline."""
     now: dict[Key, Seen] = {}
     for each in messages:
+        if each.carried:
+            continue
         key = (each.tenant, each.device)
         seen = now.get(key, known[key][0])
         if isinstance(each.record, Presence):

@@ -31,12 +31,21 @@ def verify_assignment(envelope: bytes, director_keys_pem: Iterable[str]) -> byte
     Raises:
         TrustError: UNSIGNED.
     """
+    return verify_director(envelope, ASSIGNMENT_TYPE, director_keys_pem)
+
+
+def verify_director(envelope: bytes, payload_type: str, director_keys_pem: Iterable[str]) -> bytes:
+    """Return the payload of an envelope that one of the director's keys signed as `payload_type`.
+
+    Raises:
+        TrustError: UNSIGNED.
+    """
     try:
         found = codec.decode(Envelope, envelope)
     except ContractError as error:
         raise TrustError(f"unreadable: {error}", reason=Reason.UNSIGNED) from error
-    if found.payload_type != ASSIGNMENT_TYPE:
-        raise TrustError(f"of type {found.payload_type!r:.80}, not an assignment", reason=Reason.UNSIGNED)
+    if found.payload_type != payload_type:
+        raise TrustError(f"of type {found.payload_type!r:.80}, not {payload_type}", reason=Reason.UNSIGNED)
     keys = {key_id(key): key for key in map(_public_key, director_keys_pem)}
     covered = pre_authentication_encoding(found.payload_type, found.payload)
     for signature in found.signatures:

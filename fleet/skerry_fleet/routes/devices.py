@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from skerry_fleet import devices, groups
+from skerry_fleet import carried, devices, groups
 from skerry_fleet.errors import InputError
 from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
 
@@ -94,6 +94,16 @@ def device_events(fleet: FleetPart, caller: Viewer, device: str, page: PagePart)
     """A device's progress, newest first."""
     with fleet.database.read() as session:
         return reply(devices.events(session, caller.tenant, device, page))
+
+
+async def _raw(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.post("/carried")
+def take_carried(fleet: FleetPart, caller: Operator, part: Annotated[bytes, Depends(_raw)]) -> Response:
+    """One part of what a device handed out by file in, the acknowledgement to carry back out."""
+    return reply(carried.take_in(fleet, caller.tenant, part))
 
 
 @router.get("/groups")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from skerry_contracts import codec
 from skerry_contracts.assignment import ASSIGNMENT_TYPE, RECEIPT_TYPE, Assignment, Envelope, Receipt
+from skerry_contracts.carried import CARRIED_ACK_TYPE, CarriedAck
 from skerry_contracts.errors import ContractError
 from skerry_fleet.trust import authority, keys, signing
 from skerry_fleet.trust.errors import SignatureError
@@ -21,6 +22,10 @@ class Director:
     def sign_assignment(self, assignment: Assignment) -> bytes:
         """Return the canonical bytes of a signed envelope, ready to be published (retained) to the device."""
         return codec.encode(signing.sign(ASSIGNMENT_TYPE, codec.encode(assignment), [self._key]))
+
+    def sign_ack(self, ack: CarriedAck) -> bytes:
+        """Return the canonical bytes of a signed acknowledgement that is carried to its device by hand."""
+        return codec.encode(signing.sign(CARRIED_ACK_TYPE, codec.encode(ack), [self._key]))
 
 
 def verify_receipt(envelope: Envelope, *certificates_pem: str) -> Receipt:
