@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class WorkerProcess:
         self.region = region
         self.layers = ""
         self.load_ms = 0.0
+        self._locked, self._given_ns = False, 0
         self.dead: WorkerError | None = None
         self._child = child
         self._channel = channel
@@ -180,6 +181,7 @@ class WorkerProcess:
             self._bury(None)
             return False
         self._counter += 1
+        self._given_ns = time.perf_counter_ns()
         self._pending = on_answer
         self._overdue = self._loop.call_later(deadline_s, self._hung, deadline_s)
         return True
@@ -218,7 +220,8 @@ class WorkerProcess:
         try:
             self._take(worker_protocol.read_reply(frame))
         except worker_protocol.FrameError as error:
-            self._bury(WorkerError(f"the worker broke its protocol ({error}): killed", reason=Reason.CRASHED))
+            reason = Reason.CRASHED if self._ready.done() else Reason.LOAD
+            self._bury(WorkerError(f"the worker broke its protocol ({error}): killed", reason=reason))
 
     def _take(self, reply: worker_protocol.Reply) -> None:
         if not self._ready.done():
@@ -234,20 +237,24 @@ class WorkerProcess:
             raise worker_protocol.FrameError("an answer that nobody asked for")
         if reply.kind == worker_protocol.DONE:
             # Copied once: what the model writes later cannot change an answer that was given.
-            self._answer(Answer([bytes(view) for view in self.region.outputs], reply.elapsed_ns))
+            elapsed_ns = min(
+                reply.elapsed_ns, time.perf_counter_ns() - self._given_ns
+            )  # its word, within our own clock
+            self._answer(Answer([bytes(view) for view in self.region.outputs], elapsed_ns))
         else:
             self._answer(WorkerError(reply.text or "the model failed", reason=Reason.UNHEALTHY))
 
     def _take_while_loading(self, reply: worker_protocol.Reply) -> None:
-        if reply.kind == worker_protocol.LOCKED:
+        if reply.kind == worker_protocol.LOCKED and not self._locked:
+            self._locked = True  # said once, before the model's code is there to say otherwise
             self.layers = reply.text
-        elif reply.kind == worker_protocol.READY:
+        elif reply.kind == worker_protocol.READY and self._locked:
             self.load_ms = reply.load_ms
             self._ready.set_result(None)
         elif reply.kind == worker_protocol.FAILED:
             self._bury(WorkerError(reply.text or "the model does not load", reason=Reason.LOAD))
         else:
-            raise worker_protocol.FrameError("an answer before it was ready")
+            raise worker_protocol.FrameError("not what a worker says while it loads")
 
     def _answer(self, answer: Answer | WorkerError) -> None:
         pending, self._pending = self._pending, None
@@ -276,7 +283,7 @@ class WorkerProcess:
             await asyncio.sleep(step_s)
             waited_s, step_s = waited_s + step_s, min(0.05, step_s * 2)
         self.dead = error or WorkerError(
-            self._cause_of_death(), reason=Reason.CRASHED if self._ready.done() else Reason.LOAD
+            self._child.cause_of_death(), reason=Reason.CRASHED if self._ready.done() else Reason.LOAD
         )
         self._child.close()
         self._channel.close()
@@ -287,13 +294,6 @@ class WorkerProcess:
         self.region.close()
         self._buried.set_result(None)
         self._on_death(self.dead)
-
-    def _cause_of_death(self) -> str:
-        status, last = self._child.poll() or 0, self._child.last_words()
-        if status < 0:
-            with contextlib.suppress(ValueError):
-                return f"the worker was ended by {signal.Signals(-status).name}{last}"
-        return f"the worker ended with status {status}{last}"
 
 
 def _plain(spec: TensorSpec) -> dict[str, object]:

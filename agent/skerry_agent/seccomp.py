@@ -1,7 +1,8 @@
 """The worker's system call filter: classic BPF, assembled by hand for x86-64 and AArch64 (man 2 seccomp;
 linux/seccomp.h, filter.h).
 
-An allow list: everything else fails with EPERM and the model goes on or gives up. `clone` passes only for threads, and
+An allow list: everything else fails with EPERM and the model goes on or gives up. Files open to be read only, so that
+a kernel without Landlock still keeps them whole. `clone` passes only for threads, and
 only where the engine was given more than one; `clone3` says ENOSYS, which makes the C library fall back to `clone`,
 whose flags a filter can read.
 """
@@ -30,7 +31,7 @@ CALLS: dict[str, tuple[int, int | None]] = {
     "mmap": (9, 222), "munmap": (11, 215), "mprotect": (10, 226), "mremap": (25, 216), "brk": (12, 214),
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
     "close": (3, 57), "fstat": (5, 80), "lseek": (8, 62), "pread64": (17, 67), "writev": (20, 66), "dup": (32, 23),
-    "openat": (257, 56), "newfstatat": (262, 79), "readlinkat": (267, 78), "faccessat": (269, 48),
+    "newfstatat": (262, 79), "readlinkat": (267, 78), "faccessat": (269, 48),
     "faccessat2": (439, 439),
     "statx": (332, 291), "getdents64": (217, 61), "getcwd": (79, 17), "mincore": (27, 232), "sched_yield": (24, 124),
     "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "clock_getres": (229, 114), "gettimeofday": (96, 169),
@@ -40,10 +41,12 @@ CALLS: dict[str, tuple[int, int | None]] = {
     "uname": (63, 160), "sysinfo": (99, 179), "getrusage": (98, 165), "getcpu": (309, 168), "getrandom": (318, 278),
     "sched_getaffinity": (204, 123), "membarrier": (324, 283), "rseq": (334, 293), "set_robust_list": (273, 99),
     "restart_syscall": (219, 128), "exit": (60, 93), "exit_group": (231, 94),
-    "open": (2, None), "stat": (4, None), "lstat": (6, None), "access": (21, None), "readlink": (89, None),
+    "stat": (4, None), "lstat": (6, None), "access": (21, None), "readlink": (89, None),
 }  # fmt: skip
 # Calls that pass only with a certain argument, or fail with another number than EPERM.
 CLONE, CLONE3, FCNTL, PRLIMIT, TGKILL, IOCTL = (56, 220), (435, 435), (72, 25), (302, 261), (234, 131), (16, 29)
+OPEN, OPENAT = (2, None), (257, 56)
+_WRITES = 0o3 | 0o100 | 0o1000  # O_ACCMODE, O_CREAT, O_TRUNC: the same numbers on both machines (asm-generic/fcntl.h)
 
 # machine: (column above, AUDIT_ARCH of linux/audit.h)
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -81,6 +84,9 @@ def program(machine: str, *, threads: bool, pid: int) -> list[Instruction] | Non
     lines += _where(FCNTL[column], 1, 0xFFFFFFFF, _FCNTL_HARMLESS)
     lines += _where(PRLIMIT[column], 0, 0xFFFFFFFF, (0, pid))
     lines += _where(TGKILL[column], 0, 0xFFFFFFFF, (pid,))
+    lines += _where(OPENAT[column], 2, _WRITES, (0,))
+    if machine == "x86_64":
+        lines += _where(OPEN[0], 1, _WRITES, (0,))
     if threads:
         lines += _where(CLONE[column], 0, _CLONE_THREAD, (_CLONE_THREAD,))
     lines.append((_RETURN, 0, 0, REFUSE | EPERM))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from skerry_agent.worker_protocol import plain_text
 
 _BOOT = "import sys; sys.path[:0] = {roots!r}; from skerry_agent.worker import main; sys.exit(main({fd}))"
 _WORDS_BYTES = 65536  # what a pipe holds
@@ -56,16 +59,24 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
-    def last_words(self) -> str:
-        """Return the last line it wrote to standard error, cut to 200 characters and led by ": "; empty where it said
-        nothing.
+    def cause_of_death(self) -> str:
+        """Return how a collected process ended, and its last words."""
+        status, last = self.poll() or 0, self._last_words()
+        if status < 0:
+            with contextlib.suppress(ValueError):
+                return f"the worker was ended by {signal.Signals(-status).name}{last}"
+        return f"the worker ended with status {status}{last}"
+
+    def _last_words(self) -> str:
+        """Return the last line it wrote to standard error, made printable and cut to 200 characters, led by ": "; empty
+        where it said nothing.
         """
         try:
-            said = os.read(self._words, _WORDS_BYTES).decode("utf-8", "replace")
+            said = os.read(self._words, _WORDS_BYTES)
         except BlockingIOError:
             return ""
-        lines = [line.strip() for line in said.split("\n") if line.strip()]
-        return f": {lines[-1][:200]}" if lines else ""
+        lines = [line.strip() for line in said.split(b"\n") if line.strip()]
+        return f": {plain_text(lines[-1])[:200]}" if lines else ""
 
     def close(self) -> None:
         """Close the pipe; the process must have been collected."""

@@ -40,6 +40,8 @@ TimeoutStopSec=30
 KillMode=mixed
 # The kernel may end one model that takes too much; the others and the agent go on.
 OOMPolicy=continue
+# An engine that may start threads cannot take all that the device has.
+TasksMax=512
 {folder}
 UMask=0077
 NoNewPrivileges=yes

@@ -124,18 +124,18 @@ def read_reply(frame: bytes) -> Reply:
         return Reply(DONE, counter=counter, elapsed_ns=elapsed_ns)
     if kind == FAILED and len(frame) >= _FAILED.size:
         _, counter, cause = _FAILED.unpack_from(frame)
-        return Reply(FAILED, counter=counter, cause=cause, text=_text(frame[_FAILED.size :]))
+        return Reply(FAILED, counter=counter, cause=cause, text=plain_text(frame[_FAILED.size :]))
     if kind == READY and len(frame) == _READY.size:
         load_ms = _READY.unpack(frame)[1]
         return Reply(READY, load_ms=load_ms if 0 <= load_ms < 1e9 else 0.0)
     if frame == PONG_FRAME:
         return Reply(PONG)
     if kind == LOCKED:
-        return Reply(LOCKED, text=_text(frame[1:]))
+        return Reply(LOCKED, text=plain_text(frame[1:]))
     raise FrameError(f"a frame of kind {kind} and {len(frame)} bytes")
 
 
-def _text(data: bytes) -> str:
+def plain_text(data: bytes) -> str:
     """Return a worker's text fit for a log line: one line, printable, short."""
     text = data[:MAX_TEXT_BYTES].decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else " " for letter in text)

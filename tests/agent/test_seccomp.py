@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from pathlib import Path
@@ -45,7 +46,8 @@ def program(machine: str = "x86_64", *, threads: bool = False) -> list[seccomp.I
 def test_listed_calls_pass_and_all_others_fail(machine: str, architecture: int, column: int) -> None:
     lines = program(machine)
     listed = {numbers[column] for numbers in seccomp.CALLS.values() if numbers[column] is not None}
-    special = {each[column] for each in (seccomp.CLONE3, seccomp.FCNTL, seccomp.PRLIMIT, seccomp.TGKILL, seccomp.IOCTL)}
+    decided = (seccomp.CLONE3, seccomp.FCNTL, seccomp.PRLIMIT, seccomp.TGKILL, seccomp.IOCTL)
+    special = {each[column] for each in (*decided, seccomp.OPENAT, seccomp.OPEN)}
     for number in range(600):
         if number in listed:
             assert decide(lines, number, architecture) == ALLOW
@@ -75,6 +77,19 @@ def test_arguments_decide() -> None:
     assert decide(lines, 16, X86_64, 0, 0x5401) == REFUSE | seccomp.ENOTTY
 
 
+@pytest.mark.parametrize(
+    ("machine", "architecture", "number", "before"),
+    [("x86_64", X86_64, 2, (0,)), ("x86_64", X86_64, 257, (0, 0)), ("aarch64", AARCH64, 56, (0, 0))],
+)
+def test_files_open_to_be_read_only(machine: str, architecture: int, number: int, before: tuple[int, ...]) -> None:
+    lines = program(machine)
+    cloexec, directory, temporary = os.O_CLOEXEC, os.O_DIRECTORY, os.O_TMPFILE
+    for flags in (os.O_RDONLY, cloexec, directory | cloexec, os.O_NOFOLLOW):
+        assert decide(lines, number, architecture, *before, flags) == ALLOW
+    for flags in (os.O_WRONLY, os.O_RDWR | cloexec, os.O_CREAT, os.O_TRUNC, temporary | os.O_RDWR, 3):
+        assert decide(lines, number, architecture, *before, flags) == REFUSE | EPERM
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.lists(st.integers(0, 2**64 - 1), max_size=6))
 def test_every_input_comes_to_a_verdict(number: int, architecture: int, arguments: list[int]) -> None:
     verdicts = {ALLOW, KILL, REFUSE | EPERM, REFUSE | seccomp.ENOSYS, REFUSE | seccomp.ENOTTY}
@@ -102,6 +117,8 @@ def test_the_numbers_are_the_kernel_s(header: str, column: int) -> None:
         "prlimit64": seccomp.PRLIMIT,
         "tgkill": seccomp.TGKILL,
         "ioctl": seccomp.IOCTL,
+        "open": seccomp.OPEN,
+        "openat": seccomp.OPENAT,
     }
     wrong = {
         name: numbers[column]
