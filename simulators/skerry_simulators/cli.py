@@ -53,6 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     kill.add_argument("--no-strace", action="store_true", help="kill between operations of disk and ledger only")
     kill.add_argument("--json", action="store_true", help="the outcome as JSON")
     kill.set_defaults(command=_kill)
+    hostile = commands.add_parser(
+        "hostile",
+        help="models that crash, hang, hoard, lie and attack, in real workers beside one that behaves",
+        description="Run each hostile model under a real supervisor: it must live, the other model must answer right, "
+        "nothing outside may be touched, nothing may be left behind.",
+    )
+    hostile.add_argument("names", nargs="*", metavar="NAME", help="only these models (all)")
+    hostile.add_argument("--json", action="store_true", help="the outcomes as JSON")
+    hostile.set_defaults(command=_hostile)
     return parser
 
 
@@ -103,6 +112,30 @@ def _kill(arguments: argparse.Namespace) -> int:
         for violation in outcome.violations:
             print(f"  {violation}")
     return 1 if outcome.violations else 0
+
+
+def _hostile(arguments: argparse.Namespace) -> int:
+    from skerry_simulators.errors import SimulatorError
+    from skerry_simulators.hostile import run_hostile
+
+    try:
+        with _Progress() as progress:
+            found = run_hostile(arguments.names, progress.of)
+    except SimulatorError as error:
+        print(f"skerry: error: {error} ({error.hint})", file=sys.stderr)
+        return 1
+    skipped, survived = sum(each.ended == "skipped" for each in found), sum(each.survived for each in found)
+    tried = len(found) - skipped
+    if arguments.json:
+        counts = {"hostile_models": tried, "hostile_survived": survived, "skipped": skipped}
+        print(json.dumps({**counts, "models": [dataclasses.asdict(each) for each in found]}))
+    else:
+        for each in found:
+            print(f"{each.name:<12} {each.tries}: {each.ended} ({each.why:.100})")
+            for wrong in each.wrong:
+                print(f"{'':<12} WRONG: {wrong}")
+        print(f"{survived} of {tried} hostile models survived, {skipped} skipped")
+    return 0 if survived == tried else 1
 
 
 def _line(report: Report) -> str:
