@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("file", type=Path, metavar="FILE")
     out.set_defaults(command=_carry_out)
 
-    back = words.add_parser("carry-in", help="take in the fleet's answer to that file: what it has is forgotten here")
-    back.add_argument("file", type=Path, metavar="ANSWER")
+    back = words.add_parser("carry-in", help="take in the fleet's answer to that file, or an update from the fleet")
+    back.add_argument("file", type=Path, metavar="ANSWER|UPDATE")
     back.set_defaults(command=_carry_in)
 
     client = words.add_parser("tuf-client", help="the update client alone, against any TUF repository")
@@ -193,8 +193,17 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 
 def _carry_in(arguments: argparse.Namespace) -> int:
-    from skerry_agent.carrying import carry_in
+    import time
 
-    found = carry_in(_config(arguments), arguments.file)
+    from skerry_agent.carrying import carry_in
+    from skerry_agent.carrying_update import carry_update_in, is_update
+
+    config = _config(arguments)
+    if is_update(arguments.file):
+        assignment = carry_update_in(config, arguments.file, time.time())
+        models = ", ".join(f"{each.model} {each.version}" for each in assignment.models) or "no models"
+        print(f"assignment {assignment.sequence} ({models}) is taken up at the next start: skerry agent run")
+        return 0
+    found = carry_in(config, arguments.file)
     print(f"{found.removed} messages are the fleet's now and were removed here, {found.waiting} wait")
     return 0

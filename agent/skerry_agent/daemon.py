@@ -15,7 +15,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from skerry_agent import api_token, health, identity
+from skerry_agent import api_token, carried, health, identity
 from skerry_agent.api import LocalApi
 from skerry_agent.api_hooks import ApiHooks
 from skerry_agent.clock import SystemClock, system_rng
@@ -122,6 +122,8 @@ class Agent(ApiHooks):
             self.core.degraded["storage"] = str(error)
         try:
             self.performer.decide(self.core.boot)
+            if (envelope := carried.assignment(self.config.root, self.disk, self.core.memory)) is not None:
+                self.performer.decide(self.core.message, "assignment", envelope)
             await self._open_api()
             health.notify(os.environ.get("NOTIFY_SOCKET"), "READY=1")
             asyncio.get_running_loop().call_later(TRIM_S, health.trim)

@@ -126,6 +126,8 @@ def _people(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: 
     device.verb("remove", "decommission a device", "device")
     carried = device.verb("carry-in", "take in what a device without network wrote by `skerry agent carry-out`", "file")
     carried.add_argument("-o", "--output", required=True, metavar="ANSWER", help="what to carry back to the device")
+    update = device.verb("carry-out", "write a device's update to a file, for `skerry agent carry-in`", "device")
+    update.add_argument("-o", "--output", required=True, metavar="UPDATE", help="the file to carry to the device")
     claim = _Noun(nouns, "claim", "tokens that let devices enrol", common)
     create = claim.verb("create", "make a token")
     create.add_argument("--uses", type=int, default=1, help="for how many devices (default 1)")

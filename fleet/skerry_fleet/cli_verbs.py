@@ -188,10 +188,19 @@ def _carry_in(client: FleetClient, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _carry_out(client: FleetClient, arguments: argparse.Namespace) -> int:
+    output = Path(arguments.output)
+    size = client.download(_filled(f"{API}/devices/{{device}}/update", vars(arguments)), output)
+    answer = {"device": arguments.device, "file": str(output), "size_bytes": size}
+    _print(answer, arguments.json, lambda: _record(("device", "carry-out"), answer))
+    return 0
+
+
 _SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]] = {
     ("overview", ""): _overview,
     ("bundle", "upload"): _upload,
     ("device", "carry-in"): _carry_in,
+    ("device", "carry-out"): _carry_out,
     ("rollout", "start"): _start,
     ("rollout", "wait"): _wait,
 }

@@ -36,10 +36,17 @@ class FleetClient:
         try:
             answer = self._http.request(method, path, **parts)
         except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
-            raise UnavailableError(
-                f"no fleet at {self._http.base_url}: {error or type(error).__name__}",
-                hint="is `skerry fleet serve` running, and is --url its address?",
-            ) from error
+            raise self._lost(error) from error
+        return self._plain(answer, path)
+
+    def _lost(self, error: Exception) -> UnavailableError:
+        return UnavailableError(
+            f"no fleet at {self._http.base_url}: {error or type(error).__name__}",
+            hint="is `skerry fleet serve` running, and is --url its address?",
+        )
+
+    def _plain(self, answer: httpx.Response, path: str) -> Any:
+        """Return an answer's JSON, or raise what the fleet refused."""
         try:
             plain = answer.json()
         except ValueError as error:
@@ -80,6 +87,32 @@ class FleetClient:
                 return self.call("POST", path, content=_pieces(content), headers=headers, params=query)
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror}") from error
+
+    def download(self, path: str, file: Path) -> int:
+        """Write an answer's body to a file, whole or not at all; return its size.
+
+        Raises:
+            FleetError: no answer, a refusal, or an answer cut short.
+            InputError: the file cannot be written.
+        """
+        arriving = file.with_name(f"{file.name}.part")
+        try:
+            with self._http.stream("POST", path) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                    self._plain(answer, path)
+                with arriving.open("wb") as out:
+                    for piece in answer.iter_raw():
+                        out.write(piece)
+            size = arriving.stat().st_size
+            arriving.replace(file)
+            return size
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            raise self._lost(error) from error
+        except OSError as error:
+            raise InputError(f"cannot write {file}: {error.strerror}") from error
+        finally:
+            arriving.unlink(missing_ok=True)
 
 
 def _pieces(content: Any) -> Iterator[bytes]:

@@ -6,8 +6,9 @@ import dataclasses
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
 
-from skerry_fleet import carried, devices, groups
+from skerry_fleet import carried, carried_update, devices, groups
 from skerry_fleet.errors import InputError
 from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
 
@@ -104,6 +105,14 @@ async def _raw(request: Request) -> bytes:
 def take_carried(fleet: FleetPart, caller: Operator, part: Annotated[bytes, Depends(_raw)]) -> Response:
     """One part of what a device handed out by file in, the acknowledgement to carry back out."""
     return reply(carried.take_in(fleet, caller.tenant, part))
+
+
+@router.post("/devices/{device}/update")
+def hand_out_update(fleet: FleetPart, caller: Operator, device: str) -> Response:
+    """A device's newest assignment with everything it would fetch, as one file."""
+    return StreamingResponse(
+        carried_update.hand_out(fleet, caller.tenant, device), media_type="application/octet-stream"
+    )
 
 
 @router.get("/groups")
