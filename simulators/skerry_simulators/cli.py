@@ -62,6 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     hostile.add_argument("names", nargs="*", metavar="NAME", help="only these models (all)")
     hostile.add_argument("--json", action="store_true", help="the outcomes as JSON")
     hostile.set_defaults(command=_hostile)
+    mutants = commands.add_parser(
+        "mutants",
+        help="safety bugs planted in copies of the agent's sources: do the tests notice?",
+        description="Plant each bug in a copy of the sources and run the tests that must notice. Needs a checkout.",
+    )
+    mutants.add_argument("names", nargs="*", metavar="NAME", help="only these mutants (all)")
+    mutants.add_argument("--jobs", type=_count, default=1, metavar="J", help="mutants at the same time (1)")
+    mutants.add_argument("--json", action="store_true", help="the verdicts as JSON")
+    mutants.set_defaults(command=_mutants)
     return parser
 
 
@@ -136,6 +145,27 @@ def _hostile(arguments: argparse.Namespace) -> int:
                 print(f"{'':<12} WRONG: {wrong}")
         print(f"{survived} of {tried} hostile models survived, {skipped} skipped")
     return 0 if survived == tried else 1
+
+
+def _mutants(arguments: argparse.Namespace) -> int:
+    from skerry_simulators.errors import SimulatorError
+    from skerry_simulators.mutants import run_mutants
+
+    try:
+        with _Progress() as progress:
+            found = run_mutants(arguments.names, jobs=arguments.jobs, progress=progress.of)
+    except SimulatorError as error:
+        print(f"skerry: error: {error} ({error.hint})", file=sys.stderr)
+        return 1
+    killed = sum(each.killed for each in found)
+    if arguments.json:
+        counts = {"mutants": len(found), "mutants_killed": killed}
+        print(json.dumps({**counts, "verdicts": [dataclasses.asdict(each) for each in found]}))
+    else:
+        for each in found:
+            print(f"{'killed' if each.killed else 'SURVIVED':<9} {each.name} ({each.file}): {each.how:.140}")
+        print(f"{killed} of {len(found)} mutants killed")
+    return 0 if killed == len(found) else 1
 
 
 def _line(report: Report) -> str:

@@ -61,6 +61,22 @@ def test_a_damaged_manifest_is_no_bundle(store: Store) -> None:
     assert store.manifest(bundle.id) is None
 
 
+def test_another_bundle_s_manifest_is_no_bundle(store: Store) -> None:
+    """A whole, valid manifest under a name that is not its digest."""
+    bundle = make_bundle()
+    put(store, bundle)
+    store.disk.write(f"store/bundles/{bundle.id}/manifest.json", bundle.data + b"\n")
+    assert store.manifest(bundle.id) is None
+
+
+def test_a_blob_cut_short_is_missing_and_a_download_too_long_is_nothing(store: Store) -> None:
+    blob = store.put_blob(b"abcdef")
+    store.disk.write(f"{BLOBS}/{blob.sha256}", b"abc")
+    assert store.missing([blob]) == [blob]
+    store.append(blob, 0, b"abcdefg")
+    assert store.partial_bytes(blob) == 0
+
+
 def test_a_partial_download_keeps_its_length_and_reserved_space_does_not_count(store: Store) -> None:
     blob = Blob(codec.digest(b"abcdef"), 6)
     store.reserve(blob)
