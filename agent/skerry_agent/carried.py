@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from skerry_agent.disk import Disk
+from skerry_agent.errors import StorageError
 from skerry_agent.memory import Memory
 from skerry_agent.records import Stage
 from skerry_contracts import codec
@@ -26,10 +28,16 @@ def assignment(root: Path, disk: Disk, memory: Memory) -> bytes | None:
     except FileNotFoundError:
         return None
     except (OSError, ContractError):
-        disk.unlink(UPDATE)
+        _remove(disk)
         return None
     busy = any(each.stage is not Stage.IDLE or each.retry_at_s is not None for each in memory.records.values())
     if sequence > memory.sequence or (sequence == memory.sequence and busy):
         return envelope
-    disk.unlink(UPDATE)
+    _remove(disk)
     return None
+
+
+def _remove(disk: Disk) -> None:
+    """Remove the file; a disk that does not let us must not keep the agent from serving."""
+    with contextlib.suppress(StorageError):
+        disk.unlink(UPDATE)

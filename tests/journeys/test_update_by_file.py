@@ -18,8 +18,14 @@ from tests.agent.serving_parts import bundle, compiled
 from tests.journeys import test_site_without_network as without_network
 from tests.journeys.test_site_without_network import Site
 
+from skerry_agent import carried
 from skerry_agent.client import LocalClient
-from skerry_agent.errors import AgentError
+from skerry_agent.config import AgentConfig
+from skerry_agent.disk import RealDisk
+from skerry_agent.errors import AgentError, StorageError
+from skerry_agent.ledger import SqliteLedger
+from skerry_agent.memory import Memory
+from skerry_agent.spool import Spool
 from skerry_contracts import codec, container
 from skerry_contracts.assignment import Assignment
 from skerry_contracts.carried_update import CarriedUpdate, head
@@ -182,3 +188,17 @@ def test_a_file_that_the_update_repository_does_not_bear_out_installs_nothing(
     assert site.agent("d1", "carry-in", str(update)) == 0  # only the running agent judges metadata
     lived(root, lambda client: client.get("/skerry/status")["models"].get("toy", {}).get("trouble"))
     assert not list((root / "store" / "bundles").iterdir())
+
+
+def test_a_disk_that_removes_nothing_does_not_keep_the_agent_from_starting(tmp_path: Path) -> None:
+    class Stuck(RealDisk):
+        def unlink(self, path: str) -> None:
+            raise StorageError(f"{path}: read-only file system")
+
+    config = AgentConfig(root=tmp_path)
+    ledger = SqliteLedger(Path(":memory:"))
+    memory = Memory(ledger, Spool(ledger, quota_bytes=1, in_flight=1, redeliver_s=1.0), config)
+    for content in (b"", b"no update", head(b"no envelope", [])):
+        (tmp_path / carried.UPDATE).write_bytes(content)
+        assert carried.assignment(tmp_path, Stuck(tmp_path), memory) is None
+    ledger.close()
