@@ -11,6 +11,8 @@
     unload   unload_leak_mb: how much the agent grew over many times unload and load; cold_start_ms: one load
     evict    evict_cold_start_ms: an inference of a model that had left to make room, all of it
     kill     kill_points, kill_violations: one update, killed at every durable system call (strace; else a wrapper)
+    hostile  hostile_models, hostile_survived: models that attack, in real workers beside one that behaves
+    mutants  mutants, mutants_killed: safety bugs planted in copies of the agent, and those that its tests noticed
 
 A part that cannot run here says so and leaves its keys out. Whatever is compared is measured in the same run.
 """
@@ -43,6 +45,8 @@ from skerry_agent.supervision import RuntimeConfig
 from skerry_contracts.tensor import DType, Tensor
 from skerry_simulators import killpoints
 from skerry_simulators.errors import SimulatorError
+from skerry_simulators.hostile import run_hostile
+from skerry_simulators.mutants import run_mutants
 
 RUNS, WARM_RUNS, WARM_CYCLES = 4000, 400, 50
 # key: (must reach, aims at); all at most, but for those that count what was tried
@@ -192,12 +196,33 @@ def kill(_: Options) -> dict[str, float]:
     return {"kill_points": found.points, "kill_violations": len(found.violations)}
 
 
+def hostile(_: Options) -> dict[str, float]:
+    """Return how many hostile models were run in real workers, and how many of them did no harm."""
+    found = run_hostile()
+    for each in found:
+        for words in each.wrong:
+            print(f"hostile: {each.name}: {words}", file=sys.stderr)
+    tried = sum(each.ended != "skipped" for each in found)
+    return {"hostile_models": tried, "hostile_survived": sum(each.survived for each in found)}
+
+
+def mutants(_: Options) -> dict[str, float]:
+    """Return how many safety bugs were planted in copies of the agent, and how many its tests noticed."""
+    found = run_mutants(jobs=2)
+    for each in found:
+        if not each.killed:
+            print(f"mutants: survived: {each.name}", file=sys.stderr)
+    return {"mutants": len(found), "mutants_killed": sum(each.killed for each in found)}
+
+
 PARTS: dict[str, Callable[[Options], dict[str, float]]] = {
     "memory": memory,
     "infer": infer,
     "unload": unload,
     "evict": evict,
     "kill": kill,
+    "hostile": hostile,
+    "mutants": mutants,
 }
 
 
