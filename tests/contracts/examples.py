@@ -7,6 +7,8 @@ from typing import Any
 from skerry_contracts import (
     assignment,
     bundle,
+    carried,
+    carried_update,
     delta,
     device,
     enrolment,
@@ -69,6 +71,8 @@ SEAL_KEY = sealed.SealKey(b"\xff" * 256)
 SEALED = sealed.Sealed(A, b"k" * 256, b"n" * 12, b"data and its tag")
 ALARM = assignment.DriftAlarm(5.0, 900, 0.001)
 SIGNED = assignment.KeySignature(B, b"signature")
+CARRIED_MESSAGE = carried.CarriedMessage("progress", b"{}")
+UPDATE_FILE = carried_update.File(f"/blobs/{A}", 4096)
 
 EXAMPLES: tuple[Any, ...] = (
     IMAGE,
@@ -135,6 +139,11 @@ EXAMPLES: tuple[Any, ...] = (
     enrolment.RenewalRequest("default", "gate-1", "PEM", 1_700_000_000_000),
     enrolment.Renewal("PEM"),
     enrolment.Enrolment("default", "gate-1", "PEM", "localhost", 8883, "token"),
+    CARRIED_MESSAGE,
+    carried.Carried("default", "gate-1", 0, True, (CARRIED_MESSAGE,)),
+    carried.CarriedAck("default", "gate-1", 0, True, (device.Received(BOOT, (1, 2, 3)),)),
+    UPDATE_FILE,
+    carried_update.Update(carried_update.FORMAT, b"envelope", (UPDATE_FILE,)),
 )
 
 # Records with the fields that came after their first release, filled: golden bytes in v2.
