@@ -45,11 +45,12 @@ async def serve(folder: Path, good: str, plan: dict[str, str]) -> None:
     runtime = Runtime(_CONFIG, events.append)
     try:
         await _start(runtime, "good", folder, good)
+        most_bytes = _resident_bytes() + _SLACK_BYTES
         for number, each in enumerate(TABLE):
             if each.name in plan:
                 events.clear()
                 print(json.dumps({"begun": each.name}), flush=True)
-                trial = _Trial(runtime, folder, events, number, each)
+                trial = _Trial(runtime, folder, events, number, each, most_bytes)
                 print(json.dumps({"over": each.name, **await trial.run(plan[each.name])}), flush=True)
     finally:
         await runtime.close()
@@ -58,9 +59,11 @@ async def serve(folder: Path, good: str, plan: dict[str, str]) -> None:
 class _Trial:
     """One hostile model, from its start to what is left of it."""
 
-    def __init__(self, runtime: Runtime, folder: Path, events: list[SlotEvent], number: int, each: Hostile) -> None:
+    def __init__(
+        self, runtime: Runtime, folder: Path, events: list[SlotEvent], number: int, each: Hostile, most_bytes: int
+    ) -> None:
         self._runtime, self._folder, self._events = runtime, folder, events
-        self._number, self._each = number, each
+        self._number, self._each, self._most_bytes = number, each, most_bytes
         self._outside = folder / "outside"
         self.wrong: list[str] = []
 
@@ -161,7 +164,7 @@ class _Trial:
         if left:
             self.wrong.append(f"processes were left behind: {left}")
         grown = _resident_bytes()
-        if grown > _resident_at_start + _SLACK_BYTES:
+        if grown > self._most_bytes:
             self.wrong.append(f"the supervisor takes {grown >> 20} MB")
 
 
@@ -181,9 +184,6 @@ def _of_session(session: int) -> list[int]:
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-_resident_at_start = _resident_bytes()
 
 
 async def _start(runtime: Runtime, name: str, folder: Path, blob: str) -> Any:

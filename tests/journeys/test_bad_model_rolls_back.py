@@ -48,6 +48,7 @@ def test_bad_model_rolls_back(kind: Kind) -> None:
         assert len(offered.all()) <= BUDGET
         alerts = session.exec(select(Alert).where(Alert.subject == rollout)).all()
         assert [alert.kind for alert in alerts] == ["rollout-rolled-back"]
+    world.settle()
     world.reckon()
 
 
