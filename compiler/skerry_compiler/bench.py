@@ -15,7 +15,7 @@ import numpy as np
 from skerry_compiler import agreement, compiling, data, files
 from skerry_compiler.engines.threads import recorded
 from skerry_compiler.errors import CompileError
-from skerry_compiler.measure import Process, baseline_command, probe_command
+from skerry_compiler.measure import Process, baseline_command, engines_here, probe_command
 from skerry_compiler.request import Request
 from skerry_contracts import codec
 from skerry_contracts.bundle import Manifest, Variant
@@ -110,18 +110,12 @@ def runnable(manifest: Manifest) -> Variant:
     Raises:
         CompileError: none; says what the first one lacks.
     """
-    facts = host.hardware({"native": "1", "onnxruntime": _onnxruntime_version()}, "")
+    facts = host.hardware(engines_here(), "")
     found = fit.fitting(manifest.variants, facts)
     if not found:
         lacks = "; ".join(fit.missing_for(manifest.variants[0], facts))
         raise CompileError(f"this machine cannot run a bundle for {manifest.target}: {lacks}")
     return found[0]
-
-
-def _onnxruntime_version() -> str:
-    from skerry_compiler.pack import version
-
-    return version("onnxruntime")
 
 
 def _measure(

@@ -32,22 +32,39 @@ FIRST_RUNS = 3
 MAX_RUNS = 20_000
 
 # The device's start: no site packages, no environment, nothing imported that a worker would not import.
-_BOOT = (
-    "import sys; sys.path[:0] = [{agent!r}]; sys.path += {rest!r}; "
-    "from skerry_agent.probe import main; sys.exit(main(sys.argv[1:]))"
-)
+_BOOT = "import sys; sys.path[:0] = [{agent!r}]; sys.path += {rest!r}; "
+_PROBE = "from skerry_agent.probe import main; sys.exit(main(sys.argv[1:]))"
+_ENGINES = "import json; from skerry_agent.engines.catalogue import available; print(json.dumps(available()))"
 
 
 def probe_command(folder: Path, variant: str, rows: Path, results: Path | None) -> list[str]:
     """Return the command that runs a variant in the device's own runtime; the agent is started, never imported."""
+    command = [*_device(_PROBE), str(folder), "--variant", variant, "--inputs", str(rows)]
+    return command if results is None else [*command, "--outputs", str(results)]
+
+
+def engines_here() -> dict[str, str]:
+    """Return the engines that the device's own runtime finds on this machine, and their versions.
+
+    Raises:
+        ToolError: the agent is not installed, or does not start.
+    """
+    try:
+        done = subprocess.run(_device(_ENGINES), capture_output=True, text=True, check=True, timeout=Patience().ready_s)
+        found: dict[str, str] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise ToolError(f"the device runtime does not say which engines are here: {error}") from error
+    return found
+
+
+def _device(code: str) -> list[str]:
+    """Return the command that runs a line of Python as the device would start it."""
     found = importlib.util.find_spec("skerry_agent")
     if found is None or not found.submodule_search_locations:
         raise ToolError("the agent is not installed beside the compiler", hint="pip install skerry[compiler]")
     agent = str(Path(next(iter(found.submodule_search_locations))).parent)
     rest = [path for path in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")) if path != agent]
-    command = [sys.executable, "-S", "-E", "-c", _BOOT.format(agent=agent, rest=sorted(set(rest)))]
-    command += [str(folder), "--variant", variant, "--inputs", str(rows)]
-    return command if results is None else [*command, "--outputs", str(results)]
+    return [sys.executable, "-S", "-E", "-c", _BOOT.format(agent=agent, rest=sorted(set(rest))) + code]
 
 
 def baseline_command(model: Path, spec: Path, rows: Path, results: Path, threads: int = 1) -> list[str]:

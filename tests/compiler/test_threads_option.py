@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from skerry_compiler import cli
+from skerry_compiler import cli, files
+from skerry_compiler.bench import runnable
 from skerry_compiler.engines.threads import recorded
 from skerry_compiler.errors import CompileError
 from skerry_compiler.measure import Samples
@@ -101,3 +103,16 @@ def test_shared_inferences_are_timed_by_the_clock_and_others_by_the_processor() 
     alone, shared = Samples(False, [5.0, 4.0], [9, 8], [10, 11]), Samples(True, [5.0, 4.0], [9, 8], [10, 11])
     assert (alone.best_ns, shared.best_ns) == (4.0, 8)
     assert alone.measurement(1, 1.0, 1).cpu_ms == pytest.approx(4e-6) and shared.measurement(1, 1.0, 1).cpu_ms is None
+
+
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "litert"])
+def test_a_bundle_of_any_engine_that_is_here_can_be_benched(engine: str, network: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "net.skerry"
+    assert cli.main(["compile", str(network), *WORDS, "-o", str(bundle)]) == 0
+    with files.opened(bundle) as opened:
+        manifest = opened.manifest
+    alone = dataclasses.replace(manifest.variants[0], engine=engine)
+    assert runnable(dataclasses.replace(manifest, variants=(alone,))) == alone
+    absent = dataclasses.replace(alone, engine="abacus")
+    with pytest.raises(CompileError, match="abacus"):
+        runnable(dataclasses.replace(manifest, variants=(absent,)))
