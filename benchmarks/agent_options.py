@@ -1,0 +1,21 @@
+"""What the parts of benchmarks/agent.py are told: each field is a flag of that command (`--cycles N` for `cycles`).
+
+A new part adds its counts here, and itself to the tables of agent.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+def count(default: int, words: str) -> int:
+    """Return a field that is a number on the command line."""
+    field: int = dataclasses.field(default=default, metadata={"help": words})
+    return field
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Counts and seeds."""
+
+    cycles: int = count(1000, "unload: how often a model is unloaded")
