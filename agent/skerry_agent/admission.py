@@ -14,8 +14,13 @@ from typing import Protocol, TypeVar
 class Place(Protocol):
     """A slot, as far as admission is concerned."""
 
-    cold_start_ms: float
-    used_s: float
+    @property
+    def cold_start_ms(self) -> float:
+        """What it takes to have it back."""
+
+    @property
+    def used_s(self) -> float:
+        """When it was last asked, in the event loop's time."""
 
     def cost_bytes(self) -> int:
         """Return the memory that it takes, or is going to take."""

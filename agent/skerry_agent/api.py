@@ -3,6 +3,7 @@ loopback port.
 
     GET  /v2, /v2/health/live, /v2/health/ready
     GET  /v2/models/{model}[/versions/{version}][/ready]
+    GET  /v2/models/{model}[/versions/{version}]/config     how it is run (Triton's model configuration extension)
     POST /v2/models/{model}[/versions/{version}]/infer      parameter "sample": false keeps the input out of samples and
                                                             sketches
     GET  /v2/models[/{model}[/versions/{version}]]/stats    counts and times (Triton's statistics extension)
@@ -19,6 +20,7 @@ Every answer to an inference carries `parameters.prediction_id`, which leads bac
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import importlib.metadata
@@ -151,7 +153,8 @@ class LocalApi:
         slot = self._slot(model)
         repository.check_control(request.body)
         try:
-            await (self._runtime.load(model) if action == "load" else slot.unload())
+            # A client that goes away meanwhile changes nothing: what was begun with workers is finished.
+            await asyncio.shield(self._runtime.load(model) if action == "load" else slot.unload())
         except WorkerError as error:
             return error_response(f"{model} does not load: {error}", 500)
         return Response(200, b"")
@@ -192,6 +195,9 @@ class LocalApi:
             case []:
                 _only("GET", request)
                 return json_response(oip.model_metadata(slot.manifest, slot.variant.engine))
+            case ["config"]:
+                _only("GET", request)
+                return json_response(repository.config(slot, self._runtime.room.wanted(slot)))
             case ["ready"]:
                 _only("GET", request)
                 return json_response({"name": model, "ready": slot.ready}, 200 if slot.ready else 503)
@@ -210,7 +216,7 @@ class LocalApi:
         if asked.capture is not None:
             self._hooks.check_capture(asked.capture)
         try:
-            result = await self._runtime.infer(model, asked.inputs)
+            result = await self._runtime.infer(model, asked.inputs, client=request.peer.client(), wait_s=asked.wait_s)
         except WorkerError as error:
             return error_response(f"{model}: {error}", 500)
         prediction = Prediction(

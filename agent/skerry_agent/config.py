@@ -16,10 +16,21 @@ from skerry_agent.redaction import RedactRule, read_rules
 
 ENVIRONMENT_PREFIX = "SKERRY_AGENT_"
 _NOT_POSITIVE = frozenset(
-    {"root", "api_port", "api_token", "reserve_free_bytes", "redact", "encrypt", "log_level", "memory_budget_bytes"}
+    {
+        "root",
+        "api_port",
+        "api_token",
+        "reserve_free_bytes",
+        "redact",
+        "model",
+        "encrypt",
+        "log_level",
+        "memory_budget_bytes",
+    }
 )
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_MODEL = ("instances", "queue")
 DEFAULT_ROOT = Path("/var/lib/skerry")
 
 
@@ -30,6 +41,7 @@ class AgentConfig:
     `api_port` None: only the Unix socket; 0: any free loopback port; `api_token`: that port asks for the token in
     run/api.token. Deadlines bound every stage of an update, so
     that none stays in progress for ever; `retry_*` shape the backoff of downloads and links (doubling, full jitter).
+    `model` holds what is special to single models.
     """
 
     root: Path = DEFAULT_ROOT
@@ -62,6 +74,9 @@ class AgentConfig:
     leak_bytes: int = 64 * 1024 * 1024
     slow_s: float = 300.0
     log_level: str = "info"
+    instances: int = 1
+    queue: int = 64
+    model: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     redact: tuple[RedactRule, ...] = ()
     encrypt: bool = False
 
@@ -110,10 +125,24 @@ def load(text: str, environment: Mapping[str, str], flags: Mapping[str, Any]) ->
     return AgentConfig(**{name: _read(name, kinds[name], value) for name, value in values.items()})
 
 
+def _read_models(tables: Any) -> dict[str, dict[str, int]]:
+    """Return what `[model.NAME]` tables say: whole numbers greater than 0 for some of the words of `_MODEL`."""
+    hint = f"[model.NAME] with {' and '.join(_MODEL)}, each a whole number greater than 0"
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise ConfigError("model must be tables", hint=hint)
+    for name, table in tables.items():
+        for word, value in table.items():
+            if word not in _MODEL or isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"[model.{name!s:.40}] {word!s:.40} = {value!r:.40} makes no sense", hint=hint)
+    return tables
+
+
 def _read(name: str, kind: str, value: Any) -> Any:
     """Return a value as the type its field asks for; text (from the environment) is parsed."""
     if name == "redact":
         return read_rules(value)
+    if name == "model":
+        return _read_models(value)
     try:
         if kind == "Path" and isinstance(value, (str, Path)):
             return Path(value)

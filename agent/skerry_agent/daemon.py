@@ -34,7 +34,7 @@ from skerry_agent.performer import Performer
 from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.services import Service, reconcile
 from skerry_agent.store import Store
-from skerry_agent.supervision import RuntimeConfig, SlotEvent
+from skerry_agent.supervision import ModelConfig, RuntimeConfig, SlotEvent
 from skerry_contracts.device import Hardware, ModelState, Reason
 from skerry_targets import host
 
@@ -66,9 +66,7 @@ class Agent(ApiHooks):
         )
         if trouble is not None:
             self.core.degraded["ledger"] = trouble
-        self.runtime = Runtime(
-            RuntimeConfig(threads=config.threads, memory_budget_bytes=budget_bytes(config)), self.slot_event
-        )
+        self.runtime = Runtime(runtime_config(config), self.slot_event)
         self.helper = TrustHelper(config.root, idle_s=config.trust_idle_s)
         self.link = Link(
             host=enrolment.broker_host,
@@ -223,6 +221,17 @@ class Agent(ApiHooks):
             raise ConfigError(f"the local API cannot listen: {error.strerror or error}", hint=hint) from error
         said = {"pid": os.getpid(), "device": self.core.device, "socket": str(path), "api_port": self.api.port}
         replace_file(self.disk, STATUS, json.dumps(said).encode())
+
+
+def runtime_config(config: AgentConfig) -> RuntimeConfig:
+    """Return how workers are run, according to the settings."""
+    usual = {"instances": config.instances, "queue": config.queue}
+    return RuntimeConfig(
+        threads=config.threads,
+        memory_budget_bytes=budget_bytes(config),
+        every=ModelConfig(**usual),
+        models={name: ModelConfig(**{**usual, **table}) for name, table in config.model.items()},
+    )
 
 
 def budget_bytes(config: AgentConfig) -> int:

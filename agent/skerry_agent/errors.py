@@ -60,8 +60,11 @@ class WorkerError(AgentError):
 
 
 class RequestError(AgentError):
-    """A local program asked for something that cannot be done. `status` is the HTTP status of the answer."""
+    """A local program asked for something that cannot be done. `status` is the HTTP status of the answer;
+    `retry_after_s`: when asking again may help (None: nothing is known).
+    """
 
-    def __init__(self, message: str, *, status: int = 400, hint: str = "") -> None:
+    def __init__(self, message: str, *, status: int = 400, hint: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.retry_after_s = retry_after_s

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from skerry_agent import health
 from skerry_agent.config import AgentConfig
 from skerry_agent.core import DeviceCore
 from skerry_agent.degrading import Degrader
+from skerry_agent.instance import Instance
 from skerry_agent.leaks import ENOUGH, LeakWatch, SlowWatch
 from skerry_agent.runtime import Runtime
 from skerry_agent.slot import Slot
@@ -58,7 +60,7 @@ class Guard:
         self._degrader = degrader
         self._address = address
         self._every_s = min(config.watch_s, period_s / 3) if period_s else config.watch_s
-        self._leaks: dict[str, LeakWatch] = {}
+        self._leaks: WeakKeyDictionary[Instance, LeakWatch] = WeakKeyDictionary()
         self._slow: dict[str, SlowWatch] = {}
         self._bundles: dict[str, str] = {}
         self._said = ""
@@ -83,7 +85,8 @@ class Guard:
         """Look at everything once; returns who gives no sign of life, in words (empty: all do)."""
         live = {name: slot for name in self._runtime.models() if (slot := self._runtime.slot(name)) is not None}
         for name, slot in live.items():
-            slot.ping()
+            for instance in slot.instances:
+                instance.ping()
             self._look(name, slot, now_s)
         for name in set(self._bundles) - set(live):
             self._forget(name)
@@ -102,14 +105,9 @@ class Guard:
         if self._bundles.get(name) != slot.bundle:
             self._forget(name)
             self._bundles[name] = slot.bundle
-            self._leaks[name], self._slow[name] = LeakWatch(self._config.leak_bytes), SlowWatch()
-        grown = self._leaks[name].see(slot.pid or -1, slot.counters.predictions, slot.rss_bytes())
-        if grown:
-            slot.renew(f"it grew by {grown / 1e6:.0f} MB while it served: started again")
-            times = slot.counters.leaks + 1
-            words = f"its worker grew by {grown / 1e6:.0f} MB and was started again, {times} times so far"
-            self._core.degraded[f"leak {name}"] = words
-            LOG.warning("%s: %s", name, words, extra={"skerry_model": name})
+            self._slow[name] = SlowWatch()
+        for instance in slot.instances:
+            self._weigh(name, slot, instance)
         promised_ms = slot.manifest.contract.latency_p95_ms
         if promised_ms is None or slot.recent.count < ENOUGH:
             return
@@ -122,8 +120,19 @@ class Guard:
         elif slow_s == 0.0:
             self._core.degraded.pop(f"slow {name}", None)
 
+    def _weigh(self, name: str, slot: Slot, instance: Instance) -> None:
+        watch = self._leaks.setdefault(instance, LeakWatch(self._config.leak_bytes))
+        grown = watch.see(instance.pid or -1, instance.predictions, instance.rss_bytes())
+        if not grown:
+            return
+        instance.renew(f"it grew by {grown / 1e6:.0f} MB while it served: started again")
+        times = slot.counters.leaks + 1
+        words = f"its worker grew by {grown / 1e6:.0f} MB and was started again, {times} times so far"
+        self._core.degraded[f"leak {name}"] = words
+        LOG.warning("%s: %s", name, words, extra={"skerry_model": name})
+
     def _forget(self, name: str) -> None:
-        for table in (self._leaks, self._slow, self._bundles):
+        for table in (self._slow, self._bundles):
             table.pop(name, None)
         for kind in ("leak", "slow"):
             self._core.degraded.pop(f"{kind} {name}", None)

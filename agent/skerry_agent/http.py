@@ -13,7 +13,7 @@ import h11
 
 from skerry_agent import api_token
 from skerry_agent.errors import AgentError, RequestError
-from skerry_agent.http_words import Handler, HttpLimits, Request, Response, error_response
+from skerry_agent.http_words import Handler, HttpLimits, Request, Response, error_response, refusal
 from skerry_agent.peers import Peer
 
 
@@ -127,10 +127,12 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """See asyncio.Protocol: the client has said all it will; it still gets the answer under way."""
         self._half_closed = True
+        if self._task is not None and self._peer.hung_up():
+            self.end()
         return self._task is not None
 
     def end(self) -> None:
-        """Close at once."""
+        """Close at once; what is being answered is given up."""
         if self._task is not None:
             self._task.cancel()
         if self._transport is not None:
@@ -194,8 +196,7 @@ class Connection(asyncio.Protocol):
             request = Request(head.method.decode("ascii"), path, headers, body, self._peer)
             response = await self._server.handler.handle(request)
         except AgentError as error:
-            status = error.status if isinstance(error, RequestError) else 500
-            response = error_response(f"{error} ({error.hint})" if error.hint else str(error), status)
+            response = refusal(error)
         self._task, self._head, self._body = None, None, []
         if response.after is not None:
             self._loop.call_soon(response.after)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from skerry_agent.errors import AgentError, RequestError
 from skerry_agent.peers import Peer
 
 JSON = "application/json"
@@ -69,6 +71,16 @@ class Handler(Protocol):
 def json_response(plain: Any, status: int = 200) -> Response:
     """Return a response of plain JSON data."""
     return Response(status, to_json(plain).encode())
+
+
+def refusal(error: AgentError) -> Response:
+    """Return an error as the answer to a request; Retry-After is in whole seconds (RFC 9110, 10.2.3)."""
+    status = error.status if isinstance(error, RequestError) else 500
+    response = error_response(f"{error} ({error.hint})" if error.hint else str(error), status)
+    after_s = error.retry_after_s if isinstance(error, RequestError) else None
+    if after_s is None:
+        return response
+    return dataclasses.replace(response, headers=(("retry-after", str(max(1, math.ceil(after_s)))),))
 
 
 def error_response(message: str, status: int) -> Response:

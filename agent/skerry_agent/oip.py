@@ -21,7 +21,7 @@ from skerry_agent.regions import Part, Region
 from skerry_contracts.bundle import Manifest, Signature
 from skerry_contracts.tensor import Tensor, TensorSpec
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics", "system_shared_memory")
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics", "system_shared_memory")
 HEADER_LENGTH = "inference-header-content-length"
 BINARY = "application/octet-stream"
 
@@ -30,7 +30,8 @@ BINARY = "application/octet-stream"
 class InferRequest:
     """A request taken apart: the inputs in the order given, and (name, binary) for each output that is wanted.
 
-    `places` says which outputs are to go into shared memory, and where; `capture` under which id it is to be kept.
+    `places` says which outputs are to go into shared memory, and where; `capture` under which id it is to be kept;
+    `wait_s` how long it may wait for its turn (None: as long as any).
     """
 
     id: str | None
@@ -39,6 +40,7 @@ class InferRequest:
     keep: bool
     places: Mapping[str, Part] = dataclasses.field(default_factory=dict)
     capture: str | None = None
+    wait_s: float | None = None
 
 
 Find = Callable[[Any], Region]
@@ -93,7 +95,16 @@ def read_infer(signature: Signature, headers: Mapping[str, str], body: bytes, fi
     if at != len(rest):
         raise RequestError(f"{len(rest) - at} bytes of binary data belong to no input")
     outputs, places = _outputs(signature, document, parameters.get("binary_data_output", False) is True, find)
-    return InferRequest(name, inputs, outputs, keep, places, _capture(parameters, keep=keep))
+    capture, wait_s = _capture(parameters, keep=keep), _wait_s(parameters)
+    return InferRequest(name, inputs, outputs, keep, places, capture, wait_s)
+
+
+def _wait_s(parameters: Mapping[str, Any]) -> float | None:
+    """Return Triton's request timeout (extension_schedule_policy.md: microseconds, 0 for none) in seconds."""
+    timeout_us = parameters.get("timeout", 0)
+    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or timeout_us < 0:
+        raise RequestError("parameter 'timeout' must be a whole number of microseconds")
+    return timeout_us / 1e6 if timeout_us else None
 
 
 def _capture(parameters: Mapping[str, Any], *, keep: bool) -> str | None:

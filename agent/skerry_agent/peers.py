@@ -8,8 +8,10 @@ table shows user 0 for one that is closing.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
+from collections.abc import Hashable
 from pathlib import Path
 
 _TABLE = Path("/proc/net/tcp")
@@ -23,6 +25,26 @@ class Peer:
     def __init__(self, connection: socket.socket | None = None) -> None:
         self._connection = connection
         self._uid: int | None = None
+        self._client: Hashable = None
+
+    def client(self) -> Hashable:
+        """Return who asks, for taking turns: the process at a Unix socket's other end, else this connection."""
+        if self._client is None:
+            self._client = id(self)
+            if self._connection is not None and self._connection.family == socket.AF_UNIX:
+                with contextlib.suppress(OSError, struct.error):
+                    self._client = ("process", _credentials(self._connection)[0])
+        return self._client
+
+    def hung_up(self) -> bool:
+        """Return whether the other end is closed altogether, and not only for writing; a loopback connection does not
+        say (a FIN is all that comes of either).
+        """
+        if self._connection is None or self._connection.family != socket.AF_UNIX:
+            return False
+        poll = select.poll()
+        poll.register(self._connection.fileno(), 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def uid(self) -> int | None:
         """Return the user's id; None where the kernel does not say, or names nobody in particular."""
@@ -36,8 +58,7 @@ class Peer:
 
 def _by_kind(connection: socket.socket) -> int | None:
     if connection.family == socket.AF_UNIX:
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return int(struct.unpack("3i", credentials)[1])
+        return _credentials(connection)[1]
     if connection.family != socket.AF_INET:
         return None
     theirs, ours = _hex(connection.getpeername()), _hex(connection.getsockname())
@@ -46,6 +67,13 @@ def _by_kind(connection: socket.socket) -> int | None:
         if fields[1:4] == [theirs, ours, _ESTABLISHED]:
             return int(fields[7])
     return None
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """Return the process, user and group at a Unix socket's other end."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, gid = struct.unpack("3i", data)
+    return int(pid), int(uid), int(gid)
 
 
 def _hex(address: tuple[str, int]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 from skerry_agent.errors import RequestError, WorkerError
@@ -14,22 +15,29 @@ T = TypeVar("T")
 
 
 class Pending(Generic[T]):
-    """One request: its inputs (bytes by the signature), its caller's future, and when it came, began and was given."""
+    """One request: its inputs (bytes by the signature), its caller's future, whose it is, when it must have begun (the
+    loop's time), and when it came, began and was given.
+    """
 
-    __slots__ = ("_asked_ns", "_begun_ns", "_given_ns", "deadline_s", "future", "inputs", "timer")
+    __slots__ = ("_asked_ns", "_begun_ns", "_given_ns", "client", "deadline_s", "expires_s", "future", "inputs")
 
-    def __init__(self, inputs: Sequence[bytes], deadline_s: float, future: asyncio.Future[T]) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[bytes],
+        deadline_s: float,
+        future: asyncio.Future[T],
+        client: Hashable = None,
+        expires_s: float = math.inf,
+    ) -> None:
         self.inputs = inputs
         self.deadline_s = deadline_s
         self.future = future
-        self.timer: asyncio.TimerHandle | None = None
+        self.client = client
+        self.expires_s = expires_s
         self._asked_ns = self._begun_ns = self._given_ns = time.perf_counter_ns()
 
     def begin(self) -> None:
         """Stop counting the wait."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
         self._begun_ns = time.perf_counter_ns()
 
     def given(self) -> None:
@@ -38,9 +46,6 @@ class Pending(Generic[T]):
 
     def settle(self, answer: T | RequestError | WorkerError) -> None:
         """Tell the caller, unless it went away."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
         if self.future.done():
             return
         if isinstance(answer, (RequestError, WorkerError)):

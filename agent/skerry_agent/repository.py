@@ -1,8 +1,8 @@
-"""Triton's statistics and model repository extensions as documents. No I/O.
+"""Triton's statistics, model configuration and model repository extensions as documents. No I/O.
 
-Sources: Triton's protocol/extension_statistics.md and protocol/extension_model_repository.md. A device's repository is
-what the fleet (or the device's maker) installed: `load` and `unload` start and end workers, and can neither install,
-change nor remove anything. Each model has one version at a time here.
+Sources: Triton's protocol/extension_statistics.md, extension_model_configuration.md, extension_model_repository.md.
+A device's repository is what the fleet (or the device's maker) installed: `load` and `unload` start and end workers,
+and can neither install, change nor remove anything. Each model has one version at a time here.
 """
 
 from __future__ import annotations
@@ -52,6 +52,27 @@ def _statistics(slot: Slot) -> dict[str, Any]:
         "response_stats": {},
         "batch_stats": [{"batch_size": 1, **computed}] if seen.predictions else [],
         "memory_usage": [{"type": "CPU", "id": 0, "byte_size": size}] if (size := slot.rss_bytes()) else [],
+    }
+
+
+def config(slot: Slot, instances: int) -> dict[str, Any]:
+    """Return a model's configuration in the form of Triton's model_config.proto: shapes are fixed, so batches are none.
+
+    `instances` is how many workers it is to have.
+    """
+    signature = slot.manifest.signature
+    sides = {
+        side: [{"name": spec.name, "data_type": f"TYPE_{spec.dtype.value}", "dims": list(spec.shape)} for spec in specs]
+        for side, specs in (("input", signature.inputs), ("output", signature.outputs))
+    }
+    return {
+        "name": slot.manifest.model,
+        "platform": f"skerry_{slot.variant.engine}",
+        "backend": slot.variant.engine,
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": 0,
+        **sides,
+        "instance_group": [{"name": slot.manifest.model, "kind": "KIND_CPU", "count": instances}],
     }
 
 

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from skerry_agent.admission import leavers
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.golden import GoldenResult, run_golden
+from skerry_agent.room import TRIAL, Room
 from skerry_agent.slot import Served, Slot
-from skerry_agent.slot_view import declared_bytes
 from skerry_agent.supervision import RuntimeConfig, SlotEvent
 from skerry_agent.tensors import check_inputs
 from skerry_contracts import codec
 from skerry_contracts.bundle import Manifest, Variant
-from skerry_contracts.device import ModelHealth, Reason
+from skerry_contracts.device import ModelHealth
 from skerry_contracts.tensor import Tensor
 
-TRIAL = "@trial"
-IDLE_S = 60.0
+__all__ = ["TRIAL", "InferResult", "Runtime"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,8 +48,7 @@ class Runtime:
         self._on_event = on_event
         self._slots: dict[str, Slot] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-        self._coming: dict[Slot, int] = {}  # what workers that are being started will take
-        self._admitting = asyncio.Lock()
+        self.room = Room(self._slots, lambda: self.config)
 
     async def start(
         self, name: str, blob_dir: Path, variant: Variant, manifest: Manifest, *, bundle: str | None = None
@@ -69,11 +66,12 @@ class Runtime:
         bundle = bundle or codec.digest(codec.encode(manifest))
         slot = Slot(name, blob_dir, variant, manifest, bundle, self.config, self._on_event)
         try:
-            await self._admit(slot)
+            await self.room.admit(slot)
             await slot.open()
         finally:
-            self._coming.pop(slot, None)
+            self.room.settled(slot)
         self._put(name, slot)
+        self.room.grow_soon()
         return slot
 
     async def load(self, name: str) -> None:
@@ -87,11 +85,12 @@ class Runtime:
         if slot is None:
             return
         if slot.unloaded:
-            await self._admit(slot)
+            await self.room.admit(slot)
         try:
             await slot.load()
         finally:
-            self._coming.pop(slot, None)
+            self.room.settled(slot)
+        self.room.grow_soon()
 
     async def stop(self, name: str) -> None:
         """End a slot's worker after the inference it is at; no such slot is no error."""
@@ -111,6 +110,7 @@ class Runtime:
             raise WorkerError(f"there is no trial of {model} to make live")
         slot.name = model
         self._put(model, slot)
+        self.room.grow_soon()
         return slot
 
     def slot(self, name: str) -> Slot | None:
@@ -121,8 +121,19 @@ class Runtime:
         """Return the live slots' names."""
         return sorted(name for name in self._slots if TRIAL not in name)
 
-    async def infer(self, model: str, inputs: Sequence[Tensor], *, deadline_s: float | None = None) -> InferResult:
+    async def infer(
+        self,
+        model: str,
+        inputs: Sequence[Tensor],
+        *,
+        deadline_s: float | None = None,
+        client: Hashable = None,
+        wait_s: float | None = None,
+    ) -> InferResult:
         """Return the model's answer.
+
+        `deadline_s` bounds the inference itself, `wait_s` the time before it begins; `client` says who asks: where
+        several wait, they take turns. A caller that is cancelled before its turn is not run.
 
         Raises:
             RequestError: 404 no such model, 400 inputs that are not the model's, 503 busy or not ready.
@@ -136,10 +147,10 @@ class Runtime:
         data = check_inputs(slot.manifest.signature.inputs, inputs)
         if slot.evicted:
             try:
-                await self.load(model)
+                await asyncio.shield(self.load(model))  # others wait for it, too
             except WorkerError as error:
                 raise RequestError(f"{model} cannot be loaded again now: {error}", status=503) from error
-        return _result(await slot.run(data, deadline_s))
+        return _result(await slot.run(data, deadline_s, client=client, wait_s=wait_s))
 
     async def golden(self, name: str, manifest: Manifest, blob_dir: Path, *, runs: int = 50) -> GoldenResult:
         """Run the manifest's golden vectors through a slot; see `golden.run_golden`.
@@ -162,6 +173,9 @@ class Runtime:
             {
                 "model": slot.manifest.model,
                 "state": slot.state.value,
+                "instances": slot.serving,
+                "instances_wanted": self.room.wanted(slot),
+                "waiting": slot.waiting,
                 "rss_bytes": slot.rss_bytes(),
                 "variant": slot.variant.id,
                 "counted_bytes": slot.cost_bytes(),
@@ -177,75 +191,27 @@ class Runtime:
 
     def counted_bytes(self) -> int:
         """Return the memory that models take, or are about to."""
-        here = set(self._slots.values())
-        coming = sum(need for slot, need in self._coming.items() if slot not in here)
-        return sum(slot.cost_bytes() for slot in here) + coming
+        return self.room.counted_bytes()
 
     def largest(self) -> str | None:
         """Return the live slot that takes the most memory; None where there is none."""
         return max(self.models(), key=lambda name: self._slots[name].cost_bytes(), default=None)
 
     async def relieve(self, *, short: bool = False) -> list[str]:
-        """Free idle workers where models have grown beyond the budget; `short`: one more that nobody asked lately.
+        """Free idle workers where memory is short (see `Room.relieve`), else begin to start instances that are missing.
 
-        Returns the names of those that left.
+        Returns what left, in words.
         """
-        async with self._admitting:
-            budget_bytes = self.config.memory_budget_bytes
-            over_bytes = self.counted_bytes() - budget_bytes if budget_bytes else 0
-            chosen = self._leavers(over_bytes, ()) or []
-            if short and not chosen:
-                now_s = asyncio.get_running_loop().time()
-                recent = [name for name, slot in self._slots.items() if now_s - slot.used_s < IDLE_S]
-                chosen = self._leavers(1, recent) or []
-            for slot in chosen:
-                await slot.unload(evict=True)
-        return [slot.name for slot in chosen]
-
-    async def _admit(self, slot: Slot) -> None:
-        """Make room for a worker of a slot, and count it as coming.
-
-        Raises:
-            WorkerError: UNFIT, there is no room and none can be made.
-        """
-        need_bytes, budget_bytes = declared_bytes(slot.variant), self.config.memory_budget_bytes
-        async with self._admitting:
-            used_bytes = self.counted_bytes() - slot.cost_bytes() * (slot.name in self._slots)
-            if budget_bytes and used_bytes + need_bytes > budget_bytes:
-                chosen = None
-                if need_bytes <= budget_bytes:
-                    chosen = self._make_room(slot, used_bytes + need_bytes - budget_bytes)
-                if chosen is None:
-                    why = f"{used_bytes // 10**6} MB are in use" if used_bytes else "no more may be given to it"
-                    words = f"needs {need_bytes // 10**6} MB, {budget_bytes // 10**6} MB are for models; {why}"
-                    raise WorkerError(words, reason=Reason.UNFIT, hint="see memory_budget_bytes in docs/agent.md")
-                for each in chosen:
-                    await each.unload(evict=True)
-            self._coming[slot] = need_bytes
-
-    def _make_room(self, slot: Slot, short_bytes: int) -> list[Slot] | None:
-        """Return who leaves for a slot. The live slot of its name goes only if nothing else helps, and never for its
-        own trial.
-        """
-        model = slot.name.removesuffix(TRIAL)
-        own = self._slots.get(model)
-        found = self._leavers(short_bytes, (model,))
-        if found is None and own is not None and own is not slot and slot.name == model and own.ready:
-            rest = self._leavers(short_bytes - own.cost_bytes(), (model,))
-            found = None if rest is None else [own, *rest]
-        return found
-
-    def _leavers(self, short_bytes: int, spared: Sequence[str]) -> list[Slot] | None:
-        idle = [
-            slot
-            for name, slot in self._slots.items()
-            if TRIAL not in name and name not in spared and slot.ready and slot.quiet()
-        ]
-        return leavers(idle, short_bytes, asyncio.get_running_loop().time())
+        left = await self.room.relieve(short=short)
+        if not left and not short:
+            self.room.grow_soon()
+        return left
 
     async def close(self) -> None:
         """End every worker."""
-        slots, self._slots = list(self._slots.values()), {}
+        await self.room.close()
+        slots = list(self._slots.values())
+        self._slots.clear()
         await asyncio.gather(*(slot.close() for slot in slots), *self._leaving)
 
     def _put(self, name: str, slot: Slot) -> None:

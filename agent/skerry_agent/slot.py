@@ -1,18 +1,20 @@
-"""A named place for one model: a queue in front of a worker process, a watch over it, and another worker when it dies.
+"""A named place for one model: a queue in front of its workers (instance.py), and what is told of them.
 
-Requests wait in order and run one at a time. A crash or hang fails only the request that was running; those that wait
-are served by the next worker. Restarts back off exponentially and start afresh after a quiet minute.
+Requests wait in turns (waiting.py) and run one at a time in each worker. A crash or hang fails only the request that
+was running there; those that wait are served by the other workers or the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from skerry_agent.errors import RequestError, WorkerError
+from skerry_agent.instance import Instance
 from skerry_agent.pending import Pending
 from skerry_agent.process import Answer, WorkerProcess
 from skerry_agent.slot_view import SlotView
@@ -28,7 +30,7 @@ class Served(NamedTuple):
 
 
 class Slot(SlotView["Served"]):
-    """One model in one supervised worker. Made by `Runtime.start`."""
+    """One model in its supervised workers. Made by `Runtime.start`."""
 
     async def open(self) -> None:
         """Start the first worker.
@@ -36,35 +38,70 @@ class Slot(SlotView["Served"]):
         Raises:
             WorkerError: it does not load.
         """
-        await self._launch()
+        await self._open_instance()
 
-    async def run(self, inputs: Sequence[bytes], deadline_s: float | None = None) -> Served:
+    async def run(
+        self,
+        inputs: Sequence[bytes],
+        deadline_s: float | None = None,
+        *,
+        client: Hashable = None,
+        wait_s: float | None = None,
+    ) -> Served:
         """Return what the model makes of the inputs (bytes by the signature).
+
+        `deadline_s` bounds the inference, `wait_s` the time before it begins. Clients that wait take turns; a caller
+        that is cancelled waits no longer, and is not run.
 
         Raises:
             WorkerError: the model failed, crashed, hung or said NaN.
-            RequestError: 503, too many wait already, or no worker came up in time; 400, the model is unloaded.
+            RequestError: 503, too many wait already, or no worker came to it in time; 400, the model is unloaded.
         """
-        if len(self._queue) >= self._config.queue:
-            raise RequestError(f"{self.manifest.model} is busy: {len(self._queue)} requests wait", status=503)
-        if self._stopping:
-            raise RequestError(f"{self.manifest.model} is being stopped", status=503)
-        self._refuse_if_abstaining()
-        if self._unloaded and not self._evicted:
-            hint = f"POST /v2/repository/models/{self.manifest.model}/load"
-            raise RequestError(f"{self.manifest.model} is unloaded", hint=hint)
-        if self._unloaded:
-            raise RequestError(f"{self.manifest.model} was just unloaded to make room", status=503, hint="ask again")
+        self._refuse()
         loop = asyncio.get_running_loop()
         self.used_s = loop.time()
-        if self._worker is None and self._retry_at - loop.time() > self._config.wait_s:
-            raise RequestError(f"{self.manifest.model} is not ready: its worker keeps failing", status=503)
-        request: Pending[Served] = Pending(inputs, deadline_s or self._config.deadline_s, loop.create_future())
-        self._queue.append(request)
+        patience_s = min(self._config.wait_s, wait_s if wait_s is not None else math.inf)
+        if not self.ready and self._back_s() - loop.time() > patience_s:
+            raise RequestError(
+                f"{self.manifest.model} is not ready: its worker keeps failing",
+                status=503,
+                retry_after_s=self._back_s() - loop.time(),
+            )
+        request: Pending[Served] = Pending(
+            inputs, deadline_s or self._config.deadline_s, loop.create_future(), client, self.used_s + patience_s
+        )
+        here, loser = self._line.add(request)
+        if loser is not None:
+            loser.settle(self._busy())
+        if not here:
+            raise self._busy()
         self._pump()
-        if request in self._queue:
-            request.timer = loop.call_later(self._config.wait_s, self._waited_too_long, request)
-        return await request.future
+        if not request.future.done() and self._line:
+            self._set_bell(request.expires_s)
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            self._line.remove(request)
+            raise
+
+    def _refuse(self) -> None:
+        """Raise RequestError where nothing can be run now."""
+        model = self.manifest.model
+        if self._stopping:
+            raise RequestError(f"{model} is being stopped", status=503)
+        self._refuse_if_abstaining()
+        if self._unloaded and not self._evicted:
+            raise RequestError(f"{model} is unloaded", hint=f"POST /v2/repository/models/{model}/load")
+        if self._unloaded:
+            raise RequestError(f"{model} was just unloaded to make room", status=503, hint="ask again")
+
+    def _busy(self) -> RequestError:
+        words = f"{self.manifest.model} is busy: {len(self._line)} requests wait"
+        return RequestError(words, status=503, hint="ask again later", retry_after_s=self.drain_s())
+
+    def _back_s(self) -> float:
+        """Return when the next worker is due, where none is there."""
+        return min((each.retry_at_s for each in self.instances), default=0.0)
 
     def hand_over(self, other: Slot) -> None:
         """Let another slot serve those who wait here; the one that runs ends here. Where the two take other inputs,
@@ -72,23 +109,23 @@ class Slot(SlotView["Served"]):
         """
         if other.manifest.signature.inputs != self.manifest.signature.inputs:
             return
-        other._queue.extend(self._queue)
-        self._queue.clear()
+        other._line.adopt(self._line.drain())
         other._pump()
+        other._set_bell(other._line.next_late_s())
 
     async def retire(self) -> None:
         """Serve those who wait, then close. Bounded: each waits and runs within its own deadline."""
-        while self._queue:
+        while self._line:
             await asyncio.sleep(0.005)
         await self.close()
 
     async def close(self) -> None:
-        """Let the running inference end, then end the worker; those who wait are told 503."""
+        """Let the running inferences end, then end the workers; those who wait are told 503."""
         self._stopping = True
         await self._quit("stopped")
 
     async def unload(self, *, evict: bool = False) -> None:
-        """Free the worker as `close` does, but keep the place: `load` starts another. Unloaded already: no error.
+        """Free the workers as `close` does, but keep the place: `load` starts one again. Unloaded already: no error.
 
         `evict`: to make room, so that the next inference may load it again.
         """
@@ -98,7 +135,7 @@ class Slot(SlotView["Served"]):
             await self._quit("unloaded")
 
     async def abstain(self, why: str) -> None:
-        """Free the worker and answer 503 with the reason, until another slot takes this one's place."""
+        """Free the workers and answer 503 with the reason, until another slot takes this one's place."""
         self.abstains = why
         await self.unload()
 
@@ -106,23 +143,6 @@ class Slot(SlotView["Served"]):
         if self.abstains:
             words = f"{self.manifest.model} abstains: {self.abstains}"
             raise RequestError(words, status=503, hint="it comes back by itself; see skerry agent status")
-
-    def ping(self) -> None:
-        """Ask the worker for a sign of life, if it is at nothing; one that gives none is ended as hung."""
-        if self._worker is not None:
-            self._worker.ping(self._config.pulse_s)
-
-    def renew(self, why: str) -> None:
-        """Replace the worker, after the inference it is at: it has grown too large. Those who wait are served next."""
-        self._leaving = True
-        self._leave(WorkerError(why, reason=Reason.UNHEALTHY))
-
-    def _leave(self, why: WorkerError) -> None:
-        worker = self._worker
-        if worker is not None and not worker.busy:
-            worker.kill(why)
-        elif worker is not None:
-            asyncio.get_running_loop().call_later(0.01, self._leave, why)  # bounded by the inference's own deadline
 
     async def load(self) -> None:
         """Start a worker again after `unload`; does nothing where one serves.
@@ -134,44 +154,89 @@ class Slot(SlotView["Served"]):
         self._refuse_if_abstaining()
         async with self._loading:
             if self._unloaded and not self._stopping:
-                await self._launch()
+                await self._open_instance()
                 self._unloaded = self._evicted = False
-            if self._stopping:  # replaced while it loaded
-                await self._quit("stopped")
         if not self.ready:
             raise RequestError(f"{self.manifest.model} is being stopped or restarted", status=503, hint="ask again")
         self._pump()
 
+    async def grow(self) -> None:
+        """Start one more worker beside those that serve; room was made for it.
+
+        Raises:
+            WorkerError: it does not load; the others serve on.
+        """
+        async with self._loading:
+            if not (self._unloaded or self._stopping):
+                await self._open_instance()
+
+    async def shed(self, instance: Instance) -> None:
+        """End one worker after the inference it is at; the others serve on."""
+        if instance in self.instances:
+            self.instances.remove(instance)
+            await instance.quit("freed to make room")
+
+    async def _open_instance(self) -> None:
+        instance, begin_s = Instance(self._start_worker, self._config, self), time.perf_counter()
+        self.instances.append(instance)
+        try:
+            await instance.open()
+        except BaseException:
+            if instance in self.instances:
+                self.instances.remove(instance)
+            raise
+        self.cold_start_ms = 1e3 * (time.perf_counter() - begin_s)
+        if instance not in self.instances:  # all were ended meanwhile
+            await instance.quit("stopped")
+
+    async def _start_worker(self, on_death: Callable[[WorkerError], None]) -> WorkerProcess:
+        config = self._config
+        return await WorkerProcess.start(
+            self._blob_dir,
+            self.variant,
+            self.manifest.signature,
+            threads=config.threads,
+            extra_bytes=2 * self.variant.memory_bytes + config.headroom_bytes,
+            timeout_s=config.load_s,
+            on_death=on_death,
+        )
+
     async def _quit(self, why: str) -> None:
-        """End the worker and whatever would start another."""
-        if self._revival is not None:
-            self._revival.cancel()
-            await asyncio.gather(self._revival, return_exceptions=True)
-            self._revival = None
-        while self._queue:
-            self._queue.popleft().settle(RequestError(f"{self.manifest.model} was {why}", status=503))
-        if (worker := self._worker) is not None:
-            while worker.busy:
-                await asyncio.sleep(0.002)  # bounded by the inference's own deadline
-            worker.kill(WorkerError(why))
-            await worker.buried()
-            self._worker = None
+        """End the workers and whatever would start others."""
+        for request in self._line.drain():
+            request.settle(RequestError(f"{self.manifest.model} was {why}", status=503))
+        if self._bell is not None:
+            self._bell.cancel()
+            self._bell = None
+        leaving = list(self.instances)
+        await asyncio.gather(*(each.quit(why) for each in leaving))
+        self.instances = [each for each in self.instances if each not in leaving]
 
     def _pump(self) -> None:
-        """Give the worker the next request, if it is there and idle."""
-        worker = self._worker
-        while worker is not None and worker.idle and self._queue and not self._leaving:
-            request = self._queue.popleft()
-            if request.future.done():
-                continue
-            request.begin()
-            if not worker.run(request.inputs, request.deadline_s, functools.partial(self._answered, request)):
-                self._queue.appendleft(request)  # the next worker serves it
-            request.given()
+        """Give the workers that are idle the next requests; the first workers first, so that few are kept warm."""
+        now_s = asyncio.get_running_loop().time()
+        for instance in self.instances:
+            while instance.idle:
+                request, late = self._line.take(now_s)
+                for each in late:
+                    self._too_late(each)
+                if request is None:
+                    return
+                if not request.future.done():
+                    self._give(instance, request)
 
-    def _answered(self, request: Pending[Served], answer: Answer | WorkerError) -> None:
+    def _give(self, instance: Instance, request: Pending[Served]) -> None:
+        assert instance.worker is not None
+        request.begin()
+        answered = functools.partial(self._answered, instance, request)
+        if not instance.worker.run(request.inputs, request.deadline_s, answered):
+            self._line.put_back(request)  # another worker serves it
+        request.given()
+
+    def _answered(self, instance: Instance, request: Pending[Served], answer: Answer | WorkerError) -> None:
         if isinstance(answer, Answer):
             request.count(self.counters, answer.elapsed_ns)
+            instance.predictions += 1
             self.latency.add(answer.elapsed_ns)
             self.recent.add(answer.elapsed_ns)
             request.settle(Served(self, answer))
@@ -180,64 +245,50 @@ class Slot(SlotView["Served"]):
             request.settle(answer)
             if answer.reason is Reason.UNHEALTHY:
                 self.counters.unhealthy += 1
-                self._on_event(SlotEvent(self.name, self.bundle, answer.reason, str(answer)))
+                self._tell(answer.reason, str(answer))
         self._pump()
 
-    def _waited_too_long(self, request: Pending[Served]) -> None:
-        if request in self._queue:
-            self._queue.remove(request)
+    def _set_bell(self, due_s: float | None) -> None:
+        """See that nobody waits unheard beyond their time. The timer is moved only when it would ring too late."""
+        if due_s is None or (self._bell is not None and self._bell.when() <= due_s):
+            return
+        if self._bell is not None:
+            self._bell.cancel()
+        self._bell = asyncio.get_running_loop().call_at(due_s, self._ring)
+
+    def _ring(self) -> None:
+        self._bell = None
+        for request in self._line.late(asyncio.get_running_loop().time()):
+            self._too_late(request)
+        self._set_bell(self._line.next_late_s())
+
+    def _too_late(self, request: Pending[Served]) -> None:
         request.count_error(self.counters)
-        request.settle(RequestError(f"{self.manifest.model} did not come to this request in time", status=503))
+        words = f"{self.manifest.model} did not come to this request in time"
+        request.settle(RequestError(words, status=503, retry_after_s=self.drain_s()))
 
-    async def _launch(self) -> None:
-        config, begin_s = self._config, time.perf_counter()
-        worker = await WorkerProcess.start(
-            self._blob_dir,
-            self.variant,
-            self.manifest.signature,
-            threads=config.threads,
-            extra_bytes=2 * self.variant.memory_bytes + config.headroom_bytes,
-            timeout_s=config.load_s,
-            on_death=self._died,
-        )
-        if worker.dead is not None:
-            raise worker.dead
-        self._worker, self._leaving = worker, False
-        self.cold_start_ms = 1e3 * (time.perf_counter() - begin_s)
-        self._serving_since = asyncio.get_running_loop().time()
+    # What the instances tell (instance.Owner).
+
+    def came(self) -> None:
+        """A worker can be given inferences."""
         self._pump()
 
-    def _died(self, error: WorkerError) -> None:
-        if self._worker is None or self._stopping or self._unloaded:
-            return  # it never served: whoever started it hears of it
-        self._worker = None
+    def fell(self, error: WorkerError) -> None:
+        """A worker died, and another is coming."""
         self.counters.leaks += error.reason is Reason.UNHEALTHY
         self.counters.crashes += error.reason not in (Reason.TIMEOUT, Reason.UNHEALTHY)
         self.counters.hangs += error.reason is Reason.TIMEOUT
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._serving_since > self._config.quiet_s:
-            self._streak = 0
-        self._back_off()
-        self._revival = loop.create_task(self._revive())
-        self._on_event(SlotEvent(self.name, self.bundle, error.reason, str(error)))
+        self._tell(error.reason, str(error))
+        self._pump()
 
-    def _back_off(self) -> None:
-        """Say when the next worker is due: each time twice as late."""
-        delay_s = min(self._config.last_delay_s, self._config.first_delay_s * 2.0 ** min(self._streak, 20))
-        self._streak += 1
-        self._retry_at = asyncio.get_running_loop().time() + delay_s
+    def stayed_away(self, error: WorkerError) -> None:
+        """A worker could not be started again."""
+        self._tell(error.reason, str(error))
 
-    async def _revive(self) -> None:
-        """Start workers until one serves."""
-        while True:
-            await asyncio.sleep(self._retry_at - asyncio.get_running_loop().time())
-            try:
-                await self._launch()
-            except WorkerError as error:
-                self._back_off()
-                self._on_event(SlotEvent(self.name, self.bundle, error.reason, str(error)))
-                continue
-            self.counters.restarts += 1
-            self._revival = None
-            self._on_event(SlotEvent(self.name, self.bundle, Reason.OK, "serves again"))
-            return
+    def returned(self) -> None:
+        """A worker serves again."""
+        self.counters.restarts += 1
+        self._tell(Reason.OK, "serves again")
+
+    def _tell(self, reason: Reason, detail: str) -> None:
+        self._on_event(SlotEvent(self.name, self.bundle, reason, detail))

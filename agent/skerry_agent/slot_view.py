@@ -1,18 +1,19 @@
-"""What may be asked of a slot: how its model fares, what its worker costs, what it has done. Only `Slot` changes it."""
+"""What may be asked of a slot: how its model fares, what its workers cost, what they did. Only `Slot` changes it."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from skerry_agent.instance import Instance
 from skerry_agent.latency import LatencyHistogram
 from skerry_agent.pending import Pending
 from skerry_agent.process import WorkerProcess
 from skerry_agent.supervision import Counters, RuntimeConfig, SlotEvent
+from skerry_agent.waiting import Waiting
 from skerry_contracts.bundle import Manifest, Variant
 from skerry_contracts.device import ModelHealth, ModelState
 
@@ -27,7 +28,7 @@ def declared_bytes(variant: Variant) -> int:
 
 
 class SlotView(Generic[T]):
-    """The state of a slot."""
+    """The state of a slot. `instances` are its workers, of which the first is always wanted."""
 
     def __init__(
         self,
@@ -48,17 +49,15 @@ class SlotView(Generic[T]):
         self.recent = LatencyHistogram()  # cleared by the guard, the other by each heartbeat
         self.cold_start_ms = 0.0
         self.used_s = 0.0
+        self.grow_at_s = 0.0  # not before then is another instance tried
         self.abstains = ""  # why nothing is answered on purpose; empty: it is
+        self.instances: list[Instance] = []
         self._blob_dir = blob_dir
         self._config = config
         self._on_event = on_event
-        self._worker: WorkerProcess | None = None
-        self._queue: deque[Pending[T]] = deque()
-        self._streak = 0
-        self._retry_at = 0.0
-        self._serving_since = 0.0
-        self._revival: asyncio.Task[None] | None = None
-        self._stopping = self._unloaded = self._evicted = self._leaving = False
+        self._line: Waiting[Pending[T]] = Waiting(config.of(manifest.model).queue)
+        self._bell: asyncio.TimerHandle | None = None
+        self._stopping = self._unloaded = self._evicted = False
         self._loading = asyncio.Lock()
         self._reported = Counters()
 
@@ -70,8 +69,13 @@ class SlotView(Generic[T]):
         if self._stopping or self._unloaded:
             return ModelState.STOPPED
         if self._worker is None:
-            return ModelState.DEGRADED if self._revival is not None else ModelState.STARTING
+            return ModelState.DEGRADED if any(each.reviving for each in self.instances) else ModelState.STARTING
         return ModelState.TRIAL if "@" in self.name else ModelState.SERVING
+
+    @property
+    def _worker(self) -> WorkerProcess | None:
+        """The first worker that is there."""
+        return next((each.worker for each in self.instances if each.worker is not None), None)
 
     @property
     def ready(self) -> bool:
@@ -79,13 +83,28 @@ class SlotView(Generic[T]):
         return self._worker is not None and not self._stopping
 
     @property
+    def serving(self) -> int:
+        """How many workers are there to answer."""
+        return sum(each.worker is not None for each in self.instances)
+
+    @property
+    def busy(self) -> int:
+        """How many workers are at an inference."""
+        return sum(each.busy for each in self.instances)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._line)
+
+    @property
     def unloaded(self) -> bool:
-        """Whether the worker was freed, by a local program or for want of memory; the model stays installed."""
+        """Whether the workers were freed, by a local program or for want of memory; the model stays installed."""
         return self._unloaded
 
     @property
     def evicted(self) -> bool:
-        """Whether the worker was freed to make room: the next inference brings it back."""
+        """Whether the workers were freed to make room: the next inference brings one back."""
         return self._unloaded and self._evicted
 
     @property
@@ -100,7 +119,7 @@ class SlotView(Generic[T]):
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id."""
+        """The first worker's process id."""
         return self._worker.pid if self._worker is not None else None
 
     @property
@@ -109,26 +128,35 @@ class SlotView(Generic[T]):
         return self._worker.load_ms if self._worker is not None else 0.0
 
     def rss_bytes(self) -> int:
-        """Return the worker's resident memory."""
-        return self._worker.rss_bytes() if self._worker is not None else 0
+        """Return the workers' resident memory."""
+        return sum(each.rss_bytes() for each in self.instances)
 
     def cost_bytes(self) -> int:
-        """Return the memory to count for this slot: measured once it has served, declared before; 0 when it is freed.
+        """Return the memory to count for this slot's workers, those being started included; 0 when it is freed."""
+        declared = declared_bytes(self.variant)
+        if not self.instances and not self._unloaded:
+            return declared
+        return sum(each.cost_bytes(declared) for each in self.instances)
 
-        What is resident holds pages that workers share; counted to each, so that the sum errs on the safe side.
-        """
-        if self._unloaded and not self._loading.locked():
-            return 0
-        found = self.rss_bytes()
-        return found if found and self.counters.predictions else max(found, declared_bytes(self.variant))
+    def instance_bytes(self) -> int:
+        """Return the memory that one more worker will take."""
+        declared = declared_bytes(self.variant)
+        return max((each.cost_bytes(declared) for each in self.instances), default=declared)
 
     def quiet(self) -> bool:
         """Whether nothing runs or waits here."""
-        return not self._queue and (self._worker is None or not self._worker.busy)
+        return not self._line and not self.busy
 
     def overdue(self, now_s: float) -> bool:
-        """Whether the worker's inference should have been ended before `now_s` (the event loop's time)."""
-        return self._worker is not None and self._worker.due_s is not None and self._worker.due_s < now_s
+        """Whether an inference should have been ended before `now_s` (the event loop's time)."""
+        workers = [each.worker for each in self.instances if each.worker is not None]
+        return any(worker.due_s is not None and worker.due_s < now_s for worker in workers)
+
+    def drain_s(self) -> float:
+        """Return how long those who wait will take, as far as can be known; 0 before the first answer."""
+        seen = self.counters
+        one_s = seen.infer_ns / seen.predictions / 1e9 if seen.predictions else 0.0
+        return one_s * (len(self._line) + self.busy) / max(1, self.serving)
 
     def health(self, *, reset: bool) -> ModelHealth:
         """Return the model's health; with `reset`, counts and latencies begin anew (one heartbeat's worth)."""

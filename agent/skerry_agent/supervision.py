@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from skerry_contracts.device import Reason
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """How one model is run: `instances` workers, as far as cores and memory allow, and `queue` requests that may
+    wait.
+    """
+
+    instances: int = 1
+    queue: int = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -14,13 +25,13 @@ class RuntimeConfig:
     `deadline_s` bounds one inference, `wait_s` the time in the queue before it, `load_s` the start of a worker.
     `headroom_bytes` of address space are given on top of twice what the variant says it needs. `first_delay_s` doubles
     with each crash up to `last_delay_s`. `pulse_s`: an idle worker that was asked for a sign of life gives it within
-    twice this time. `memory_budget_bytes` bounds what all models take together; 0 does not.
+    twice this time. `memory_budget_bytes` bounds what all models take together; 0 does not. `every` is how models are
+    run that `models` does not name; `cores` is how many workers may run at once, 0: as many as this process may use.
     """
 
     deadline_s: float = 10.0
     wait_s: float = 10.0
     load_s: float = 60.0
-    queue: int = 64
     threads: int = 1
     headroom_bytes: int = 256 * 1024 * 1024
     first_delay_s: float = 0.1
@@ -28,6 +39,13 @@ class RuntimeConfig:
     quiet_s: float = 60.0
     pulse_s: float = 5.0
     memory_budget_bytes: int = 0
+    cores: int = 0
+    every: ModelConfig = ModelConfig()
+    models: Mapping[str, ModelConfig] = dataclasses.field(default_factory=dict)
+
+    def of(self, model: str) -> ModelConfig:
+        """Return how a model is run."""
+        return self.models.get(model, self.every)
 
 
 @dataclasses.dataclass(slots=True)

@@ -90,7 +90,7 @@ class Live:
         """Wait until the model's worker is at an inference."""
         slot = self.runtime.slot("toy")
         assert slot is not None
-        while slot._worker is None or not slot._worker.busy:
+        while not slot.busy:
             self.settle()
 
     def settle(self) -> None:
@@ -99,14 +99,14 @@ class Live:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Live]:
+def serving(folder: Path, **more: Any) -> Iterator[Live]:
     """Serve the toy model, and a candidate beside it, from a folder; everything is gone afterwards."""
     toy = bundle(folder, compiled(folder))
     notes, started, stop = Notes(), threading.Event(), asyncio.Event()
     made: list[Live] = []
 
     async def serve() -> None:
-        runtime = Runtime(RuntimeConfig(deadline_s=0.5, first_delay_s=0.01))
+        runtime = Runtime(RuntimeConfig(deadline_s=0.5, first_delay_s=0.01, **more))
         api = LocalApi(runtime, notes)
         await runtime.start("toy", folder, toy.variant, toy.manifest)
         await runtime.start("toy@trial", folder, toy.variant, toy.manifest)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from skerry_agent.config import AgentConfig, load
+from skerry_agent.daemon import runtime_config
 from skerry_agent.errors import ConfigError
 
 
@@ -39,9 +40,21 @@ def test_a_switch_is_read_from_both(said: str, meant: bool) -> None:
         ("", {"SKERRY_AGENT_RESERVE_FREE_BYTES": "-1"}, "reserve_free_bytes"),
         ("api_token = 'perhaps'", {}, "api_token"),
         ("api_token = 2", {}, "api_token"),
+        ("instances = 0", {}, "instances"),
+        ("model = 3", {}, "model must be tables"),
+        ("[model.doors]\ninstances = 0", {}, "doors.*instances"),
+        ("[model.doors]\ninstances = true", {}, "doors.*instances"),
+        ("[model.doors]\ninstance = 2", {}, "doors.*instance"),
     ],
 )
 def test_a_wrong_setting_is_named(text: str, environment: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         load(text, environment, {})
     assert caught.value.hint
+
+
+def test_what_is_special_to_a_model_stands_beside_what_all_share() -> None:
+    found = runtime_config(load("instances = 2\n[model.doors]\nqueue = 8\n[model.'a b']\ninstances = 4", {}, {}))
+    assert (found.of("other").instances, found.of("other").queue) == (2, 64)
+    assert (found.of("doors").instances, found.of("doors").queue) == (2, 8)
+    assert found.of("a b").instances == 4

@@ -14,7 +14,7 @@ from tests.agent.serving_parts import Parts, bundle, compiled, floats, tensor
 
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.runtime import Runtime
-from skerry_agent.supervision import RuntimeConfig, SlotEvent
+from skerry_agent.supervision import ModelConfig, RuntimeConfig, SlotEvent
 from skerry_contracts.device import ModelState, Reason
 from skerry_contracts.tensor import DType, Tensor
 
@@ -91,7 +91,7 @@ def test_too_many_at_once_are_told_so(toy: Parts) -> None:
         refused = [each for each in results if isinstance(each, RequestError)]
         assert len(refused) == 4 and all(each.status == 503 and "busy" in str(each) for each in refused)
 
-    run(body, config=dataclasses.replace(QUICK, queue=3))
+    run(body, config=dataclasses.replace(QUICK, every=ModelConfig(queue=3)))
 
 
 @pytest.mark.parametrize(
