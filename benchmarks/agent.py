@@ -5,7 +5,8 @@
     memory   supervisor_rss_mb, agent_total_rss_mb: a real enrolled agent, idle and with a native model (PSS, all
              processes)
     infer    the median and 99th percentile of one inference of 150 kB, less the same engine called in this process:
-             shm_overhead_*: a program on the device with tensors in shared memory, writing its input included;
+             shm_overhead_*: a program on the device with tensors in shared memory (fast channel), writing its input
+             included;
              http_overhead_*: the same with binary tensors over the Unix socket; worker_overhead_*: inside the agent,
              from its loop to the worker and back
     unload   unload_leak_mb: how much the agent grew over many times unload and load; cold_start_ms: one load

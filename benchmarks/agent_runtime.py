@@ -79,6 +79,8 @@ def infer(_: Options) -> dict[str, float]:
             plain = bytes(data)
             http = times_us(lambda: client.infer("toy", {"x": plain}))
             with client.share("toy") as frame:
+                if not frame.fast:
+                    raise RuntimeError("the agent has no fast channel")
 
                 def through_memory() -> None:
                     frame.write("x", plain)

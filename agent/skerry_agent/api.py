@@ -15,6 +15,8 @@ loopback port.
     GET  /skerry/capture/{id}                               what became of it
     GET  /skerry/status                                     what `skerry agent status` shows
 
+Programs that share memory with the agent ask over the fast channel beside the Unix socket instead (fast.py).
+
 Every answer to an inference carries `parameters.prediction_id`, which leads back to bundle, training run and data.
 """
 
@@ -28,8 +30,9 @@ import socket
 from pathlib import Path
 from urllib.parse import unquote
 
-from skerry_agent import capture_words, oip, repository, sockets
+from skerry_agent import capture_words, fast_words, oip, repository, sockets
 from skerry_agent.errors import RequestError, WorkerError
+from skerry_agent.fast import FastChannel, FastLimits
 from skerry_agent.hooks import Hooks, Prediction
 from skerry_agent.http import HttpServer
 from skerry_agent.http_words import HttpLimits, Request, Response, error_response, json_response
@@ -47,17 +50,24 @@ class LocalApi:
     """The API in front of a runtime. `hooks` gives prediction ids and hears of every answered inference."""
 
     def __init__(
-        self, runtime: Runtime, hooks: Hooks, limits: HttpLimits | None = None, shared: RegionLimits | None = None
+        self,
+        runtime: Runtime,
+        hooks: Hooks,
+        limits: HttpLimits | None = None,
+        shared: RegionLimits | None = None,
+        fast: FastLimits | None = None,
     ) -> None:
         self._runtime = runtime
         self._hooks = hooks
         self._regions = Regions(shared)
         self._server = HttpServer(self, limits)
+        self._fast = FastChannel(runtime, hooks, fast)
         self._socket_path: Path | None = None
         self.port: int | None = None
 
     async def start(self, socket_path: Path, port: int | None = None, token: str | None = None) -> None:
-        """Listen at a Unix socket (mode 0660) and, unless `port` is None, at that port of 127.0.0.1 (0: any free one).
+        """Listen at a Unix socket (mode 0660) with the fast channel beside it and, unless `port` is None, at that port
+        of 127.0.0.1 (0: any free one).
 
         With `token` every request on the port must bear it; the socket's permissions are enough on the socket.
 
@@ -65,7 +75,12 @@ class LocalApi:
             OSError: the path or port is taken or may not be used.
         """
         self._server.token = token
-        await self._server.serve(sockets.listen(socket_path))
+        self._fast.listen(fast_words.beside(socket_path))  # first: who finds the one socket finds the other
+        try:
+            await self._server.serve(sockets.listen(socket_path))
+        except OSError:
+            self._fast.close()
+            raise
         self._socket_path = socket_path
         if port is None:
             return
@@ -83,7 +98,8 @@ class LocalApi:
         await self._server.serve(listening)
 
     async def close(self) -> None:
-        """Stop listening, end the connections and take the socket away."""
+        """Stop listening, end the connections and take the sockets away."""
+        self._fast.close()
         await self._server.close()
         self._regions.close()
         if self._socket_path is not None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from skerry_agent.client_memory import Frame, Values, buffer, head, typed
+from skerry_agent.client_frame import Frame
+from skerry_agent.client_memory import Values, buffer, head, typed
 from skerry_agent.client_wire import Wire
 from skerry_agent.errors import RequestError
 from skerry_contracts.tensor import STRUCT_CODE, DType, TensorSpec
@@ -57,8 +58,9 @@ class LocalClient:
     ) -> None:
         if (socket_path is None) == (port is None):
             raise RequestError("give either the agent's socket or its port")
-        self._path = Path(socket_path) if socket_path is not None else None
-        self._wire = Wire(self._path, port or 0, token, timeout_s)
+        self.socket_path = Path(socket_path) if socket_path is not None else None
+        self.timeout_s = timeout_s
+        self._wire = Wire(self.socket_path, port or 0, token, timeout_s)
         self._signatures: dict[str, tuple[dict[str, TensorSpec], dict[str, TensorSpec]]] = {}
 
     def __enter__(self) -> Self:
@@ -110,7 +112,7 @@ class LocalClient:
         Raises:
             RequestError: the agent refuses (its status), cannot be reached (503), or there is no memory (503).
         """
-        return Frame(self, quote(model, ""), *self._signature(model))
+        return Frame(self, model, *self._signature(model))
 
     def stats(self, model: str | None = None) -> list[dict[str, Any]]:
         """Return the statistics of a model or of all, in Triton's form."""
@@ -194,9 +196,9 @@ class LocalClient:
 
     def socket_gid(self) -> int | None:
         """Return the group of the agent's socket; None where it is not known."""
-        if self._path is not None:
+        if self.socket_path is not None:
             with contextlib.suppress(OSError):
-                return self._path.stat().st_gid
+                return self.socket_path.stat().st_gid
         return None
 
     def _signature(self, model: str) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:

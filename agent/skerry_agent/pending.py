@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.supervision import Counters
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Waiter(Protocol[T_contra]):
+    """Who waits for an answer: a future, or something that takes it at once."""
+
+    def done(self) -> bool:
+        """Return whether nobody waits any more."""
+
+    def set_result(self, result: T_contra, /) -> Any:
+        """Take the answer."""
+
+    def set_exception(self, exception: Any, /) -> Any:
+        """Take the reason why there is none."""
 
 
 class Pending(Generic[T]):
-    """One request: its inputs (bytes by the signature), its caller's future, whose it is, when it must have begun (the
+    """One request: its inputs (bytes by the signature), who waits for it, whose it is, when it must have begun (the
     loop's time), and when it came, began and was given.
     """
 
@@ -25,7 +38,7 @@ class Pending(Generic[T]):
         self,
         inputs: Sequence[bytes],
         deadline_s: float,
-        future: asyncio.Future[T],
+        future: Waiter[T],
         client: Hashable = None,
         expires_s: float = math.inf,
     ) -> None:

@@ -146,11 +146,19 @@ class Runtime:
             )
         data = check_inputs(slot.manifest.signature.inputs, inputs)
         if slot.evicted:
-            try:
-                await asyncio.shield(self.load(model))  # others wait for it, too
-            except WorkerError as error:
-                raise RequestError(f"{model} cannot be loaded again now: {error}", status=503) from error
-        return _result(await slot.run(data, deadline_s, client=client, wait_s=wait_s))
+            await self.recall(model)
+        return result_of(await slot.run(data, deadline_s, client=client, wait_s=wait_s))
+
+    async def recall(self, model: str) -> None:
+        """Load a model again that had left to make room.
+
+        Raises:
+            RequestError: 503, it cannot be loaded now.
+        """
+        try:
+            await asyncio.shield(self.load(model))  # others wait for it, too
+        except WorkerError as error:
+            raise RequestError(f"{model} cannot be loaded again now: {error}", status=503) from error
 
     async def golden(self, name: str, manifest: Manifest, blob_dir: Path, *, runs: int = 50) -> GoldenResult:
         """Run the manifest's golden vectors through a slot; see `golden.run_golden`.
@@ -223,7 +231,8 @@ class Runtime:
             leaving.add_done_callback(self._leaving.discard)
 
 
-def _result(served: Served) -> InferResult:
+def result_of(served: Served) -> InferResult:
+    """Return an answer in the words of the model's signature."""
     slot, answer = served.slot, served.answer
     specs = slot.manifest.signature.outputs
     outputs = tuple(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.instance import Instance
-from skerry_agent.pending import Pending
+from skerry_agent.pending import Pending, Waiter
 from skerry_agent.process import Answer, WorkerProcess
 from skerry_agent.slot_view import SlotView
 from skerry_agent.supervision import SlotEvent
@@ -57,6 +57,28 @@ class Slot(SlotView["Served"]):
             WorkerError: the model failed, crashed, hung or said NaN.
             RequestError: 503, too many wait already, or no worker came to it in time; 400, the model is unloaded.
         """
+        future: asyncio.Future[Served] = asyncio.get_running_loop().create_future()
+        request = self.ask(inputs, future, deadline_s, client=client, wait_s=wait_s)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._line.remove(request)
+            raise
+
+    def ask(
+        self,
+        inputs: Sequence[bytes],
+        waiter: Waiter[Served],
+        deadline_s: float | None = None,
+        *,
+        client: Hashable = None,
+        wait_s: float | None = None,
+    ) -> Pending[Served]:
+        """Let `waiter` have later on, on the event loop, what `run` returns or raises; returns what waits for it.
+
+        Raises:
+            RequestError: what `run` refuses at once.
+        """
         self._refuse()
         loop = asyncio.get_running_loop()
         self.used_s = loop.time()
@@ -68,7 +90,7 @@ class Slot(SlotView["Served"]):
                 retry_after_s=self._back_s() - loop.time(),
             )
         request: Pending[Served] = Pending(
-            inputs, deadline_s or self._config.deadline_s, loop.create_future(), client, self.used_s + patience_s
+            inputs, deadline_s or self._config.deadline_s, waiter, client, self.used_s + patience_s
         )
         here, loser = self._line.add(request)
         if loser is not None:
@@ -78,11 +100,7 @@ class Slot(SlotView["Served"]):
         self._pump()
         if not request.future.done() and self._line:
             self._set_bell(request.expires_s)
-        try:
-            return await request.future
-        except asyncio.CancelledError:
-            self._line.remove(request)
-            raise
+        return request
 
     def _refuse(self) -> None:
         """Raise RequestError where nothing can be run now."""

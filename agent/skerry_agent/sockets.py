@@ -26,13 +26,13 @@ def address(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-def connect(path: Path, timeout_s: float | None) -> socket.socket:
+def connect(path: Path, timeout_s: float | None, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """Return a connection to the server at the path.
 
     Raises:
         OSError: nobody listens there.
     """
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made = socket.socket(socket.AF_UNIX, kind)
     try:
         made.settimeout(timeout_s)
         with address(path) as where:
@@ -43,7 +43,7 @@ def connect(path: Path, timeout_s: float | None) -> socket.socket:
     return made
 
 
-def listen(path: Path, *, backlog: int = 64) -> socket.socket:
+def listen(path: Path, kind: int = socket.SOCK_STREAM, *, backlog: int = 64) -> socket.socket:
     """Return a listening socket at the path, readable and writable for owner and group only.
 
     A socket that a dead server left behind is replaced.
@@ -51,8 +51,8 @@ def listen(path: Path, *, backlog: int = 64) -> socket.socket:
     Raises:
         OSError: a server listens there already, something else has that name, or the folder cannot be written.
     """
-    _remove_stale(path)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    _remove_stale(path, kind)
+    made = socket.socket(socket.AF_UNIX, kind)
     try:
         before = os.umask(0o777 & ~MODE)  # the mode must be right from the first instant; nothing else runs in between
         try:
@@ -68,14 +68,14 @@ def listen(path: Path, *, backlog: int = 64) -> socket.socket:
     return made
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, kind: int) -> None:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise FileExistsError(f"{path} exists and is no socket")
     except FileNotFoundError:
         return
     try:
-        connect(path, 1.0).close()
+        connect(path, 1.0, kind).close()
     except ConnectionRefusedError:
         path.unlink(missing_ok=True)
         return

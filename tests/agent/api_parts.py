@@ -16,6 +16,7 @@ from tests.agent.serving_parts import bundle, compiled
 
 from skerry_agent.api import LocalApi
 from skerry_agent.captures import check_id
+from skerry_agent.fast import FastLimits
 from skerry_agent.hooks import CaptureOrder, Prediction
 from skerry_agent.runtime import Runtime
 from skerry_agent.supervision import RuntimeConfig
@@ -99,7 +100,7 @@ class Live:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, **more: Any) -> Iterator[Live]:
+def serving(folder: Path, fast: FastLimits | None = None, **more: Any) -> Iterator[Live]:
     """Serve the toy model, and a candidate beside it, from a folder; everything is gone afterwards."""
     toy = bundle(folder, compiled(folder))
     notes, started, stop = Notes(), threading.Event(), asyncio.Event()
@@ -107,7 +108,7 @@ def serving(folder: Path, **more: Any) -> Iterator[Live]:
 
     async def serve() -> None:
         runtime = Runtime(RuntimeConfig(deadline_s=0.5, first_delay_s=0.01, **more))
-        api = LocalApi(runtime, notes)
+        api = LocalApi(runtime, notes, fast=fast)
         await runtime.start("toy", folder, toy.variant, toy.manifest)
         await runtime.start("toy@trial", folder, toy.variant, toy.manifest)
         await api.start(folder / "api.sock", 0)
@@ -126,7 +127,7 @@ def serving(folder: Path, **more: Any) -> Iterator[Live]:
     finally:
         made[0].loop.call_soon_threadsafe(stop.set)
         thread.join()
-    assert not (folder / "api.sock").exists()
+    assert not list(folder.glob("*.sock"))
 
 
 def infer_body(*values: float, **more: Any) -> bytes:
