@@ -102,17 +102,6 @@ class Slot(SlotView["Served"]):
             self._set_bell(request.expires_s)
         return request
 
-    def _refuse(self) -> None:
-        """Raise RequestError where nothing can be run now."""
-        model = self.manifest.model
-        if self._stopping:
-            raise RequestError(f"{model} is being stopped", status=503)
-        self._refuse_if_abstaining()
-        if self._unloaded and not self._evicted:
-            raise RequestError(f"{model} is unloaded", hint=f"POST /v2/repository/models/{model}/load")
-        if self._unloaded:
-            raise RequestError(f"{model} was just unloaded to make room", status=503, hint="ask again")
-
     def _busy(self) -> RequestError:
         words = f"{self.manifest.model} is busy: {len(self._line)} requests wait"
         return RequestError(words, status=503, hint="ask again later", retry_after_s=self.drain_s())
@@ -156,11 +145,6 @@ class Slot(SlotView["Served"]):
         """Free the workers and answer 503 with the reason, until another slot takes this one's place."""
         self.abstains = why
         await self.unload()
-
-    def _refuse_if_abstaining(self) -> None:
-        if self.abstains:
-            words = f"{self.manifest.model} abstains: {self.abstains}"
-            raise RequestError(words, status=503, hint="it comes back by itself; see skerry agent status")
 
     async def load(self) -> None:
         """Start a worker again after `unload`; does nothing where one serves.

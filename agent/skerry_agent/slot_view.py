@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from skerry_agent.errors import RequestError
 from skerry_agent.instance import Instance
 from skerry_agent.latency import LatencyHistogram
 from skerry_agent.pending import Pending
@@ -178,3 +179,19 @@ class SlotView(Generic[T]):
             self._reported = dataclasses.replace(now)
             self.latency.clear()
         return health
+
+    def _refuse(self) -> None:
+        """Raise RequestError where nothing can be run now."""
+        model = self.manifest.model
+        if self._stopping:
+            raise RequestError(f"{model} is being stopped", status=503)
+        self._refuse_if_abstaining()
+        if self._unloaded and not self._evicted:
+            raise RequestError(f"{model} is unloaded", hint=f"POST /v2/repository/models/{model}/load")
+        if self._unloaded:
+            raise RequestError(f"{model} was just unloaded to make room", status=503, hint="ask again")
+
+    def _refuse_if_abstaining(self) -> None:
+        if self.abstains:
+            words = f"{self.manifest.model} abstains: {self.abstains}"
+            raise RequestError(words, status=503, hint="it comes back by itself; see skerry agent status")
