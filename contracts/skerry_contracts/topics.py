@@ -3,8 +3,8 @@
     skerry/1/<tenant>/<device>/up/<channel>       device to fleet
     skerry/1/<tenant>/<device>/down/<channel>     fleet to device
 
-A device's certificate carries `<tenant>/<device>` as its common name, so two ACL patterns fence every device:
-write `skerry/1/%u/up/#`, read `skerry/1/%u/down/#` (docs/adr/0002-topics.md).
+A device's certificate carries `<tenant>/<device>` as its common name, so ACL patterns of that name fence every device:
+write `skerry/1/%u/up/<channel>`, read `skerry/1/%u/down/#` (docs/adr/0002-topics.md).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from skerry_contracts import topics
+from skerry_fleet.broker.access import CHANNELS
 from skerry_fleet.broker.config import FLEET, MAX_PACKET_BYTES
 from skerry_fleet.broker.errors import ConfigurationError
 from skerry_fleet.trust.credentials import Credentials
@@ -18,12 +19,12 @@ QUEUE_BYTES = (
 MEMORY_BYTES = 1024 * 1024 * 1024
 AUTOSAVE_S = 60  # between two copies of all retained messages to disk; a copy of 20 MB stops the broker for 0.1 s
 
+_WRITE = "".join(f"pattern write {topics.ROOT}/%u/up/{channel}\n" for channel in sorted(CHANNELS))
 ACCESS = f"""\
 user {FLEET}
 topic readwrite {topics.ROOT}/#
 topic read $SYS/#
-pattern write {topics.ROOT}/%u/up/#
-pattern read {topics.ROOT}/%u/down/#
+{_WRITE}pattern read {topics.ROOT}/%u/down/#
 """
 
 

@@ -60,7 +60,7 @@ def test_publishers_wait_for_a_fleet_that_does_not_read(bench: Bench) -> None:
     sent = 0
     while not device.waits_for:
         sent += 1
-        bench.say(device, Publish("skerry/1/default/a/up/x", b"x" * 10_000, 1, False, False, sent))
+        bench.say(device, Publish("skerry/1/default/a/up/sample", b"x" * 10_000, 1, False, False, sent))
     assert 40 <= sent <= 41 and not fleet.ending and device in bench.hub.changed_readers
     heard = bench.hear(fleet)
     assert len(heard) == sent and device.waits_for == 0
@@ -70,7 +70,7 @@ def test_a_publisher_is_freed_when_the_reader_ends(bench: Bench) -> None:
     fleet = bench.client("fleet", "skerry/1/#")
     device = bench.client("default/a")
     while not device.waits_for:
-        bench.say(device, Publish("skerry/1/default/a/up/x", b"x" * 50_000))
+        bench.say(device, Publish("skerry/1/default/a/up/sample", b"x" * 50_000))
     bench.hub.lost(fleet)
     assert device.waits_for == 0
 
@@ -126,8 +126,8 @@ def test_overlapping_filters_deliver_once_with_the_highest_qos(bench: Bench) -> 
 
 
 def test_a_devices_retain_flag_is_passed_over(bench: Bench) -> None:
-    device = bench.client("default/a", will=Will("skerry/1/default/a/up/w", b"gone", 1, True))
-    bench.say(device, Publish("skerry/1/default/a/up/x", b"kept?", 0, True))
+    device = bench.client("default/a", will=Will("skerry/1/default/a/up/presence", b"gone", 1, True))
+    bench.say(device, Publish("skerry/1/default/a/up/sample", b"kept?", 0, True))
     bench.hub.lost(device)
     fleet = bench.client("fleet")
     bench.say(fleet, packets.Subscribe(1, (("#", 1),)))
@@ -155,7 +155,7 @@ def test_a_lasting_session_without_a_name_is_refused(bench: Bench) -> None:
 def test_nothing_after_goodbye(bench: Bench) -> None:
     fleet = bench.client("fleet", "skerry/1/#")
     device = bench.client("default/a")
-    bench.say(device, packets.Disconnect(), Publish("skerry/1/default/a/up/x", b""))
+    bench.say(device, packets.Disconnect(), Publish("skerry/1/default/a/up/sample", b""))
     assert bench.hear(fleet) == []
 
 

@@ -136,7 +136,7 @@ def test_publishers_are_held_back_and_go_on(running: Running) -> None:
 
     def publish() -> None:
         for number in range(count):
-            device.send(Publish("skerry/1/default/a/up/x", payload, 1, False, False, number + 1))
+            device.send(Publish("skerry/1/default/a/up/sample", payload, 1, False, False, number + 1))
 
     thread = threading.Thread(target=publish)
     thread.start()
