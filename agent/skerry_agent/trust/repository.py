@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tuf.api import exceptions
 from tuf.api.metadata import TargetFile
+from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
@@ -26,6 +27,9 @@ from skerry_agent.errors import NetworkError, TrustError
 from skerry_contracts.device import Reason
 
 Download = Callable[[str], Iterator[bytes]]
+# Every look walks from the pinned root, those in the cache included: python-tuf's own bound of 256 would shut a device
+# out for ever with the 257th. Only two root keys together can make a root, so nobody else can make the walk long.
+MAX_ROOTS = 10_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class Repository:
         self._floors = memory.floors
         self._fetcher = _Fetcher(download)
         with self._translated():
-            self._updater = Updater(str(folder), urls[0], str(folder), urls[1], self._fetcher, bootstrap=root)
+            config = UpdaterConfig(max_root_rotations=MAX_ROOTS)
+            self._updater = Updater(str(folder), urls[0], str(folder), urls[1], self._fetcher, config, bootstrap=root)
         # A private attribute (pinned to tuf 7 and tested): the one place where the client takes its time from.
         moment = dt.datetime.fromtimestamp(max(wall_s, memory.clock_floor_s), dt.UTC)
         self._updater._trusted_set.reference_time = moment
