@@ -77,6 +77,7 @@ class Agent(ApiHooks):
             retry_max_s=config.link_retry_max_s,
             rng=system_rng(),
         )
+        self.core.unloaded = self.runtime.unloaded
         self.performer = Performer(self.core, config.root, self.runtime, self.helper, self.link)
         self.api = LocalApi(self.runtime, self)
         self.stop = asyncio.Event()

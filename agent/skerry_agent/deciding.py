@@ -26,6 +26,10 @@ MAX_STALLED = 64
 Again = Callable[[], list[Effect]]
 
 
+def _never(model: str) -> bool:
+    return False
+
+
 class Decider:
     """The state of the core, and one way to change it: gather a Work, then `_finish` it."""
 
@@ -57,6 +61,7 @@ class Decider:
         self.degraded: dict[str, str] = {}  # what is wrong: key -> words
         self._clock_watch = acceptance.ClockWatch()
         self._stalled: list[Again] = []
+        self.unloaded: Callable[[str], bool] = _never  # whether a person freed a model's worker
         self._hold_s = 0.0  # no tick before this, after the ledger failed
 
     def _event(self, model: str, event: records.Event) -> list[Effect]:
@@ -77,7 +82,7 @@ class Decider:
         steady = self._clock_watch.steady(wall_s, self.clock.monotonic_s(), self.memory.clock_floor_s)
         window = record.order.assigned.window if record.order is not None else None
         open_ = steady and acceptance.in_window(window, self.clock.local_minute())
-        self._advance(work, model, records.Tick(self.memory.trusted_s(wall_s), open_))
+        self._advance(work, model, records.Tick(self.memory.trusted_s(wall_s), open_, self.unloaded(model)))
 
     def _finish(self, work: Work, *, again: Again | None = None, serve_anyway: bool = False) -> list[Effect]:
         """Make a decision durable and return its effects; on failure keep `again` for later and return nothing.

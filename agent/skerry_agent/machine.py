@@ -9,6 +9,10 @@ Every stage but idle has a deadline, and a newer order replaces an older one, so
 serves changes only by TrialPassed (forward) and by a roll back to what served before; the caller makes the new record
 durable before it carries out the effects, so a power cut at any moment finds a bundle that works. A second boot
 within trial or observation rolls back.
+
+A trial or an observation counts time in which it could be seen. A Tick that comes long after its deadline means that
+the process was stopped (a debugger, a frozen machine), and the time begins anew; so it does while a person has
+unloaded the model that is observed, until he loads it again or the fleet wants another.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from skerry_agent.steps import Step
 from skerry_contracts.device import Phase, Reason
 
 MAX_BOOTS = 2
+STOPPED_S = 30.0  # a Tick so much later than it was due: nobody was there to see the time pass
 _PHASE = {
     Stage.DOWNLOADING: Phase.DOWNLOADING,
     Stage.VERIFIED: Phase.VERIFIED,
@@ -203,11 +208,19 @@ def _tick(record: Record, event: records.Tick, now_s: float, limits: Limits) -> 
     late = record.deadline_s is not None and now_s >= record.deadline_s
     retry = record.retry_at_s is not None and now_s >= record.retry_at_s
     expired = record.order is not None and event.wall_s > record.order.expires_s
+    stopped = record.deadline_s is not None and now_s >= record.deadline_s + STOPPED_S
     if record.stage == Stage.OBSERVING:
+        if late and event.unloaded and record.following is not None:
+            record, effects = steps.roll_back(record, Reason.SUPERSEDED, "it was unloaded before it had proved itself")
+            return steps.then(effects, steps.next_order(record, now_s, limits))
+        if late and (stopped or event.unloaded):
+            return replace(record, deadline_s=now_s + limits.observe_s), []
         return steps.commit(record, now_s, limits) if late else (record, [])
     if record.stage == Stage.TRIAL:
         if not late:
             return record, []
+        if stopped:
+            return replace(record, deadline_s=now_s + limits.trial_s), []
         detail = f"no result within {limits.trial_s:g} s"
         record, effects = steps.fail(record, Reason.TIMEOUT, detail, now_s, limits, final=True)
         return record, [records.StopTrial(), *effects]

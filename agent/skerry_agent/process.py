@@ -25,6 +25,7 @@ from skerry_contracts.device import Reason
 from skerry_contracts.tensor import TensorSpec
 
 _HANG_UP_S = 1.0
+STOPPED_S = 0.5  # a deadline that is noticed so late: the supervisor itself did not run
 
 
 class Answer:
@@ -161,10 +162,7 @@ class WorkerProcess:
 
     def rss_bytes(self) -> int:
         """Return the worker's resident memory, 0 when it is gone."""
-        try:
-            return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, IndexError):
-            return 0
+        return self._child.rss_bytes()
 
     def run(self, inputs: Sequence[bytes], deadline_s: float, on_answer: OnAnswer) -> bool:
         """Start one inference and return True; `on_answer` is called exactly once, and late workers are killed.
@@ -183,7 +181,7 @@ class WorkerProcess:
         self._counter += 1
         self._given_ns = time.perf_counter_ns()
         self._pending = on_answer
-        self._overdue = self._loop.call_later(deadline_s, self._hung, deadline_s)
+        self._allow(deadline_s)
         return True
 
     @property
@@ -204,7 +202,13 @@ class WorkerProcess:
         """Wait until the process is gone and its resources are given back."""
         await asyncio.shield(self._buried)
 
+    def _allow(self, deadline_s: float) -> None:
+        self._overdue = self._loop.call_later(deadline_s, self._hung, deadline_s)
+
     def _hung(self, deadline_s: float) -> None:
+        if self.due_s is not None and self._loop.time() - self.due_s > STOPPED_S:
+            self._allow(deadline_s)  # we were stopped; it too, perhaps
+            return
         self._bury(WorkerError(f"no answer within {deadline_s:g} s: killed", reason=Reason.TIMEOUT))
 
     def _on_readable(self) -> None:
@@ -229,17 +233,12 @@ class WorkerProcess:
             return
         if reply.kind == worker_protocol.PONG and self._pulse.answered():
             return
-        if (
-            self._pending is None
-            or reply.counter != self._counter
-            or reply.kind not in (worker_protocol.DONE, worker_protocol.FAILED)
-        ):
+        answers = reply.kind in (worker_protocol.DONE, worker_protocol.FAILED) and reply.counter == self._counter
+        if self._pending is None or not answers:
             raise worker_protocol.FrameError("an answer that nobody asked for")
         if reply.kind == worker_protocol.DONE:
             # Copied once: what the model writes later cannot change an answer that was given.
-            elapsed_ns = min(
-                reply.elapsed_ns, time.perf_counter_ns() - self._given_ns
-            )  # its word, within our own clock
+            elapsed_ns = min(reply.elapsed_ns, time.perf_counter_ns() - self._given_ns)  # its word, by our own clock
             self._answer(Answer([bytes(view) for view in self.region.outputs], elapsed_ns))
         else:
             self._answer(WorkerError(reply.text or "the model failed", reason=Reason.UNHEALTHY))

@@ -204,10 +204,13 @@ class Online:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed. `wall_s` is trusted seconds since 1970; `window_open`: now is a time to activate."""
+    """Time has passed. `wall_s` is trusted seconds since 1970; `window_open`: now is a time to activate; `unloaded`: a
+    person freed the model's worker.
+    """
 
     wall_s: float
     window_open: bool
+    unloaded: bool = False
 
 
 Event = (

@@ -117,6 +117,11 @@ class Runtime:
         """Return a slot by its name."""
         return self._slots.get(name)
 
+    def unloaded(self, model: str) -> bool:
+        """Return whether a person freed the model's worker: it does not come back by itself."""
+        slot = self._slots.get(model)
+        return slot is not None and slot.unloaded and not slot.evicted
+
     def models(self) -> list[str]:
         """Return the live slots' names."""
         return sorted(name for name in self._slots if TRIAL not in name)

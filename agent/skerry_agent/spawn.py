@@ -54,6 +54,13 @@ class Child:
         """Return the exit status (negative: the signal that ended it), None while it lives."""
         return self._process.poll()
 
+    def rss_bytes(self) -> int:
+        """Return its resident memory, 0 when it is gone."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return 0
+
     def kill(self) -> None:
         """Send SIGKILL; one that is gone already is no error."""
         with contextlib.suppress(ProcessLookupError):

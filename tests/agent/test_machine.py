@@ -156,3 +156,43 @@ def test_a_model_no_longer_named_is_removed_and_its_floor_stays() -> None:
     effects = device.see(records.Unnamed(2))
     assert records.Stop() in effects and records.Collect() in effects
     assert device.record.active is None and device.record.floor == 3
+
+
+def test_time_that_nobody_saw_pass_is_no_trial_and_no_proof() -> None:
+    """The process was stopped for an hour: neither is the candidate late, nor has it served for long enough."""
+    device = Device()
+    device.install(1, 1)
+    device.see(records.Offered(order(2, 2)))
+    device.see(records.Listed(device.record.ticket))
+    device.see(records.Fetched(device.record.ticket))
+    assert device.tick(3600) == [] and device.record.stage == Stage.TRIAL
+    device.see(records.TrialPassed(device.record.ticket, Measured("native", 8)))
+    assert device.tick(3600) == [] and device.record.stage == Stage.OBSERVING
+    assert phases(device.tick(LIMITS.observe_s)) == [(Phase.COMMITTED, Reason.OK)]
+
+
+def test_a_trial_that_is_late_though_time_was_seen_to_pass_fails() -> None:
+    device = Device()
+    device.install(1, 1)
+    device.see(records.Offered(order(2, 2)))
+    device.see(records.Listed(device.record.ticket))
+    device.see(records.Fetched(device.record.ticket))
+    assert phases(device.tick(LIMITS.trial_s)) == [(Phase.FAILED, Reason.TIMEOUT)]
+
+
+def test_a_model_that_is_unloaded_while_observed_proves_nothing() -> None:
+    device = Device()
+    device.install(1, 1)
+    device.see(records.Offered(order(2, 2)))
+    device.to_observing()
+    for _ in range(3):
+        device.now_s += LIMITS.observe_s
+        assert device.see(records.Tick(1000.0, True, unloaded=True)) == []
+    assert phases(device.tick(LIMITS.observe_s)) == [(Phase.COMMITTED, Reason.OK)], "loaded again, and seen"
+    device.see(records.Offered(order(3, 3)))
+    device.to_observing()
+    device.see(records.Offered(order(4, 4)))
+    device.now_s += LIMITS.observe_s
+    found = phases(device.see(records.Tick(1000.0, True, unloaded=True)))
+    assert found == [(Phase.ROLLED_BACK, Reason.SUPERSEDED), (Phase.OFFERED, Reason.OK)]
+    assert device.record.active is not None and device.record.active.release == 2 and device.record.floor == 2
