@@ -109,6 +109,11 @@ class Agent(ApiHooks):
             ("renewal", lambda: self._renewer.run(self.stop, self.link.reconnect), lambda: not self.stop.is_set()),
         ]
 
+    def halt(self) -> None:
+        """Stop soon: whoever waits for time to pass waits no longer."""
+        for event in (self.stop, self._beat, self.performer.changed):
+            event.set()
+
     async def run(self) -> None:
         """Serve until stopped. Models are up before the network is tried.
 
@@ -281,7 +286,7 @@ async def serve(config: AgentConfig) -> None:
         agent = Agent(config, found, disk)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, agent.stop.set)
+            loop.add_signal_handler(number, agent.halt)
         await agent.run()
     finally:
         os.close(held)
