@@ -69,9 +69,12 @@ class MadeBundle:
     blobs: dict[str, bytes]
 
 
-def make_bundle(version: str, release: int, kind: Kind, rng: random.Random) -> MadeBundle:
-    """Return a new bundle: a library of a kilobyte or so in two variants, golden vectors and a baseline."""
-    library, spare = rng.randbytes(rng.randrange(600, 1800)), rng.randbytes(rng.randrange(400, 900))
+def make_bundle(version: str, release: int, kind: Kind, rng: random.Random, library: bytes | None = None) -> MadeBundle:
+    """Return a new bundle: a library (of a kilobyte or so, where none is given) in two variants, golden vectors and a
+    baseline.
+    """
+    made, spare = rng.randbytes(rng.randrange(600, 1800)), rng.randbytes(rng.randrange(400, 900))
+    library = made if library is None else library
     golden_inputs = rng.randbytes(_GOLDEN_ROWS * INPUT.size_bytes)
     golden_outputs = rng.randbytes(_GOLDEN_ROWS * OUTPUT.size_bytes)
     blobs = {codec.digest(data): data for data in (library, spare, golden_inputs, golden_outputs)}

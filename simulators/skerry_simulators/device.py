@@ -128,7 +128,7 @@ class SimDevice:
             rng=self.rng,
             hardware=HARDWARE,
         )
-        self.body = Body(self)
+        self.body = self.make_body()
         self._tick_at_s = float("inf")
         self._sent = {}
         self.note("boot")
@@ -140,11 +140,15 @@ class SimDevice:
         self.later(self.rng.uniform(0, self.config.heartbeat_s), self._heartbeat)
         self.link.switch_on(self)
 
+    def make_body(self) -> Body:
+        """Return the hands of a new boot."""
+        return Body(self)
+
     def power_cut(self) -> None:
         """The power goes: what was not durable may be lost or torn."""
         if self.core is not None:
             self.note("power cut")
-            self._off()
+            self.off()
             self.storage.power_cut(self.rng)
             self._around.heap.after(self.rng.uniform(5, 120), self.boot)
 
@@ -152,7 +156,7 @@ class SimDevice:
         """The agent's process dies; what it wrote is still with the system, synced or not."""
         if self.core is not None:
             self.note("agent crash")
-            self._off()
+            self.off()
             self._around.heap.after(self.rng.uniform(1, 10), self.boot)
 
     def agent_stop(self) -> None:
@@ -286,7 +290,8 @@ class SimDevice:
         if self.core is not None and self.body is not None:
             self.body.carry_out(self.core.health(self.body.health(), rss_bytes=36 << 20))
 
-    def _off(self) -> None:
+    def off(self) -> None:
+        """Switch off, without a word."""
         self.epoch += 1
         self.core = self.body = None
         self.link.switch_off()

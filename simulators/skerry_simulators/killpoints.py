@@ -18,9 +18,7 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +28,7 @@ from skerry_agent.ledger import Change, Row
 from skerry_simulators import storage
 from skerry_simulators.alone import Alone
 from skerry_simulators.catalogue import MODEL
+from skerry_simulators.children import run, spawn
 from skerry_simulators.errors import SimulatorError
 from skerry_simulators.power import Plug
 
@@ -65,7 +64,7 @@ def enumerate_points(
     """
     with tempfile.TemporaryDirectory(prefix="skerry-kill-") as folder:
         base = Path(folder)
-        if problem := _fork(partial(_provision, base / "new")):
+        if problem := run(partial(_provision, base / "new")):
             raise SimulatorError(problem, hint="`skerry sim world` says more")
         usable = _strace_works(base) if strace is None else strace
         points = (_traced_points(base) if usable else _wrapped_points(base))[::every]
@@ -75,7 +74,7 @@ def enumerate_points(
             shutil.rmtree(root, ignore_errors=True)
             shutil.copytree(base / "new", root)
             killed = _kill(root, kind, number, usable)
-            problem = _fork(partial(_recover, root)) if killed else "the process was not killed"
+            problem = run(partial(_recover, root)) if killed else "the process was not killed"
             if problem:
                 violations.append(f"{kind} {number}: {problem}")
             if progress is not None:
@@ -187,40 +186,12 @@ def _rows(world: Alone) -> list[Row]:
     return world.device.ledger.head(1 << 20)
 
 
-# Forking, and where to kill.
-
-
-def _fork(action: Callable[[], str]) -> str:
-    """Run an action in a forked child and return what it returned, or the exception that ended it."""
-    read, write = os.pipe()
-    pid = _spawn(action, write)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        said = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    return said.decode() if os.WIFEXITED(status) else f"ended by signal {os.WTERMSIG(status)}"
-
-
-def _spawn(action: Callable[[], str], write: int | None) -> int:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        if write is None:  # to be traced: wait for the tracer
-            os.kill(os.getpid(), signal.SIGSTOP)
-        said = action()
-    except BaseException:  # noqa: BLE001  # a child must never return into the parent's code
-        said = traceback.format_exc().strip().splitlines()[-1]
-    if write is not None and said:
-        os.write(write, said.encode())
-    os._exit(0)
+# Where to kill.
 
 
 def _traced(root: Path, arguments: list[str]) -> bool:
     """Run the update under strace, and wait for its end; return whether it was killed."""
-    pid = _spawn(lambda: _update(root), None)
+    pid = spawn(lambda: _update(root), None)
     os.waitpid(pid, os.WUNTRACED)
     tracer = subprocess.Popen(["strace", "-qq", "-p", str(pid), *arguments], stderr=subprocess.DEVNULL)
     try:
@@ -271,7 +242,7 @@ def _traced_points(base: Path) -> list[tuple[str, int]]:
 def _wrapped_points(base: Path) -> list[tuple[str, int]]:
     root = base / "count"
     shutil.copytree(base / "new", root)
-    return [("operation", number) for number in range(1, int(_fork(lambda: _update(root))) + 1)]
+    return [("operation", number) for number in range(1, int(run(lambda: _update(root))) + 1)]
 
 
 def _kill(root: Path, kind: str, number: int, strace: bool) -> bool:
@@ -280,4 +251,4 @@ def _kill(root: Path, kind: str, number: int, strace: bool) -> bool:
         return _traced(
             root, ["-o", os.devnull, "-e", f"trace={kind}", "-e", f"inject={kind}:signal=KILL:when={number}"]
         )
-    return _fork(lambda: _update(root, number)) == ""
+    return run(lambda: _update(root, number)) == ""

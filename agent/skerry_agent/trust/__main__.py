@@ -30,10 +30,11 @@ from skerry_contracts.errors import ContractError
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
+Reach = Callable[[RealDisk], Any]  # the fleet that a device belongs to (transfer.Fleet); simulators have their own
 _PR_SET_PDEATHSIG = 1
 
 
-def verify(disk: RealDisk, request: Request) -> Reply:
+def verify(disk: RealDisk, request: Request, _: Reach) -> Reply:
     """Check an assignment's signature: `envelope` (base64) -> `payload` (base64)."""
     from skerry_agent.trust.signing import verify_assignment
 
@@ -42,7 +43,7 @@ def verify(disk: RealDisk, request: Request) -> Reply:
     return {"payload": base64.b64encode(payload).decode()}
 
 
-def sign(disk: RealDisk, request: Request) -> Reply:
+def sign(disk: RealDisk, request: Request, _: Reach) -> Reply:
     """Sign a receipt: `receipt` (plain) -> `envelope` (plain)."""
     from skerry_agent.trust import signing
     from skerry_agent.trust.enrol import private_key
@@ -52,15 +53,15 @@ def sign(disk: RealDisk, request: Request) -> Reply:
     return {"envelope": codec.to_plain(signing.sign(RECEIPT_TYPE, codec.encode(receipt), key))}
 
 
-def renew(disk: RealDisk, request: Request) -> Reply:
+def renew(disk: RealDisk, request: Request, reach: Reach) -> Reply:
     """Ask for the next certificate if it is time: `now_s` -> `renewed`, `due_s` and `expires_s` of the present one."""
     from skerry_agent.trust.renew import renew
 
-    found = renew(disk, identity.load(disk), _fleet(disk), request["now_s"])
+    found = renew(disk, identity.load(disk), reach(disk), request["now_s"])
     return {"renewed": found.renewed, "due_s": found.due_s, "expires_s": found.expires_s}
 
 
-def manifest(disk: RealDisk, request: Request) -> Reply:
+def manifest(disk: RealDisk, request: Request, reach: Reach) -> Reply:
     """Ask the update repository for the manifest that an assignment names (see effects.FetchManifest)."""
     from skerry_agent.trust.listing import Listing
     from skerry_agent.trust.repository import Memory
@@ -74,30 +75,30 @@ def manifest(disk: RealDisk, request: Request) -> Reply:
     model, bundle = request["target_path"].partition("/")[0], request["bundle"]
     near = _near(disk, [f"/tuf/targets/{model}/{bundle}.{bundle}.json"])
     try:
-        data, floors = ask(near or _fleet(disk))
+        data, floors = ask(near or reach(disk))
     except TrustError:
         if near is None:
             raise
         try:  # the file grew old, perhaps; the network, where there is one, may know better
-            data, floors = ask(_fleet(disk))
+            data, floors = ask(reach(disk))
         except NetworkError:
             data, floors = ask(near)  # the same refusal again, in its own words
     return {"manifest": base64.b64encode(data).decode(), "floors": floors}
 
 
-def blobs(disk: RealDisk, request: Request) -> Reply:
+def blobs(disk: RealDisk, request: Request, reach: Reach) -> Reply:
     """Fetch a bundle into the store: `manifest` (base64), `blobs` (plain) -> `transferred_bytes`."""
     from skerry_agent.store import Store
     from skerry_agent.trust.fetch import fetch_bundle
 
     wanted = [codec.from_plain(Blob, each) for each in request["blobs"]]
     data = base64.b64decode(request["manifest"])
-    fleet = _near(disk, [f"/blobs/{blob.sha256}" for blob in wanted]) or _fleet(disk)
+    fleet = _near(disk, [f"/blobs/{blob.sha256}" for blob in wanted]) or reach(disk)
     transferred = fetch_bundle(Store(disk), fleet, data, wanted, lambda *sizes: _say({"progress": sizes}))
     return {"transferred_bytes": transferred}
 
 
-VERBS: dict[str, Callable[[RealDisk, Request], Reply]] = {
+VERBS: dict[str, Callable[[RealDisk, Request, Reach], Reply]] = {
     "verify": verify,
     "sign": sign,
     "renew": renew,
@@ -106,11 +107,19 @@ VERBS: dict[str, Callable[[RealDisk, Request], Reply]] = {
 }
 
 
-def answer(disk: RealDisk, line: bytes) -> Reply:
+def by_network(disk: RealDisk) -> Any:
+    """Return the fleet where enrolment found it."""
+    from skerry_agent.trust.transfer import Fleet
+
+    found = identity.load(disk)
+    return Fleet(found.fleet, token=found.enrolment.download_token, ca_pem=identity.load_trust(disk).ca_pem)
+
+
+def answer(disk: RealDisk, line: bytes, reach: Reach = by_network) -> Reply:
     """Return the answer to one request; an error is an answer too."""
     try:
         request = json.loads(line)
-        return {"ok": VERBS[request["verb"]](disk, request)}
+        return {"ok": VERBS[request["verb"]](disk, request, reach)}
     except (TrustError, StorageError) as error:
         return _error(error.reason, error)
     except NetworkError as error:
@@ -138,13 +147,6 @@ def _near(disk: RealDisk, paths: list[str]) -> Any:
 
     found = carried(disk.root)
     return found if found is not None and all(found.update.size_bytes(path) is not None for path in paths) else None
-
-
-def _fleet(disk: RealDisk) -> Any:
-    from skerry_agent.trust.transfer import Fleet
-
-    found = identity.load(disk)
-    return Fleet(found.fleet, token=found.enrolment.download_token, ca_pem=identity.load_trust(disk).ca_pem)
 
 
 def _error(reason: Reason, error: Exception) -> Reply:

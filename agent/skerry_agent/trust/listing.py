@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from skerry_contracts.device import Reason
 
 METADATA = "/tuf/metadata/"
 TARGETS = "/tuf/targets/"
+ARRIVING = "arriving"  # a folder in the cache, where no role has its file
 MAX_METADATA_BYTES = 8 * 1024 * 1024
 
 
@@ -41,7 +41,10 @@ class Listing:
             raise TrustError(f"{target_path} is not listed", reason=Reason.NOT_LISTED)
         if listed.length != size_bytes or listed.hashes.get("sha256") != bundle:
             raise TrustError(f"{target_path} is listed as something else", reason=Reason.NOT_LISTED)
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            path = Path(folder) / "manifest.json"
-            self._repository.download(listed, path)
+        path = self._folder / ARRIVING / "manifest.json"  # always the same, so that no power cut leaves one more behind
+        path.parent.mkdir(exist_ok=True)
+        self._repository.download(listed, path)
+        try:
             return path.read_bytes(), self._repository.versions()
+        finally:
+            path.unlink()
