@@ -15,6 +15,11 @@
     hostile  hostile_models, hostile_survived: models that attack, in real workers beside one that behaves
     mutants  mutants, mutants_killed: safety bugs planted in copies of the agent, and those that its tests noticed
 
+Long parts, only with --long or by name:
+
+    powercut powercut_images, powercut_violations: block images of a device whose power went, and those on which a
+             promise was broken (root, FUSE, loop devices)
+
 A part that cannot run here says so and leaves its keys out. Whatever is compared is measured in the same run.
 """
 
@@ -46,7 +51,9 @@ PARTS = {
     "mutants": "agent_proofs",
 }
 # the same, only with --long (or by name): each takes from minutes to hours
-LONG: dict[str, str] = {}
+LONG: dict[str, str] = {
+    "powercut": "agent_power",
+}
 # key: (must reach, aims at); all at most, but for those in AT_LEAST
 GOALS = {
     "supervisor_rss_mb": (32, 26),
@@ -56,8 +63,10 @@ GOALS = {
     "http_overhead_p50_us": (400, 150),
     "unload_leak_mb": (2, 0),
     "kill_violations": (0, 0),
+    "powercut_images": (2000, 10_000),
+    "powercut_violations": (0, 0),
 }
-AT_LEAST: set[str] = set()  # what counts how much was tried
+AT_LEAST = {"powercut_images"}  # what counts how much was tried
 
 
 def run(part: str, options: Options) -> dict[str, float]:

@@ -19,3 +19,7 @@ class Options:
     """Counts and seeds."""
 
     cycles: int = count(1000, "unload: how often a model is unloaded")
+    images: int = count(10_000, "powercut: how many block images")
+    cuts: int = count(500, "vmcuts: how often a virtual machine is killed")
+    seed: int = count(1, "powercut, vmcuts: the first seed")
+    jobs: int = count(2, "powercut, vmcuts: how many processes")

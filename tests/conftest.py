@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from skerry_simulators import powercut
+
 
 def _program(*names: str) -> bool:
     search = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"
@@ -30,12 +32,13 @@ NEEDS = {
     "emulated": (_program("qemu-aarch64-static"), "apt install qemu-user-static"),
     "strace": (_program("strace"), "apt install strace"),
     "root": (os.geteuid() == 0, "run as root"),
+    "blocks": (not powercut.missing(), f"{powercut.missing()}: run as root with FUSE, loop devices and e2fsprogs"),
     "docker": (_program("dockerd"), "apt install docker.io"),
     "gpu": (_program("nvidia-smi"), "run on a machine with an NVIDIA GPU"),
     "models": (models_folder() is not None, "put the shared models beside the checkout, or name them in SKERRY_MODELS"),
 }
 # In CI only these may be missing: they depend on the machine, not on what can be installed.
-MAY_BE_MISSING_IN_CI = {"gpu", "models"}
+MAY_BE_MISSING_IN_CI = {"gpu", "models", "blocks"}
 
 _skipped: Counter[str] = Counter()
 

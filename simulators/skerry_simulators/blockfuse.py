@@ -32,7 +32,7 @@ _READ_IN = struct.Struct("<QQIIQII")
 _FOREVER_S = 1 << 30
 
 
-class _Served:
+class Served:
     """The two files, and the answers to requests about them."""
 
     def __init__(self, base: bytes) -> None:
@@ -115,7 +115,7 @@ def serve(base: bytes, folder: Path, log: Path) -> int:
 def _child(base: bytes, descriptor: int, log: Path) -> None:
     code = 1
     try:
-        served = _Served(base)
+        served = Served(base)
         _loop(served, descriptor)
         with log.open("wb") as file:
             blocklog.save(served.log, file)
@@ -126,7 +126,7 @@ def _child(base: bytes, descriptor: int, log: Path) -> None:
         os._exit(code)
 
 
-def _loop(served: _Served, descriptor: int) -> None:
+def _loop(served: Served, descriptor: int) -> None:
     room = bytearray(_PAGES * 4096 + 4096)
     view = memoryview(room)
     while True:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from skerry_simulators import cli_power
+from skerry_simulators.cli_words import Progress, count
 from skerry_simulators.faults import BUGS
 
 if TYPE_CHECKING:
@@ -35,14 +37,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Run worlds in virtual time and check the invariants after every event. The same seed gives the "
         "same history, to the byte.",
     )
-    world.add_argument("--devices", type=_count, default=100, metavar="N", help="devices in each world (100)")
+    world.add_argument("--devices", type=count, default=100, metavar="N", help="devices in each world (100)")
     world.add_argument("--seed", type=int, default=1, metavar="S", help="the first world's seed (1)")
-    world.add_argument("--seeds", type=_count, default=1, metavar="K", help="how many worlds, seeds counting up (1)")
+    world.add_argument("--seeds", type=count, default=1, metavar="K", help="how many worlds, seeds counting up (1)")
     world.add_argument("--days", type=_days, default=1.0, metavar="D", help="days of bad luck in each world (1)")
     world.add_argument("--bug", choices=sorted(BUGS), help="plant a bug, to see that it is found")
-    world.add_argument(
-        "--jobs", type=_count, default=1, metavar="J", help="worlds at the same time, each a process (1)"
-    )
+    world.add_argument("--jobs", type=count, default=1, metavar="J", help="worlds at the same time, each a process (1)")
     world.add_argument("--json", action="store_true", help="the reports as JSON")
     world.set_defaults(command=_world)
     kill = commands.add_parser(
@@ -68,9 +68,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Plant each bug in a copy of the sources and run the tests that must notice. Needs a checkout.",
     )
     mutants.add_argument("names", nargs="*", metavar="NAME", help="only these mutants (all)")
-    mutants.add_argument("--jobs", type=_count, default=1, metavar="J", help="mutants at the same time (1)")
+    mutants.add_argument("--jobs", type=count, default=1, metavar="J", help="mutants at the same time (1)")
     mutants.add_argument("--json", action="store_true", help="the verdicts as JSON")
     mutants.set_defaults(command=_mutants)
+    cli_power.add(commands)
     return parser
 
 
@@ -81,7 +82,7 @@ def _world(arguments: argparse.Namespace) -> int:
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     worlds = [Settings(arguments.devices, seed, arguments.days) for seed in seeds]
     found: list[Report] = []
-    with _Progress() as progress:
+    with Progress() as progress:
         for report in run_worlds(worlds, arguments.bug or "", jobs=arguments.jobs, progress=progress.share):
             progress.clear()
             found.append(report)
@@ -108,7 +109,7 @@ def _kill(arguments: argparse.Namespace) -> int:
     from skerry_simulators.killpoints import enumerate_points
 
     try:
-        with _Progress() as progress:
+        with Progress() as progress:
             outcome = enumerate_points(progress.of, strace=False if arguments.no_strace else None)
     except SimulatorError as error:
         print(f"skerry: error: {error} ({error.hint})", file=sys.stderr)
@@ -128,7 +129,7 @@ def _hostile(arguments: argparse.Namespace) -> int:
     from skerry_simulators.hostile import run_hostile
 
     try:
-        with _Progress() as progress:
+        with Progress() as progress:
             found = run_hostile(arguments.names, progress.of)
     except SimulatorError as error:
         print(f"skerry: error: {error} ({error.hint})", file=sys.stderr)
@@ -152,7 +153,7 @@ def _mutants(arguments: argparse.Namespace) -> int:
     from skerry_simulators.mutants import run_mutants
 
     try:
-        with _Progress() as progress:
+        with Progress() as progress:
             found = run_mutants(arguments.names, jobs=arguments.jobs, progress=progress.of)
     except SimulatorError as error:
         print(f"skerry: error: {error} ({error.hint})", file=sys.stderr)
@@ -196,38 +197,6 @@ def _plain(reports: list[Report]) -> dict[str, Any]:
         "violations": sum(each.violation is not None for each in reports),
         "worlds": [dataclasses.asdict(each) for each in reports],
     }
-
-
-class _Progress:
-    """A line of progress on a terminal, nothing elsewhere."""
-
-    def __enter__(self) -> _Progress:
-        self._shown = sys.stderr.isatty()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.clear()
-
-    def share(self, share: float) -> None:
-        """Show a share from 0 to 1."""
-        if self._shown:
-            print(f"\r{share:6.1%} done", end="", file=sys.stderr, flush=True)
-
-    def of(self, done: int, count: int) -> None:
-        """Show so many of so many."""
-        self.share(done / count)
-
-    def clear(self) -> None:
-        """Take the line away."""
-        if self._shown:
-            print("\r" + " " * 20 + "\r", end="", file=sys.stderr, flush=True)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
 
 
 def _days(text: str) -> float:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 
 from skerry_agent.carrying_update import carry_update_in
-from skerry_agent.disk import RealDisk
 from skerry_agent.identity import promote
 from skerry_agent.records import Stage
 from skerry_contracts import codec
@@ -78,7 +77,7 @@ def _renew(life: Life) -> None:
         raise SimulatorError(f"no renewal: {words}", hint="this is a mistake of the simulator")
     life.note(renewed=len(life.fleet.certificates))
     life.run(60)
-    promote(RealDisk(life.root))
+    promote(life.device.disk)
     life.note(promoted=len(life.fleet.certificates))
 
 

@@ -15,7 +15,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,16 @@ def manifest(disk: RealDisk, request: Request, reach: Reach) -> Reply:
         return listing.manifest(request["target_path"], request["bundle"], request["size_bytes"])
 
     model, bundle = request["target_path"].partition("/")[0], request["bundle"]
-    near = _near(disk, [f"/tuf/targets/{model}/{bundle}.{bundle}.json"])
-    try:
-        data, floors = ask(near or reach(disk))
-    except TrustError:
-        if near is None:
-            raise
-        try:  # the file grew old, perhaps; the network, where there is one, may know better
-            data, floors = ask(reach(disk))
-        except NetworkError:
-            data, floors = ask(near)  # the same refusal again, in its own words
+    with _near(disk, [f"/tuf/targets/{model}/{bundle}.{bundle}.json"]) as near:
+        try:
+            data, floors = ask(near or reach(disk))
+        except TrustError:
+            if near is None:
+                raise
+            try:  # the file grew old, perhaps; the network, where there is one, may know better
+                data, floors = ask(reach(disk))
+            except NetworkError:
+                data, floors = ask(near)  # the same refusal again, in its own words
     return {"manifest": base64.b64encode(data).decode(), "floors": floors}
 
 
@@ -93,8 +94,9 @@ def blobs(disk: RealDisk, request: Request, reach: Reach) -> Reply:
 
     wanted = [codec.from_plain(Blob, each) for each in request["blobs"]]
     data = base64.b64decode(request["manifest"])
-    fleet = _near(disk, [f"/blobs/{blob.sha256}" for blob in wanted]) or reach(disk)
-    transferred = fetch_bundle(Store(disk), fleet, data, wanted, lambda *sizes: _say({"progress": sizes}))
+    with _near(disk, [f"/blobs/{blob.sha256}" for blob in wanted]) as near:
+        fleet = near or reach(disk)
+        transferred = fetch_bundle(Store(disk), fleet, data, wanted, lambda *sizes: _say({"progress": sizes}))
     return {"transferred_bytes": transferred}
 
 
@@ -141,12 +143,18 @@ def main(root: Path) -> int:
     return 0
 
 
-def _near(disk: RealDisk, paths: list[str]) -> Any:
-    """Return the update that came by file, if it holds all of these; None otherwise."""
+@contextmanager
+def _near(disk: RealDisk, paths: list[str]) -> Iterator[Any]:
+    """Give the update that came by file, if it holds all of these; None otherwise."""
     from skerry_agent.trust.carried import carried
 
     found = carried(disk.root)
-    return found if found is not None and all(found.update.size_bytes(path) is not None for path in paths) else None
+    try:
+        held = found is not None and all(found.update.size_bytes(path) is not None for path in paths)
+        yield found if held else None
+    finally:
+        if found is not None:
+            found.close()
 
 
 def _error(reason: Reason, error: Exception) -> Reply:

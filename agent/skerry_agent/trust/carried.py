@@ -23,8 +23,12 @@ class CarriedFleet(Fleet):
         """
         try:
             self._file = path.open("rb")
+        except OSError as error:
+            raise NetworkError(f"no update by file: {error}") from error
+        try:
             self.update = CarriedUpdate(self._file)
         except (OSError, ContractError) as error:
+            self._file.close()
             raise NetworkError(f"no update by file: {error}") from error
 
     def close(self) -> None:
