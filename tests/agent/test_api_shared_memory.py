@@ -136,6 +136,16 @@ def test_the_kernel_says_who_asks_on_both_kinds_of_connection() -> None:
             assert Peer(served).uid() is None, "a closing socket is shown as user 0"
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp6").exists(), reason="this kernel has no IPv6")
+def test_a_client_with_a_socket_for_both_protocols_is_known_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket(socket.AF_INET6) as client:
+        client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # as gRPC's, Java's and Go's clients do
+        client.connect((f"::ffff:{listening.getsockname()[0]}", listening.getsockname()[1]))
+        served, _ = listening.accept()
+        with served:
+            assert Peer(served).uid() == os.getuid()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
