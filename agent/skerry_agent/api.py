@@ -31,6 +31,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from skerry_agent import capture_words, fast_words, oip, repository, sockets
+from skerry_agent.behalf import Behalf
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.fast import FastChannel, FastLimits
 from skerry_agent.hooks import Hooks, Prediction
@@ -62,6 +63,7 @@ class LocalApi:
         self._regions = Regions(shared)
         self._server = HttpServer(self, limits)
         self._fast = FastChannel(runtime, hooks, fast)
+        self.behalf = Behalf()
         self._socket_path: Path | None = None
         self.port: int | None = None
 
@@ -121,6 +123,7 @@ class LocalApi:
 
     async def handle(self, request: Request) -> Response:
         """Return the answer to a request."""
+        request = self.behalf.of(request)
         parts = [unquote(part) for part in request.path.strip("/").split("/")]
         match parts:
             case ["v2"]:

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = words.add_parser("run", help="run the daemon until SIGTERM")
     run.add_argument("--api-port", type=int, metavar="N", help="serve the local API at this loopback port too (0: any)")
+    run.add_argument("--grpc-port", type=int, metavar="N", help="serve gRPC, at this loopback port too (0: any)")
     run.add_argument("--heartbeat", type=float, metavar="S", dest="heartbeat_s", help="seconds between heartbeats")
     run.add_argument("--log-level", choices=LOG_LEVELS, help="how much is logged (default info)")
     run.set_defaults(command=_run)
@@ -94,7 +95,7 @@ def _config(arguments: argparse.Namespace) -> AgentConfig:
         text = ""
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{root / 'config.toml'}: {error}", hint="make it a readable text file") from error
-    flags = {name: getattr(arguments, name, None) for name in ("api_port", "heartbeat_s", "log_level")}
+    flags = {name: getattr(arguments, name, None) for name in ("api_port", "grpc_port", "heartbeat_s", "log_level")}
     return load(text, os.environ, {**flags, "root": root.absolute()})
 
 
@@ -144,6 +145,9 @@ def _status(arguments: argparse.Namespace) -> int:
     for worker in found["workers"]:
         size = f"{worker['counted_bytes'] / 1e6:.0f} MB" if worker["counted_bytes"] else "not in memory"
         print(f"  worker {worker['model']}: {worker['state']}, {size}, cold start {worker['cold_start_ms']:.0f} ms")
+    if (grpc := found.get("grpc")) is not None:
+        port = f" and port {grpc['port']}" if grpc.get("port") else ""
+        print(f"  gRPC: {'at ' + grpc['socket'] + port if grpc['serving'] else 'not served'}")
     print(f"  spool: {spool['waiting']} waiting, {spool['acked']} acknowledged, {spool['dropped']} dropped")
     for key, words in found["degraded"].items():
         print(f"  degraded: {key}: {words}")

@@ -20,6 +20,8 @@ _NOT_POSITIVE = frozenset(
         "root",
         "api_port",
         "api_token",
+        "grpc",
+        "grpc_port",
         "reserve_free_bytes",
         "redact",
         "model",
@@ -39,14 +41,18 @@ class AgentConfig:
     """Every setting with its default; the unit is in the name.
 
     `api_port` None: only the Unix socket; 0: any free loopback port; `api_token`: that port asks for the token in
-    run/api.token. Deadlines bound every stage of an update, so
-    that none stays in progress for ever; `retry_*` shape the backoff of downloads and links (doubling, full jitter).
+    run/api.token. `grpc`: the same over gRPC, at a socket of its own and, with `grpc_port`, at a port. Deadlines bound
+    every stage of an update, so that none stays in progress for ever; `retry_*` shape the backoff of downloads and
+    links (doubling, full jitter).
     `model` holds what is special to single models.
     """
 
     root: Path = DEFAULT_ROOT
     api_port: int | None = None
     api_token: bool = False
+    grpc: bool = False
+    grpc_port: int | None = None
+    grpc_message_bytes: int = 64 * 1024 * 1024
     heartbeat_s: float = 30.0
     keepalive_s: int = 30
     download_deadline_s: float = 6 * 3600.0
@@ -96,8 +102,11 @@ class AgentConfig:
             raise ConfigError("reserve_free_bytes must not be negative", hint="0 lets an update fill the disk")
         if self.log_level not in LOG_LEVELS:
             raise ConfigError(f"log_level {self.log_level!r:.40} is none", hint=f"one of {', '.join(LOG_LEVELS)}")
-        if self.api_port is not None and not 0 <= self.api_port <= 65535:
-            raise ConfigError(f"api_port {self.api_port} is no port", hint="give a number from 0 to 65535")
+        for name, port in (("api_port", self.api_port), ("grpc_port", self.grpc_port)):
+            if port is not None and not 0 <= port <= 65535:
+                raise ConfigError(f"{name} {port} is no port", hint="give a number from 0 to 65535")
+        if self.grpc_message_bytes >= 1 << 31:
+            raise ConfigError("grpc_message_bytes must be less than 2 GiB", hint="no gRPC message is larger")
 
 
 def load(text: str, environment: Mapping[str, str], flags: Mapping[str, Any]) -> AgentConfig:

@@ -26,6 +26,7 @@ from skerry_agent.degrading import Degrader
 from skerry_agent.disk import RealDisk, replace_file
 from skerry_agent.engines import catalogue
 from skerry_agent.errors import ConfigError, StorageError
+from skerry_agent.fronting import Front
 from skerry_agent.guard import Guard, watchdog_s
 from skerry_agent.helper import TrustHelper
 from skerry_agent.ledger import Key, open_ledger
@@ -80,6 +81,7 @@ class Agent(ApiHooks):
         self.core.unloaded = self.runtime.unloaded
         self.performer = Performer(self.core, config.root, self.runtime, self.helper, self.link)
         self.api = LocalApi(self.runtime, self)
+        self.front = Front(config, self.core.degraded, self.api.behalf.secret)
         self.stop = asyncio.Event()
         self._beat = asyncio.Event()
         self.credentials = Credentials(disk)
@@ -104,6 +106,7 @@ class Agent(ApiHooks):
         return [
             ("link", self._run_link, lambda: not self.stop.is_set()),
             ("time", self._run_time, lambda: not self.stop.is_set()),
+            ("grpc", lambda: self.front.run(self.stop), lambda: self.front.wanted and not self.stop.is_set()),
             ("guard", lambda: self.guard.run(self.stop), lambda: not self.stop.is_set()),
             ("heartbeat", self._run_heartbeat, lambda: not self.stop.is_set()),
             ("renewal", lambda: self._renewer.run(self.stop, self.link.reconnect), lambda: not self.stop.is_set()),
@@ -146,6 +149,7 @@ class Agent(ApiHooks):
         """Return what `skerry agent status` shows."""
         trouble = {"link": self.link.trouble} if self.link.trouble else {}
         more = {"rss_bytes": health.rss_bytes(), "sessions": self.link.sessions, **self.runtime.status()}
+        more |= self.front.status()
         return {**self.core.status(), **more, **({"trouble": trouble} if trouble else {})}
 
     # What the link tells (link.Listener).
@@ -222,6 +226,7 @@ class Agent(ApiHooks):
             self.disk.mkdir("run")
             token = api_token.ensure(self.config.root / TOKEN) if self.config.api_token else None
             await self.api.start(path, self.config.api_port, token)
+            self.front.token = token
         except OSError as error:
             hint = "choose another --api-port, and a --root with a short path"
             raise ConfigError(f"the local API cannot listen: {error.strerror or error}", hint=hint) from error

@@ -59,6 +59,7 @@ class Live:
     notes: Notes
     runtime: Runtime
     loop: asyncio.AbstractEventLoop
+    secret: str = ""
 
     def http(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
@@ -113,7 +114,7 @@ def serving(folder: Path, fast: FastLimits | None = None, **more: Any) -> Iterat
         await runtime.start("toy@trial", folder, toy.variant, toy.manifest)
         await api.start(folder / "api.sock", 0)
         assert api.port is not None
-        made.append(Live(folder / "api.sock", api.port, notes, runtime, asyncio.get_running_loop()))
+        made.append(Live(folder / "api.sock", api.port, notes, runtime, asyncio.get_running_loop(), api.behalf.secret))
         started.set()
         await stop.wait()
         await api.close()

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol v2 over gRPC: a process of its own before the local API, run only where asked for."""
