@@ -14,6 +14,9 @@
     kill     kill_points, kill_violations: one update, killed at every durable system call (strace; else a wrapper)
     hostile  hostile_models, hostile_survived: models that attack, in real workers beside one that behaves
     mutants  mutants, mutants_killed: safety bugs planted in copies of the agent, and those that its tests noticed
+    triton   triton_checks, triton_passed: NVIDIA's client, unchanged, over HTTP and gRPC (tritonclient[http,grpc])
+    tuf      tuf_checks, tuf_passed: the public TUF conformance suite against `skerry agent tuf-client` (its checkout in
+             the folder that SKERRY_TUF_CONFORMANCE names, and the program faketime)
 
 Long parts, only with --long or by name:
 
@@ -49,6 +52,8 @@ PARTS = {
     "kill": "agent_proofs",
     "hostile": "agent_proofs",
     "mutants": "agent_proofs",
+    "triton": "agent_external",
+    "tuf": "agent_external",
 }
 # the same, only with --long (or by name): each takes from minutes to hours
 LONG: dict[str, str] = {
@@ -65,8 +70,9 @@ GOALS = {
     "kill_violations": (0, 0),
     "powercut_images": (2000, 10_000),
     "powercut_violations": (0, 0),
+    "tuf_passed": (112, 113),
 }
-AT_LEAST = {"powercut_images"}  # what counts how much was tried
+AT_LEAST = {"powercut_images", "tuf_passed"}  # what counts how much was tried
 
 
 def run(part: str, options: Options) -> dict[str, float]:
