@@ -6,7 +6,7 @@ import dataclasses
 import json
 import mmap
 import struct
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from skerry_agent import tensors
 from skerry_agent.errors import RequestError
@@ -57,8 +57,7 @@ class SharedInference:
     model_version: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What is asked of an inference besides its tensors: see `LocalClient.infer`."""
 
     sample: bool = True

@@ -40,6 +40,7 @@ class Lane:
         self._channel, self._socket = channel, connection
         self._client = Peer(connection).client()
         self._loop = asyncio.get_running_loop()
+        self._model = ""
         self._slot: Slot | None = None
         self._region: shm.Region | None = None
         self._asked: Run | None = None
@@ -83,15 +84,16 @@ class Lane:
         """See Waiter: put the outputs into the shared memory and say so."""
         asked, inputs, region = self._asked, self._inputs, self._region
         assert asked is not None and region is not None
-        try:
-            self._fit(result.slot)
-        except RequestError as error:
-            self._refuse(error)
-            return
+        if result.slot is not self._slot:
+            try:
+                self._fit(result.slot)
+            except RequestError as error:
+                self._refuse(error)
+                return
         for view, data in zip(region.outputs, result.answer.outputs, strict=True):
             view[:] = data
         manifest = result.slot.manifest
-        prediction = self._channel.hooks.next_prediction(manifest.model)
+        prediction = self._channel.hooks.next_prediction(self._model)
         self._asked, self._inputs = None, []
         self._loop.call_soon(self._note, asked, inputs, result, prediction)
         version, elapsed_ns = manifest.version.encode(), result.answer.elapsed_ns
@@ -140,7 +142,7 @@ class Lane:
         inputs, outputs = ([spec.size_bytes for spec in side] for side in (signature.inputs, signature.outputs))
         starts, total = shm.offsets([*inputs, *outputs])
         frame = fast_words.memory(len(inputs), list(zip(starts, [*inputs, *outputs], strict=True)), total)
-        self._slot, self._region = slot, self._channel.memory(inputs, outputs)
+        self._model, self._slot, self._region = model, slot, self._channel.memory(inputs, outputs)
         self._opening.cancel()
         try:
             socket.send_fds(self._socket, [frame], [self._region.fd])
@@ -154,8 +156,10 @@ class Lane:
             RequestError: it cannot, or not now.
         """
         assert self._slot is not None and self._region is not None
-        slot = self._channel.slot(self._slot.manifest.model)
-        self._fit(slot)
+        slot = self._slot
+        if self._channel.runtime.slot(self._model) is not slot:
+            slot = self._channel.slot(self._model)
+            self._fit(slot)
         if asked.capture is not None:
             if not asked.keep:
                 raise RequestError("a capture's id asks to keep this input, the flag NO_SAMPLE forbids it")
@@ -164,7 +168,7 @@ class Lane:
         # Copied out once: samples and sketches see what the model saw, whatever the program writes meanwhile.
         self._inputs = [bytes(view) for view in self._region.inputs]
         if slot.evicted:
-            self._recalling = self._loop.create_task(self._recall(slot.manifest.model))
+            self._recalling = self._loop.create_task(self._recall(self._model))
         else:
             slot.ask(self._inputs, self, client=self._client)
 
@@ -186,8 +190,6 @@ class Lane:
         Raises:
             RequestError: 409, they are not.
         """
-        if slot is self._slot:
-            return
         assert self._slot is not None
         now, before = slot.manifest.signature, self._slot.manifest.signature
         if (now.inputs, now.outputs) != (before.inputs, before.outputs):
@@ -197,12 +199,11 @@ class Lane:
 
     def _note(self, asked: Run, inputs: list[bytes], served: Served, prediction: str) -> None:
         """Tell the hooks, once the answer has gone out."""
-        result, manifest = result_of(served), served.slot.manifest
-        specs = manifest.signature.inputs
+        result, specs = result_of(served), served.slot.manifest.signature.inputs
         self._channel.hooks.on_prediction(
             Prediction(
                 id=prediction,
-                model=manifest.model,
+                model=self._model,
                 inputs=tuple(
                     Tensor(spec.name, spec.dtype, spec.shape, data) for spec, data in zip(specs, inputs, strict=True)
                 ),
@@ -221,8 +222,8 @@ class Lane:
         status = 500
         if isinstance(error, RequestError):
             status = error.status
-        elif self._slot is not None:
-            words = f"{self._slot.manifest.model}: {error}"
+        else:
+            words = f"{self._model}: {error}"
         self._send(fast_words.failed(asked.tag if asked is not None else 0, status, words))
 
     def _send(self, frame: bytes) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from skerry_agent import sandbox, worker_protocol
 from skerry_agent.blobs import open_checked
+from skerry_agent.deadline import Deadline
 from skerry_agent.errors import WorkerError
 from skerry_agent.pulse import Pulse
 from skerry_agent.shm import Region
@@ -25,7 +26,6 @@ from skerry_contracts.device import Reason
 from skerry_contracts.tensor import TensorSpec
 
 _HANG_UP_S = 1.0
-STOPPED_S = 0.5  # a deadline that is noticed so late: the supervisor itself did not run
 
 
 class Answer:
@@ -58,7 +58,7 @@ class WorkerProcess:
         self._loop = asyncio.get_running_loop()
         self._counter = 0
         self._pending: OnAnswer | None = None
-        self._overdue: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self._hung)
         self._pulse = Pulse(channel, self._bury)
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._buried: asyncio.Future[None] = self._loop.create_future()
@@ -169,7 +169,7 @@ class WorkerProcess:
 
         False, and no call, where the worker turned out to be gone before it saw the request.
         """
-        if not self.idle:
+        if self._pending is not None or self._burial is not None:
             return False
         for view, data in zip(self.region.inputs, inputs, strict=True):
             view[:] = data
@@ -181,13 +181,13 @@ class WorkerProcess:
         self._counter += 1
         self._given_ns = time.perf_counter_ns()
         self._pending = on_answer
-        self._allow(deadline_s)
+        self._deadline.set(deadline_s)
         return True
 
     @property
     def due_s(self) -> float | None:
         """When the inference under way is ended if it is not answered (the loop's time); None: there is none."""
-        return self._overdue.when() if self._overdue is not None else None
+        return self._deadline.due_s
 
     def ping(self, deadline_s: float) -> None:
         """Ask an idle worker for a sign of life; without one it is ended as hung (pulse.py)."""
@@ -202,18 +202,12 @@ class WorkerProcess:
         """Wait until the process is gone and its resources are given back."""
         await asyncio.shield(self._buried)
 
-    def _allow(self, deadline_s: float) -> None:
-        self._overdue = self._loop.call_later(deadline_s, self._hung, deadline_s)
-
     def _hung(self, deadline_s: float) -> None:
-        if self.due_s is not None and self._loop.time() - self.due_s > STOPPED_S:
-            self._allow(deadline_s)  # we were stopped; it too, perhaps
-            return
         self._bury(WorkerError(f"no answer within {deadline_s:g} s: killed", reason=Reason.TIMEOUT))
 
     def _on_readable(self) -> None:
         try:
-            frame = self._channel.recv(worker_protocol.MAX_FRAME_BYTES)
+            frame = self._channel.recv(worker_protocol.MAX_REPLY_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -257,9 +251,7 @@ class WorkerProcess:
 
     def _answer(self, answer: Answer | WorkerError) -> None:
         pending, self._pending = self._pending, None
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
+        self._deadline.lift()
         if pending is not None:
             pending(answer)
 
@@ -290,6 +282,7 @@ class WorkerProcess:
             self._ready.set_exception(self.dead)
             self._ready.exception()  # seen: a start that was given up has nobody left to tell
         self._answer(self.dead)
+        self._deadline.end()
         self.region.close()
         self._buried.set_result(None)
         self._on_death(self.dead)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
@@ -82,25 +81,31 @@ class Slot(SlotView["Served"]):
         self._refuse()
         loop = asyncio.get_running_loop()
         self.used_s = loop.time()
-        patience_s = min(self._config.wait_s, wait_s if wait_s is not None else math.inf)
-        if not self.ready and self._back_s() - loop.time() > patience_s:
-            raise RequestError(
-                f"{self.manifest.model} is not ready: its worker keeps failing",
-                status=503,
-                retry_after_s=self._back_s() - loop.time(),
-            )
+        patience_s = self._config.wait_s if wait_s is None else min(self._config.wait_s, wait_s)
         request: Pending[Served] = Pending(
             inputs, deadline_s or self._config.deadline_s, waiter, client, self.used_s + patience_s
         )
+        free = None if self._line else next((each for each in self.instances if each.idle), None)
+        if free is not None:
+            self._give(free, request)
+        else:
+            self._let_wait(request, patience_s)
+        if self._line:
+            self._pump()
+            if not request.future.done() and self._line:
+                self._set_bell(request.expires_s)
+        return request
+
+    def _let_wait(self, request: Pending[Served], patience_s: float) -> None:
+        back_s = 0.0 if self.ready else self._back_s() - asyncio.get_running_loop().time()
+        if back_s > patience_s:
+            words = f"{self.manifest.model} is not ready: its worker keeps failing"
+            raise RequestError(words, status=503, retry_after_s=back_s)
         here, loser = self._line.add(request)
         if loser is not None:
             loser.settle(self._busy())
         if not here:
             raise self._busy()
-        self._pump()
-        if not request.future.done() and self._line:
-            self._set_bell(request.expires_s)
-        return request
 
     def _busy(self) -> RequestError:
         words = f"{self.manifest.model} is busy: {len(self._line)} requests wait"
@@ -248,7 +253,8 @@ class Slot(SlotView["Served"]):
             if answer.reason is Reason.UNHEALTHY:
                 self.counters.unhealthy += 1
                 self._tell(answer.reason, str(answer))
-        self._pump()
+        if self._line:
+            self._pump()
 
     def _set_bell(self, due_s: float | None) -> None:
         """See that nobody waits unheard beyond their time. The timer is moved only when it would ring too late."""

@@ -22,6 +22,7 @@ import struct
 
 MAX_FRAME_BYTES = 128 * 1024
 MAX_TEXT_BYTES = 1000
+MAX_REPLY_BYTES = 2048  # of a worker's frame: what is longer was never meant well
 
 START, RUN, LOCKED, READY, DONE, FAILED, PONG = 1, 2, 3, 4, 5, 6, 8
 PING_FRAME, PONG_FRAME = bytes((7,)), bytes((PONG,))

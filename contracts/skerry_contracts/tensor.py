@@ -5,6 +5,7 @@ padding.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from enum import StrEnum
 
@@ -91,6 +92,12 @@ class TensorSpec:
         return self.elements * ITEM_BYTES[self.dtype]
 
 
+@functools.lru_cache(maxsize=64)
+def _checked_bytes(name: str, dtype: DType, shape: tuple[int, ...]) -> int:
+    """Return a tensor's size in bytes; kept, because a device makes the same few tensors with every inference."""
+    return TensorSpec(name, dtype, shape).size_bytes
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tensor:
     """A tensor's content. `data` holds the bytes; or `ref` names a blob (SHA-256) that holds them."""
@@ -102,8 +109,8 @@ class Tensor:
     ref: str | None = None
 
     def __post_init__(self) -> None:
-        spec = TensorSpec(self.name, self.dtype, self.shape)
+        size_bytes = _checked_bytes(self.name, self.dtype, tuple(self.shape))
         if (self.data is None) == (self.ref is None):
             raise MismatchError("data", "exactly one of data and ref is given")
-        if self.data is not None and len(self.data) != spec.size_bytes:
-            raise MismatchError("data", f"{len(self.data)} bytes, the shape asks for {spec.size_bytes}")
+        if self.data is not None and len(self.data) != size_bytes:
+            raise MismatchError("data", f"{len(self.data)} bytes, the shape asks for {size_bytes}")
