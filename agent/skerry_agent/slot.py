@@ -107,14 +107,6 @@ class Slot(SlotView["Served"]):
         if not here:
             raise self._busy()
 
-    def _busy(self) -> RequestError:
-        words = f"{self.manifest.model} is busy: {len(self._line)} requests wait"
-        return RequestError(words, status=503, hint="ask again later", retry_after_s=self.drain_s())
-
-    def _back_s(self) -> float:
-        """Return when the next worker is due, where none is there."""
-        return min((each.retry_at_s for each in self.instances), default=0.0)
-
     def hand_over(self, other: Slot) -> None:
         """Let another slot serve those who wait here; the one that runs ends here. Where the two take other inputs,
         all end here.

@@ -195,3 +195,11 @@ class SlotView(Generic[T]):
         if self.abstains:
             words = f"{self.manifest.model} abstains: {self.abstains}"
             raise RequestError(words, status=503, hint="it comes back by itself; see skerry agent status")
+
+    def _busy(self) -> RequestError:
+        words = f"{self.manifest.model} is busy: {len(self._line)} requests wait"
+        return RequestError(words, status=503, hint="ask again later", retry_after_s=self.drain_s())
+
+    def _back_s(self) -> float:
+        """Return when the next worker is due, where none is there."""
+        return min((each.retry_at_s for each in self.instances), default=0.0)
