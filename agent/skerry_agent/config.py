@@ -52,7 +52,7 @@ class AgentConfig:
     api_token: bool = False
     grpc: bool = False
     grpc_port: int | None = None
-    grpc_message_bytes: int = 64 * 1024 * 1024
+    grpc_message_bytes: int = 16 * 1024 * 1024
     heartbeat_s: float = 30.0
     keepalive_s: int = 30
     download_deadline_s: float = 6 * 3600.0

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,27 @@ def test_too_many_connections_are_closed_and_those_that_go_make_room(served: Fro
         for client in held:
             client.close()
     served.until(lambda: _lives(served), "there is room again")
+
+
+def test_a_flood_of_large_messages_is_refused_by_the_same_process(served: Fronted) -> None:
+    request = toy_request(0, 0, 0, 0)
+    request.raw_input_contents[0] = bytes(3_900_000)  # what a message may have, and the model does not take
+    data, pid = request.SerializeToString(), served.said["pid"]
+    codes: set[Any] = set()
+
+    def flood() -> None:
+        with served.channel() as channel:
+            ask = channel.unary_unary(f"/{SCHEMA.service}/ModelInfer")
+            codes.update(each.code() for each in [ask.future(data, timeout=60) for _ in range(16)])
+
+    for _ in range(3):  # 750 MB in all
+        threads = [threading.Thread(target=flood) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert codes == {Code.RESOURCE_EXHAUSTED}
+    assert served.call("ServerLive").live and served.said["pid"] == pid
 
 
 def _lives(served: Fronted) -> bool:

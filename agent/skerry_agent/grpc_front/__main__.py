@@ -27,8 +27,9 @@ from skerry_agent.grpc_front.upstream import Upstream
 BEAT_S = 5.0
 GRACE_S = 0.5
 ROOM_BYTES = 256 * 1024 * 1024  # the library's own, threads' stacks included
-MESSAGES = 8  # of the largest size, at once in memory
+COPIES = 5  # of a message at once: as it comes, as bytes, taken apart, on its way
 STREAMS = 16  # calls at once on one connection
+WINDOW_BYTES = 128 * 1024  # of each that may come before it is read
 PING_S, PONG_S = 60, 20  # a connection whose other end is gone is closed
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
@@ -37,16 +38,17 @@ def main() -> int:
     """Serve; return 1 where that cannot be."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the agent
     said: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
-    _confine(said["message_bytes"])
+    limits = Limits()
+    _confine(ROOM_BYTES + COPIES * (2 * limits.messages + limits.streams) * int(said["message_bytes"]))
     try:
-        asyncio.run(_serve(said))
+        asyncio.run(_serve(said, limits))
     except OSError as error:
         _say({"error": f"cannot listen: {error.strerror or error}"})
         return 1
     return 0
 
 
-async def _serve(said: dict[str, Any]) -> None:
+async def _serve(said: dict[str, Any], limits: Limits) -> None:
     """Serve until standard input is closed.
 
     Raises:
@@ -58,7 +60,6 @@ async def _serve(said: dict[str, Any]) -> None:
     entered = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     inner = f"/proc/self/fd/{entered}/inner.sock"  # however long the folder's path is
     relay = Relay(inner)
-    limits = Limits()
     inferring, asking = (Upstream(Path(said["api"]), count) for count in (limits.inferences, limits.others))
     settings = Settings(said["secret"], said["token"], limits)
     server = grpc.aio.server(options=_options(said["message_bytes"]))
@@ -98,6 +99,8 @@ def _options(message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", 16 * 1024),
         ("grpc.max_concurrent_streams", STREAMS),
+        ("grpc.http2.bdp_probe", 0),  # else what waits to be read grows with the sender's speed
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
         ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what is small on the wire must be small in memory
         ("grpc.server_handshake_timeout_ms", 20_000),
         ("grpc.keepalive_time_ms", PING_S * 1000),
@@ -107,12 +110,12 @@ def _options(message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-def _confine(message_bytes: int) -> None:
+def _confine(data_bytes: int) -> None:
     """Bound this process: its memory, no core dumps, no rights it could gain, and no life after the agent's."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    for kind, value in ((resource.RLIMIT_DATA, ROOM_BYTES + MESSAGES * message_bytes), (resource.RLIMIT_CORE, 0)):
+    for kind, value in ((resource.RLIMIT_DATA, data_bytes), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from skerry_agent import api_token, behalf
+from skerry_agent import api_token
 from skerry_agent.errors import RequestError
 from skerry_agent.grpc_front import schema, words
+from skerry_agent.grpc_front.calls import CALLS, Ask
 from skerry_agent.grpc_front.relay import Caller, Relay
 from skerry_agent.grpc_front.upstream import Upstream, model_path
 
@@ -42,11 +41,15 @@ CODES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """`calls`: answered at once; `read_s`: from a call's first byte to its message; `idle_s`: between two messages of a
-    stream; `inferences` and `others`: connections to the agent.
+    """`calls`: answered at once, `streams` among them; `messages`: of inferences that are read or handed on at once,
+    and as many of all other calls; `other_bytes`: of one of those; `read_s`: from a call's first byte to its message;
+    `idle_s`: between two messages of a stream; `inferences` and `others`: connections to the agent.
     """
 
     calls: int = 64
+    streams: int = 8
+    messages: int = 4
+    other_bytes: int = 64 * 1024
     read_s: float = 20.0
     idle_s: float = 300.0
     inferences: int = 16
@@ -70,22 +73,9 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no ty
     def __init__(self, relay: Relay, inferring: Upstream, asking: Upstream, settings: Settings) -> None:
         self._relay, self._inferring, self._asking = relay, inferring, asking
         self._settings = settings
-        self._calls = 0
+        self._calls = self._streams = 0
+        self._holds = {infers: asyncio.Semaphore(settings.limits.messages) for infers in (True, False)}
         self._schema = schema.load()
-        self._simple: dict[str, Callable[[Any, Any, _Ask], Awaitable[Any]]] = {
-            "ServerLive": _live,
-            "ServerReady": _ready,
-            "ServerMetadata": _server,
-            "ModelReady": _model_ready,
-            "ModelMetadata": _model,
-            "ModelStatistics": _statistics,
-            "RepositoryIndex": _index,
-            "RepositoryModelLoad": _load,
-            "RepositoryModelUnload": _unload,
-            "SystemSharedMemoryStatus": _memory,
-            "SystemSharedMemoryRegister": _register,
-            "SystemSharedMemoryUnregister": _unregister,
-        }
 
     def service(self, details: Any) -> Any:
         """Return the handler of a call; also of one that is not offered, to say so."""
@@ -93,10 +83,13 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no ty
         method = self._schema.methods.get(name) if package == self._schema.service else None
 
         async def answer(_: Any, context: Any) -> None:
+            refused: tuple[Any, str] | None = None
             try:
                 await self._answer(method, details.method, context)
-            except RequestError as error:
-                await _refuse(context, error)
+            except RequestError as error:  # and not kept: its traceback holds the message
+                refused = CODES.get(error.status, grpc.StatusCode.INTERNAL), _words(error)
+            if refused is not None:
+                await context.abort(*refused)
 
         return grpc.stream_stream_rpc_method_handler(answer)
 
@@ -104,22 +97,25 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no ty
         if method is None:
             hint = ", ".join(self._schema.methods)
             raise RequestError(f"there is nothing at {said[:120]}", status=405, hint=f"offered: {hint}")
-        ask = _Ask(self._asking, self._admitted(context), self._settings.secret)
+        ask = Ask(self._asking, self._admitted(context), self._settings.secret)
         self._calls += 1
         try:
-            if method.client_streams:
-                await self._stream(method, ask, context)
-                return
-            request = method.request()
-            if not await _read(context, request, self._settings.limits.read_s):
-                raise RequestError(f"{method.name} needs a message, none came")
-            if method.name == "ModelInfer":
-                response = await self._infer(request, method.response(), ask)
-            else:
-                response = await self._simple[method.name](request, method.response(), ask)
-            await context.write(response.SerializeToString())
+            await (self._stream if method.client_streams else self._one)(method, ask, context)
         finally:
             self._calls -= 1
+
+    async def _one(self, method: schema.Method, ask: Ask, context: Any) -> None:
+        infers, limits = method.name == "ModelInfer", self._settings.limits
+        async with _Hold(self._holds[infers]) as hold:
+            request, response = method.request(), method.response()
+            if not await _read(context, request, limits.read_s, None if infers else limits.other_bytes):
+                raise RequestError(f"{method.name} needs a message, none came")
+            if infers:
+                response = await self._infer(request, response, ask, hold)
+            else:
+                hold.release()
+                response = await CALLS[method.name](request, response, ask)
+        await context.write(response.SerializeToString())
 
     def _admitted(self, context: Any) -> Caller:
         """Return who asks.
@@ -139,46 +135,60 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no ty
             raise RequestError(f"{self._calls} calls are being answered", status=429, hint="ask again")
         return caller
 
-    async def _stream(self, method: schema.Method, ask: _Ask, context: Any) -> None:
-        while await _read(context, request := method.request(), self._settings.limits.idle_s):
-            response = method.response()
-            try:
-                await self._infer(request, response.infer_response, ask)
-            except RequestError as error:
-                response = method.response(error_message=_words(error))
-                response.infer_response.id = request.id
-            await context.write(response.SerializeToString())
+    async def _stream(self, method: schema.Method, ask: Ask, context: Any) -> None:
+        if self._streams >= self._settings.limits.streams:
+            raise RequestError(f"{self._streams} streams are open", status=429, hint="close one, or call ModelInfer")
+        self._streams += 1
+        try:
+            while await _read(context, request := method.request(), self._settings.limits.idle_s):
+                response, name = method.response(), request.id
+                try:
+                    async with _Hold(self._holds[True]) as hold:
+                        await self._infer(request, response.infer_response, ask, hold)
+                except RequestError as error:
+                    response = method.response(error_message=_words(error))
+                    response.infer_response.id = name
+                await context.write(response.SerializeToString())
+        finally:
+            self._streams -= 1
 
-    async def _infer(self, request: Any, response: Any, ask: _Ask) -> Any:
+    async def _infer(self, request: Any, response: Any, ask: Ask, hold: _Hold) -> Any:
         head, chunks = words.read_infer(request)
         path = model_path(request.model_name, request.model_version, "infer")
-        headers, body = await self._inferring.ask("POST", path, [ask.header()], [head, *chunks], len(head))
+        request.Clear()  # what has been taken out of it is enough to hold
+        parts = [head, *chunks]
+        del chunks
+        headers, body = await self._inferring.ask("POST", path, [ask.header()], parts, len(head), hold.release)
         length = headers.get("inference-header-content-length")
         return words.write_infer(body, int(length) if length is not None else None, response)
 
 
-class _Ask:
-    """Asks the agent for one caller."""
+class _Hold:
+    """A place among the messages that may be in memory; it may be given back before the end."""
 
-    def __init__(self, upstream: Upstream, caller: Caller, secret: str) -> None:
-        self._upstream, self._caller, self._secret = upstream, caller, secret
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places, self._held = places, False
 
-    def header(self) -> tuple[str, str]:
-        """Return for whom is asked."""
-        return behalf.header(self._secret, self._caller.peer)
+    async def __aenter__(self) -> _Hold:
+        await self._places.acquire()
+        self._held = True
+        return self
 
-    async def __call__(self, method: str, path: str, document: Any = None) -> Any:
-        """Return the JSON answer; None where it is empty."""
-        parts = [json.dumps(document).encode()] if document is not None else []
-        _, body = await self._upstream.ask(method, path, [self.header()], parts)
-        return json.loads(body) if body else None
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the place back, once."""
+        if self._held:
+            self._held = False
+            self._places.release()
 
 
-async def _read(context: Any, request: Any, within_s: float) -> bool:
+async def _read(context: Any, request: Any, within_s: float, limit_bytes: int | None = None) -> bool:
     """Fill a request from the next message; return False where the caller has said all.
 
     Raises:
-        RequestError: 400, it is none; 408, it does not come.
+        RequestError: 400, it is none; 408, it does not come; 413, it is too large.
     """
     try:
         async with asyncio.timeout(within_s):
@@ -187,6 +197,8 @@ async def _read(context: Any, request: Any, within_s: float) -> bool:
         raise RequestError("the request came too slowly", status=408) from None
     if data is grpc.aio.EOF:
         return False
+    if limit_bytes is not None and len(data) > limit_bytes:
+        raise RequestError(f"a message of {len(data)} bytes, at most {limit_bytes} are taken", status=413)
     try:
         request.ParseFromString(data)
     except DecodeError as error:
@@ -194,90 +206,5 @@ async def _read(context: Any, request: Any, within_s: float) -> bool:
     return True
 
 
-async def _refuse(context: Any, error: RequestError) -> NoReturn:
-    await context.abort(CODES.get(error.status, grpc.StatusCode.INTERNAL), _words(error))
-    raise AssertionError("abort raises")
-
-
 def _words(error: RequestError) -> str:
     return f"{error} ({error.hint})" if error.hint else str(error)
-
-
-async def _live(_: Any, response: Any, ask: _Ask) -> Any:
-    return words.fill(await ask("GET", "/v2/health/live"), response)
-
-
-async def _ready(_: Any, response: Any, ask: _Ask) -> Any:
-    return await _whether(response, ask, "/v2/health/ready")
-
-
-async def _server(_: Any, response: Any, ask: _Ask) -> Any:
-    return words.fill(await ask("GET", "/v2"), response)
-
-
-async def _model_ready(request: Any, response: Any, ask: _Ask) -> Any:
-    return await _whether(response, ask, model_path(request.name, request.version, "ready"))
-
-
-async def _whether(response: Any, ask: _Ask, path: str) -> Any:
-    """Answer whether something is ready: as in Triton, what is not there is not."""
-    try:
-        await ask("GET", path)
-        response.ready = True
-    except RequestError as error:
-        if error.status not in (404, 503) or error.hint:  # 503 with a hint: the agent itself does not answer
-            raise
-    return response
-
-
-async def _model(request: Any, response: Any, ask: _Ask) -> Any:
-    return words.fill(await ask("GET", model_path(request.name, request.version)), response)
-
-
-async def _statistics(request: Any, response: Any, ask: _Ask) -> Any:
-    path = model_path(request.name, request.version, "stats") if request.name else "/v2/models/stats"
-    return words.fill(await ask("GET", path), response)
-
-
-async def _index(request: Any, response: Any, ask: _Ask) -> Any:
-    models = await ask("POST", "/v2/repository/index", {"ready": request.ready})
-    return words.fill({"models": models}, response)
-
-
-async def _load(request: Any, response: Any, ask: _Ask) -> Any:
-    response.model_name = await _control(request, ask, "load")
-    response.isLoaded = True
-    return response
-
-
-async def _unload(request: Any, response: Any, ask: _Ask) -> Any:
-    response.model_name = await _control(request, ask, "unload")
-    response.isUnloaded = True
-    return response
-
-
-async def _control(request: Any, ask: _Ask, action: str) -> str:
-    name = str(request.model_name or request.repository_name)
-    path = model_path(name, "", action).replace("/v2/models/", "/v2/repository/models/", 1)
-    await ask("POST", path, {"parameters": words.plain(request.parameters)})
-    return name
-
-
-async def _memory(request: Any, response: Any, ask: _Ask) -> Any:
-    regions = await ask("GET", _region(request.name, "status"))
-    return words.fill({"regions": {each["name"]: each for each in regions}}, response)
-
-
-async def _register(request: Any, response: Any, ask: _Ask) -> Any:
-    where = {"key": request.key, "offset": request.offset, "byte_size": request.byte_size}
-    await ask("POST", _region(request.name, "register"), where)
-    return response
-
-
-async def _unregister(request: Any, response: Any, ask: _Ask) -> Any:
-    await ask("POST", _region(request.name, "unregister"))
-    return response
-
-
-def _region(name: str, action: str) -> str:
-    return "/v2/systemsharedmemory/" + (f"region/{model_path(name, '').rpartition('/')[2]}/" if name else "") + action

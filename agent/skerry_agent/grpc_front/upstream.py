@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,41 +30,49 @@ class Upstream:
         method: str,
         path: str,
         headers: Sequence[tuple[str, str]] = (),
-        parts: Sequence[bytes] = (),
+        parts: list[bytes] | None = None,
         head_bytes: int | None = None,
+        sent: Callable[[], None] | None = None,
     ) -> tuple[dict[str, str], bytes]:
-        """Return an answer's headers and body.
+        """Return an answer's headers and body. `parts` is emptied as it goes out; `sent` is called when it is.
 
         Raises:
             RequestError: the agent refuses (its status), or cannot be reached (503).
         """
+        parts = parts or []
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {sum(map(len, parts))}"]
         lines += [f"{name}: {value}" for name, value in headers]
         if head_bytes is not None:
             lines += ["Content-Type: application/octet-stream", f"Inference-Header-Content-Length: {head_bytes}"]
-        request = ["\r\n".join([*lines, "", ""]).encode("ascii"), *parts]
+        parts.insert(0, "\r\n".join([*lines, "", ""]).encode("ascii"))
         async with self._free:
             try:
-                status, found, body = await self._try(request)
+                status, found, body = await self._exchange(await self._stream(), parts, sent)
             except (OSError, EOFError, ValueError) as error:
                 raise RequestError(f"the agent does not answer: {error}", status=503, hint="ask again") from error
         if status != 200:
             raise RequestError(_error(body), status=status)
         return found, body
 
-    async def _try(self, request: Sequence[bytes]) -> tuple[int, dict[str, str], bytes]:
-        if self._idle:  # the agent may have closed it while it was idle
-            with contextlib.suppress(ConnectionError, EOFError):
-                return await self._exchange(self._idle.pop(), request)
+    async def _stream(self) -> _Stream:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not (reader.at_eof() or writer.is_closing()):
+                return reader, writer
+            writer.close()  # the agent has closed it meanwhile
         with sockets.address(self._path) as where:
-            stream = await asyncio.open_unix_connection(where, limit=_READ_BYTES)
-        return await self._exchange(stream, request)
+            return await asyncio.open_unix_connection(where, limit=_READ_BYTES)
 
-    async def _exchange(self, stream: _Stream, request: Sequence[bytes]) -> tuple[int, dict[str, str], bytes]:
+    async def _exchange(
+        self, stream: _Stream, parts: list[bytes], sent: Callable[[], None] | None
+    ) -> tuple[int, dict[str, str], bytes]:
         reader, writer = stream
         with _ended_unless_done(writer) as done:
-            writer.writelines(request)
-            await writer.drain()
+            while parts:  # nothing is held longer than it takes to hand it to the kernel
+                writer.write(parts.pop(0))
+                await writer.drain()
+            if sent is not None:
+                sent()
             head = await reader.readuntil(b"\r\n\r\n")
             first, *lines = head[:_HEAD_BYTES].decode("latin-1").split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
