@@ -156,9 +156,15 @@ class SqliteLedger:
 
     def head(self, limit: int) -> list[Row]:
         """Return the rows to send first."""
-        query = "SELECT boot_id, seq, channel, priority, payload FROM spool ORDER BY priority DESC, number LIMIT ?"
-        found = self._all(query, (limit,))
-        return [Row(boot, seq, channel, priority, bytes(data)) for boot, seq, channel, priority, data in found]
+        # One priority after the other, by the index: an ORDER BY of both directions sorts the whole spool.
+        below = "SELECT max(priority) FROM spool WHERE priority < ?"
+        query = "SELECT boot_id, seq, channel, payload FROM spool WHERE priority = ? ORDER BY number LIMIT ?"
+        found: list[Row] = []
+        priority = 1 << 31
+        while len(found) < limit and (priority := self._all(below, (priority,))[0][0]) is not None:
+            rows = self._all(query, (priority, limit - len(found)))
+            found += [Row(boot, seq, channel, priority, data) for boot, seq, channel, data in rows]
+        return found
 
     def cheapest(self, limit: int) -> list[Stub]:
         """Return the rows to give up first."""
@@ -168,14 +174,13 @@ class SqliteLedger:
     def stubs(self, keys: Iterable[Key]) -> list[Stub]:
         """Return those of the named rows that exist."""
         query = "SELECT boot_id, seq, priority, size_bytes FROM spool WHERE boot_id = ? AND seq = ?"
-        return [
-            Stub((boot, seq), priority, size) for key in keys for boot, seq, priority, size in self._all(query, key)
-        ]
+        found = (each for key in keys for each in self._all(query, key))
+        return [Stub((boot, seq), priority, size) for boot, seq, priority, size in found]
 
     def size(self) -> tuple[int, int]:
         """Return rows and bytes."""
-        rows, size_bytes = self._all("SELECT count(*), coalesce(sum(size_bytes), 0) FROM spool")[0]
-        return rows, size_bytes
+        found: tuple[int, int] = self._all("SELECT count(*), coalesce(sum(size_bytes), 0) FROM spool")[0]
+        return found
 
     def _all(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
         try:

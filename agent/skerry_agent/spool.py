@@ -2,22 +2,24 @@
 
 The spool decides, the ledger remembers: `plan` says what one transaction adds and removes, and `settle` takes note
 once it is durable. Only the fleet's Ack deletes (a broker's PUBACK means nothing was stored). Over its quota the
-cheapest, then oldest message goes first, and is counted. At most `in_flight` messages are unacknowledged at a time; a
-new connection sends them again.
+cheapest, then oldest message that is not on its way goes first, and is counted. At most `in_flight` messages are
+unacknowledged at a time; a new connection sends them again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
-from skerry_agent.ledger import Change, Key, Ledger, Row
+from skerry_agent.ledger import Change, Key, Ledger, Row, Stub
 from skerry_contracts import codec
 from skerry_contracts.device import SpoolHealth
 
 TOTALS = "spool"
 URGENT = 3  # priority from which a message may pass the window: what an update came to must not wait behind samples
 URGENT_EXTRA = 16
+EVICT_ROWS = 1024  # looked at first, when the quota asks for room
 POISON_BYTES = 4096  # no broker refuses a smaller packet
 POISON_STRIKES = 3  # sessions in a row that ended with the same large message unconfirmed
 
@@ -62,6 +64,7 @@ class Spool:
         self._waiting = 0
         self._waiting_bytes = 0
         self._sent: dict[Key, tuple[float, int]] = {}  # when it goes again, and how often it went
+        self._soonest_s = math.inf
         self._unsent = True  # whether the ledger may hold rows that are not in flight
         self._strikes: dict[Key, int] = {}
         self._acked: set[Key] = set()  # the fleet has them, the ledger still too
@@ -130,8 +133,9 @@ class Spool:
 
         Call it only while connected. `now_s` is monotonic.
         """
-        overdue = any(again_s <= now_s for again_s, _ in self._sent.values())
+        overdue = self._soonest_s <= now_s and any(again_s <= now_s for again_s, _ in self._sent.values())
         if not overdue and not self._unsent:
+            self._look()
             return []
         found = []
         fresh = 0
@@ -151,11 +155,19 @@ class Spool:
         if overdue:  # an overdue message that is no longer among the first leaves the window to others
             self._sent = {key: value for key, value in self._sent.items() if value[0] > now_s}
         self._unsent = fresh > 0 and self._waiting > len(self._sent) + len(self._acked)
+        self._look()
         return found
 
     def next_due_s(self) -> float | None:
-        """Return when an answer is overdue (monotonic seconds); None: nothing is on its way."""
-        return min((again_s for again_s, _ in self._sent.values()), default=None)
+        """Return when to look for overdue answers (monotonic seconds); None: nothing is on its way.
+
+        Not later than the first is due; perhaps sooner, because an answer that came leaves this time as it is.
+        """
+        return self._soonest_s if self._sent else None
+
+    def _look(self) -> None:
+        """Find anew when the first answer is due: it is asked for far more often than it changes."""
+        self._soonest_s = min((again_s for again_s, _ in self._sent.values()), default=math.inf)
 
     def disconnected(self, unconfirmed: Sequence[Key]) -> list[Key]:
         """Forget what was on its way; it goes again on the next connection.
@@ -173,15 +185,39 @@ class Spool:
         return [key for key, strikes in self._strikes.items() if strikes >= POISON_STRIKES]
 
     def _evict(self, added: list[Row], removed: set[Key], size: int) -> tuple[list[Row], list[Key], int]:
-        """Return the new rows that stay, the old ones that go, and the bytes then; old before new among equals."""
-        old = [(stub.priority, 0, stub.key, stub.size_bytes) for stub in self._ledger.cheapest(len(removed) + 1024)]
-        candidates = [each for each in old if each[2] not in removed]
-        candidates += [(row.priority, 1 + i, row.key, len(row.payload)) for i, row in enumerate(added)]
-        gone: set[Key] = set()
-        for _, _, key, size_bytes in sorted(candidates, key=lambda each: each[:2]):
+        """Return the new rows that stay, the old ones that go, and the bytes then.
+
+        Among equals those on their way go last (the fleet is about to have them: a device that makes more than it can
+        send would else give up the very messages it sends), and old ones before new ones.
+        """
+        limit = len(removed) + EVICT_ROWS
+        while True:
+            old = self._ledger.cheapest(limit)
+            gone, left, last = self._choose(old, added, removed, size)
+            # Rows beyond those that were read follow the last of them: where a victim does too, one of them may have
+            # been the better choice.
+            if len(old) < limit or last < (old[-1].priority, False, len(old)):
+                break
+            limit *= 2
+        fresh = {row.key for row in added}
+        return [row for row in added if row.key not in gone], [key for key in gone if key not in fresh], left
+
+    def _choose(
+        self, old: Sequence[Stub], added: Sequence[Row], removed: set[Key], size: int
+    ) -> tuple[dict[Key, None], int, tuple[int, bool, int]]:
+        """Return whom the quota costs among these, the bytes that are left, and the rank of the last of them."""
+        ranked = [
+            (each.priority, each.key in self._sent, place, each.key, each.size_bytes)
+            for place, each in enumerate(old)
+            if each.key not in removed
+        ]
+        ranked += [(row.priority, False, len(old) + i, row.key, len(row.payload)) for i, row in enumerate(added)]
+        gone: dict[Key, None] = {}
+        last = (-1, False, 0)
+        for priority, sent, place, key, size_bytes in sorted(ranked, key=lambda each: each[:3]):
             if size <= self._quota_bytes:
                 break
-            gone.add(key)
+            gone[key] = None
             size -= size_bytes
-        fresh = {row.key for row in added}
-        return [row for row in added if row.key not in gone], [key for key in gone if key not in fresh], size
+            last = (priority, sent, place)
+        return gone, size, last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 from pathlib import Path
 
@@ -109,3 +110,13 @@ def test_the_file_shrinks_when_the_spool_drains(tmp_path: Path) -> None:
     ledger.commit(Change(remove=[each.key for each in big]))
     ledger.close()
     assert sum(each.stat().st_size for each in tmp_path.iterdir()) < before / 4
+
+
+def test_the_dearest_then_the_oldest_are_sent_first(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "state.db")
+    chance = random.Random(3)
+    rows = [Row("00000001-00000000", i, "sample", chance.randint(0, 3), b"x") for i in range(300)]
+    ledger.commit(Change(add=rows))
+    wanted = sorted(rows, key=lambda each: (-each.priority, each.seq))
+    for limit in (0, 1, 60, 150, 299, 1000):
+        assert ledger.head(limit) == wanted[:limit]

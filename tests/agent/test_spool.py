@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -110,6 +110,58 @@ def test_small_messages_are_never_taken_for_poison(parts: Parts) -> None:
     for _ in range(10):
         parts.seqs()
         assert parts.spool.disconnected([(BOOT, 1)]) == []
+
+
+def test_a_device_that_makes_more_than_it_can_send_still_sends(parts: Parts) -> None:
+    """Giving up the oldest would be giving up what is on its way: nothing sent would ever be acknowledged."""
+    parts.put(*(row(i, size=100) for i in range(10)))
+    on_their_way = parts.seqs()
+    for i in range(10, 40):
+        parts.put(row(i, size=100))
+    parts.put(acked=tuple((BOOT, seq) for seq in on_their_way))
+    health = parts.spool.health
+    assert (health.acked, health.dropped, health.waiting) == (4, 30, 6)
+    assert parts.seqs() == [34, 35, 36, 37]
+
+
+def test_more_old_messages_than_are_looked_at_first_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skerry_agent.spool.EVICT_ROWS", 2)
+    parts = Parts(quota=1000, in_flight=1)
+    parts.put(*(row(i, priority=0, size=10) for i in range(100)))
+    parts.put(row(200, priority=1, size=900))
+    assert parts.spool.health.dropped == 90 and parts.spool.health.waiting_bytes == 1000
+    assert 200 in {stub.key[1] for stub in parts.ledger.cheapest(99)}
+
+
+@given(
+    old=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 90)), max_size=25),
+    new=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 90)), min_size=1, max_size=8),
+    in_flight=st.integers(1, 5),
+    first=st.integers(1, 4),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_who_goes_is_exact(old: list[tuple[int, int]], new: list[tuple[int, int]], in_flight: int, first: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skerry_agent.spool.EVICT_ROWS", first)
+        parts = Parts(quota=400, in_flight=in_flight)
+        sizes = [*old, *new]
+        rows = [row(i, priority=priority, size=size) for i, (priority, size) in enumerate(sizes)]
+        kept = [each.seq for each in rows]
+
+        def give_up(sent: list[int]) -> None:
+            """The rule in its plainest form: one at a time, the cheapest, not on its way, oldest."""
+            while sum(sizes[seq][1] for seq in kept) > 400:
+                kept.remove(min(kept, key=lambda seq: (sizes[seq][0], seq in sent, seq)))
+
+        parts.put(*rows[: len(old)])
+        kept, later = kept[: len(old)], kept[len(old) :]
+        give_up([])
+        sent = parts.seqs()
+        parts.put(*rows[len(old) :])
+        kept += later
+        give_up(sent)
+        assert {stub.key[1] for stub in parts.ledger.cheapest(99)} == set(kept)
+        assert parts.spool.health.dropped == len(sizes) - len(kept)
 
 
 class Accounting(RuleBasedStateMachine):
