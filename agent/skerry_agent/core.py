@@ -137,8 +137,7 @@ class DeviceCore(Keeper, Updater):
             if channel == "ack":
                 acked = [(each.boot_id, seq) for each in codec.decode(Ack, payload).received for seq in each.seqs]
                 self.memory.acknowledge(acked, self.clock.monotonic_s())
-                full = len(self.memory.acked) >= self.config.flush_rows
-                return self._finish(Work()) if full else self._outgoing()
+                return self._finish(Work()) if self._flush(len(self.memory.acked)) else self._outgoing()
             if channel == "assignment":
                 peek = codec.decode(Assignment, codec.decode(Envelope, payload).payload)
                 if peek.sequence == self.memory.sequence:  # retained: the broker repeats it on every connection

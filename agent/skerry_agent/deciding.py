@@ -98,6 +98,8 @@ class Decider:
         except StorageError as error:
             self.degraded["storage"] = str(error)
             self._hold_s = self.clock.monotonic_s() + STALLED_RETRY_S
+            if again is None:
+                self.memory.postpone(work, self.clock.monotonic_s())
             if not serve_anyway:
                 self._stalled = [*self._stalled, *([again] if again else [])][-MAX_STALLED:]
                 return []
@@ -112,6 +114,10 @@ class Decider:
         if work.collect:
             self._collect()
         return [*told, *self._outgoing()]
+
+    def _flush(self, waiting: int) -> bool:
+        """Return whether so many messages (or acknowledgements) are to be written now: not while the disk refuses."""
+        return waiting >= self.config.flush_rows and self.clock.monotonic_s() >= self._hold_s
 
     def _outgoing(self) -> list[Effect]:
         """Return what may be sent now of what waits."""

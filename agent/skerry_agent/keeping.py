@@ -40,6 +40,11 @@ class Keeper(Decider):
             found = self.memory.captures.recent.find(order.prediction)
             if found.model != order.model or found.bundle not in ("", watch.bundle):
                 raise RequestError(f"{order.prediction} is no prediction of {order.model} as it serves now", status=404)
+            # Kept by the policy a moment ago: one sample with both reasons. What was written already is told of again,
+            # and becomes one in the lake.
+            if (key := self.memory.amend(found.id, order.id, self.outbox.sample)) is not None:
+                self.memory.captures.begin(order.id, found, key)
+                return []
         else:
             name = self.serving.next_prediction(self.device, self.outbox.boot_id)
             found = Prediction(name, order.model, order.inputs, order.outputs, 0.0)
@@ -92,4 +97,4 @@ class Keeper(Decider):
             why = "too large to be sent in one message" if sample is not None else "it cannot be sealed"
             captures.drop(prediction.capture, prediction, boot_id, why)
         self.memory.buffer(row, now_s)
-        return self._finish(Work()) if len(self.memory.buffered) >= self.config.flush_rows else []
+        return self._finish(Work()) if self._flush(len(self.memory.buffered)) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from skerry_agent import machine
 from skerry_agent.captures import KIND as CAPTURE
@@ -19,6 +19,9 @@ from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment, Receipt, SamplingPolicy
 from skerry_contracts.bundle import Blob
 from skerry_contracts.errors import ContractError
+from skerry_contracts.sample import Sample
+
+BUFFER_BYTES = 4 * 1024 * 1024  # held in memory at most, while the disk refuses
 
 
 @dataclasses.dataclass(slots=True)
@@ -72,6 +75,7 @@ class Memory:
         self.acked: list[Key] = []  # acknowledged messages that wait to be deleted together
         self.buffered_since_s: float | None = None
         self._lost = 0
+        self._buffered_bytes = 0
         self.captures = Captures()
 
     @property
@@ -143,12 +147,39 @@ class Memory:
             work.puts["clock"] = repr(float(wall_s)).encode()
 
     def buffer(self, row: Row | None, now_s: float) -> None:
-        """Hold a sample back for a moment, to be written with others."""
+        """Hold a message back for a moment, to be written with others; where the disk refuses for long, the cheapest,
+        then oldest make room, and are counted.
+        """
         if row is None:
             self._lost += 1
         else:
             self.buffered.append(row)
+            self._buffered_bytes += len(row.payload)
+            if self._buffered_bytes > BUFFER_BYTES:
+                self._shorten()
         self.buffered_since_s = now_s if self.buffered_since_s is None else self.buffered_since_s
+
+    def amend(self, prediction: str, capture: str, encode: Callable[[Sample], Row | None]) -> Key | None:
+        """Let a sample that waits to be written carry a capture's id as well; None: none of that prediction waits."""
+        for place, row in enumerate(self.buffered):
+            if row.channel != "sample" or prediction.encode() not in row.payload:
+                continue
+            sample = codec.decode(Sample, row.payload)
+            if sample.prediction == prediction and sample.capture is None:
+                fuller = encode(dataclasses.replace(sample, capture=capture))
+                if fuller is not None:
+                    self.buffered[place] = fuller
+                    self._buffered_bytes += len(fuller.payload) - len(row.payload)
+                    return fuller.key
+        return None
+
+    def postpone(self, work: Work, now_s: float) -> None:
+        """Hold back the sketches of a decision that the disk refused: their windows are over, nobody makes them again
+        (what an update comes to is decided, and told, anew).
+        """
+        for row in work.rows:
+            if row.channel == "sketch":
+                self.buffer(row, now_s)
 
     def soon(self, now_s: float) -> None:
         """Let the next transaction come soon: something besides messages is to be written."""
@@ -177,6 +208,7 @@ class Memory:
         self._spool.settle(plan)
         self.captures.settle(plan, work.dropped)
         self.buffered, self.acked, self.buffered_since_s, self._lost = [], [], None, 0
+        self._buffered_bytes = 0
         self.take(work)
 
     def take(self, work: Work) -> None:
@@ -190,6 +222,17 @@ class Memory:
         self.assignment = work.assignment or self.assignment
         self.floors = work.floors if work.floors is not None else self.floors
         self.clock_floor_s = work.clock_floor_s if work.clock_floor_s is not None else self.clock_floor_s
+
+    def _shorten(self) -> None:
+        """Give up a quarter of what is held back: all at once, because finding the cheapest is a walk over all."""
+        gone: set[Key] = set()
+        for row in sorted(self.buffered, key=lambda row: row.priority):
+            if self._buffered_bytes <= BUFFER_BYTES * 3 // 4:
+                break
+            gone.add(row.key)
+            self._buffered_bytes -= len(row.payload)
+        self.buffered = [row for row in self.buffered if row.key not in gone]
+        self._lost += len(gone)
 
     def bundles(self) -> set[str]:
         """Return every bundle that some record still speaks of: none of them is garbage."""

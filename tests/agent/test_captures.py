@@ -98,6 +98,20 @@ def test_an_inference_may_be_captured_as_it_is_asked(tmp_path: Path) -> None:
     assert [(each.capture, each.kept) for each in samples(always)] == [("two", Kept.RANDOM)], "kept once, and it counts"
 
 
+def test_a_sample_that_is_asked_for_afterwards_is_sent_once_with_both_reasons(tmp_path: Path) -> None:
+    world = make(tmp_path, SamplingPolicy(random_share=1.0))
+    wanted = predict(world)
+    ask(world, "mine", prediction=wanted)
+    assert state(world, "mine") == "buffered"
+    world.pass_s(1)
+    assert [(each.prediction, each.capture, each.kept) for each in samples(world)] == [(wanted, "mine", Kept.RANDOM)]
+    assert state(world, "mine") == "sent"
+    ask(world, "again", prediction=wanted)
+    world.pass_s(1)
+    told = [(each.prediction, each.capture, each.kept) for each in samples(world)]
+    assert told[1:] == [(wanted, "again", Kept.REQUESTED)], "what has left already is told of again; the lake makes one"
+
+
 def test_tensors_may_come_from_elsewhere(tmp_path: Path) -> None:
     world = make(tmp_path)
     ask(world, "theirs", inputs=(image(),), outputs=(scores(0.2, 0.8),), time_s=NOW_S - 100.0)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.agent.world import World, make_bundle
 
 from skerry_agent import effects
+from skerry_agent.config import AgentConfig
 from skerry_agent.errors import StorageError
 from skerry_agent.ledger import Change, SqliteLedger
 from skerry_agent.records import Measured
+from skerry_contracts.assignment import SamplingPolicy
 
 
 class FailingLedger(SqliteLedger):
     broken = False
+    tries = 0
 
     def commit(self, change: Change) -> None:
+        self.tries += 1
         if self.broken:
             raise StorageError("ledger: disk I/O error")
         super().commit(change)
@@ -67,3 +72,42 @@ def test_a_ledger_lost_with_its_mirror_is_rebuilt_from_the_store(tmp_path: Path)
     world.boot()
     assert world.serving == {"digits": bundle.id}
     assert world.core.memory.records["digits"].floor == 3
+
+
+def test_what_waits_for_a_refusing_disk_is_bounded_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skerry_agent.memory.BUFFER_BYTES", 50_000)
+    ledger = FailingLedger(Path(":memory:"))
+    config = AgentConfig(root=tmp_path, reserve_free_bytes=0, flush_rows=4)
+    world = World(tmp_path, ledger=ledger, config=config)
+    world.connect()
+    world.assign(make_bundle(1), sampling=SamplingPolicy(random_share=1.0, bytes_per_hour=10**9))
+    world.settle()
+    world.pass_s(10)
+    made = world.core.spool.health.made
+    ledger.broken, ledger.tries = True, 0
+    for _ in range(500):
+        world.predict()
+    assert ledger.tries <= 2, "a disk that refuses is not asked with every sample"
+    assert sum(len(row.payload) for row in world.core.memory.buffered) <= 50_000
+    held = len(world.core.memory.buffered)
+    ledger.broken = False
+    world.pass_s(10)
+    health = world.core.spool.health
+    assert health.made == health.acked + health.waiting + health.dropped
+    assert health.made - made >= 500 > held and health.dropped == 500 - held
+
+
+def test_a_sketch_whose_window_ended_on_a_full_disk_comes_later(tmp_path: Path) -> None:
+    ledger = FailingLedger(Path(":memory:"))
+    world = World(tmp_path, ledger=ledger)
+    world.connect()
+    world.assign(make_bundle(1), sampling=SamplingPolicy(sketch_seconds=60, random_share=0.0, uncertain_margin=0.0))
+    world.settle()
+    world.pass_s(61)
+    before = len([each for each in world.published if each.channel == "sketch"])
+    world.predict()
+    ledger.broken = True
+    world.pass_s(61)
+    ledger.broken = False
+    world.pass_s(10)
+    assert len([each for each in world.published if each.channel == "sketch"]) == before + 1
