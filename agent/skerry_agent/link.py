@@ -123,6 +123,10 @@ class Link:
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
+        # With this set, `publish` only queues and wakes paho's thread. Without it (paho 2.1, `_packet_queue`) it writes
+        # from this thread while paho's writes too: two halves of two packets may interleave.
+        client.on_socket_register_write = lambda *_: None
+        client.max_inflight_messages_set(0)  # the spool has a window of its own; paho's would be 20 a round trip
         if tls is not None:
             client.tls_set_context(tls)
         topic = topics.topic(self._tenant, self._device, "presence")

@@ -7,12 +7,14 @@ import os
 import random
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.client import Client as Client_
 
 from skerry_agent.errors import NetworkError
 from skerry_agent.ledger import Key
@@ -128,6 +130,29 @@ def play(broker: BrokerProcess, authority: Authority, folder: Path, scene: Scene
             fleet.abort()
 
     asyncio.run(main())
+
+
+def test_one_thread_alone_writes_to_the_connection(
+    broker: BrokerProcess, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads that write one stream may put half a packet into the middle of another."""
+    writers: set[int] = set()
+    real = Client_._packet_write
+
+    def write(self: Client_) -> Any:
+        writers.add(threading.get_ident())
+        return real(self)
+
+    monkeypatch.setattr(Client_, "_packet_write", write)
+
+    async def scene(link: Link, heard: Heard, fleet: Client, seen: list[tuple[str, bytes]]) -> None:
+        for number in range(300):
+            assert link.publish("sample", b"%05d" % number * 2000, (BOOT, number))
+        await eventually(lambda: len(seen) == 300, "all came")
+        assert [payload for _, payload in seen] == [b"%05d" % number * 2000 for number in range(300)]
+        assert heard.ups == 1 and threading.get_ident() not in writers and len(writers) == 1
+
+    play(broker, authority, tmp_path, scene)
 
 
 def test_messages_walk_both_ways(broker: BrokerProcess, authority: Authority, tmp_path: Path) -> None:
