@@ -249,6 +249,7 @@ def _lineage(arguments: argparse.Namespace) -> int:
     found = _open(arguments).registry.lineage(arguments.prediction)
     lines = [
         f"device    {found['device']}",
+        f"kept      {found['kept']}{', captured as ' + found['capture'] if found['capture'] else ''}",
         f"bundle    {found['bundle']} ({found['model']} {found['version'] or 'not known here'})",
         f"model     {found['source'] or 'not known here'}",
         f"run       {found['run'] or 'not trained here'}",

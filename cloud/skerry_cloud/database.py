@@ -16,7 +16,9 @@ from typing import Any
 
 from skerry_cloud.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# version: what makes it of the one before
+STEPS = {2: "ALTER TABLE sample ADD COLUMN capture TEXT"}
 
 
 class Database:
@@ -42,6 +44,9 @@ class Database:
                 raise DataError(
                     f"the database has version {version}, this program knows {SCHEMA_VERSION}", hint="update skerry"
                 )
+            for step in range(version + 1, SCHEMA_VERSION + 1) if version else ():
+                connection.execute(STEPS[step])
+                connection.execute(f"PRAGMA user_version = {step}")
             if version == 0:
                 for statement in resources.files(__package__).joinpath("schema.sql").read_text("utf-8").split(";"):
                     if statement.strip():

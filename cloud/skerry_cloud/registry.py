@@ -21,7 +21,7 @@ from skerry_contracts.bundle import Manifest
 from skerry_contracts.sample import parse_prediction
 
 _LINEAGE = """
-SELECT s.device, s.boot_id, s.time_s, s.kept, s.model, s.bundle, b.version, b.release, b.target, b.source,
+SELECT s.device, s.boot_id, s.time_s, s.kept, s.capture, s.model, s.bundle, b.version, b.release, b.target, b.source,
        r.id AS run, r.created_s AS run_created_s, r.detail AS run_detail,
        d.sha256 AS dataset, d.parent, d.job, d.rows AS dataset_rows
 FROM sample s

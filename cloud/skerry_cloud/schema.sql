@@ -7,7 +7,7 @@ CREATE TABLE tensor (sha256 TEXT PRIMARY KEY, segment INTEGER NOT NULL REFERENCE
 CREATE INDEX tensor_by_segment ON tensor (segment);
 CREATE TABLE sample (id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, boot_id TEXT NOT NULL, seq INTEGER NOT NULL,
   prediction TEXT NOT NULL, model TEXT NOT NULL, bundle TEXT NOT NULL, kept TEXT NOT NULL, time_s REAL NOT NULL,
-  segment INTEGER NOT NULL REFERENCES segment, row INTEGER NOT NULL, UNIQUE (device, boot_id, seq)) STRICT;
+  segment INTEGER NOT NULL REFERENCES segment, row INTEGER NOT NULL, capture TEXT, UNIQUE (device, boot_id, seq)) STRICT;
 CREATE INDEX sample_by_model ON sample (model, kept, id);
 CREATE INDEX sample_by_prediction ON sample (prediction);
 CREATE INDEX sample_by_segment ON sample (segment);

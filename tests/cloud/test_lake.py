@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import sqlite3
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +41,37 @@ def test_a_message_counts_once_and_an_input_is_stored_once(lake: Lake) -> None:
     row = lake.database.row("SELECT count(*) AS n FROM tensor")
     assert row is not None and row["n"] == 1
     assert len(lake.samples(SampleQuery("digits"))) == 5 and len(lake.samples(SampleQuery("digits")).distinct()) == 1
+
+
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_a_prediction_that_two_messages_tell_of_is_one_sample_with_both_reasons(lake: Lake, asked_first: bool) -> None:
+    random = sample(1, image(0.5))
+    asked = dataclasses.replace(sample(1, image(0.5)), seq=2, kept=Kept.REQUESTED, weight=1.0, capture="mine")
+    messages = [("cam-1", asked), ("cam-1", random)] if asked_first else [("cam-1", random), ("cam-1", asked)]
+    assert sum(lake.append_samples([each]) for each in messages) == 1
+    assert lake.append_samples(messages) == 0
+    batch = lake.samples(SampleQuery("digits"))
+    assert batch.kept == (Kept.RANDOM,) and batch.weight.tolist() == [10.0], "it speaks for the others as before"
+    row = lake.database.row("SELECT kept, capture FROM sample")
+    assert row is not None and tuple(row) == ("random", "mine")
+    both = [("cam-1", dataclasses.replace(each, boot_id="00000002-0a0b0c0d")) for _, each in messages]
+    again = [(who, dataclasses.replace(each, prediction="cam-1/00000002-0a0b0c0d/1")) for who, each in both]
+    assert lake.append_samples(again) == 1 and len(lake.samples(SampleQuery("digits"))) == 2
+
+
+def test_a_database_of_the_version_before_takes_captures(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "old.db") as old:
+        text = resources.files("skerry_cloud").joinpath("schema.sql").read_text("utf-8")
+        assert " capture TEXT," in text
+        old.executescript(text.replace(" capture TEXT,", ""))
+        old.execute("PRAGMA user_version = 1")
+    database = Database(tmp_path / "old.db")
+    lake = Lake(tmp_path / "lake", database, writer=True)
+    lake.append_samples([("cam-1", dataclasses.replace(sample(1, image(0.5)), capture="mine"))])
+    row = database.row("SELECT capture FROM sample")
+    assert row is not None and row["capture"] == "mine"
+    lake.close()
+    database.close()
 
 
 def test_queries_choose(lake: Lake) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 from skerry_cloud.database import Database, insert
 from skerry_cloud.errors import DataError, NotFoundError, RefusedError
 from skerry_cloud.lake import batch as batches
+from skerry_cloud.lake.rows import sample_row, sketch_row, told_again
 from skerry_cloud.lake.segments import read_segment, write_segment
-from skerry_contracts import codec
 from skerry_contracts.sample import Sample
 from skerry_contracts.sketch import Histogram, Sketch, merge_histograms
 
-_SAMPLE_KEYS = ("device", "boot_id", "seq", "prediction", "model", "bundle", "kept", "time_s")
+_SAMPLE_KEYS = ("device", "boot_id", "seq", "prediction", "model", "bundle", "kept", "time_s", "capture")
 _SKETCH_KEYS = ("device", "boot_id", "seq", "model", "bundle", "start_s", "end_s", "predictions")
 
 
@@ -64,12 +64,14 @@ class Lake:
     def append_samples(self, items: Iterable[tuple[str, Sample]], *, cursor: str | None = None) -> int:
         """Keep (device, sample) pairs and the feed's cursor in one commit; return how many were new.
 
+        A second message about the same prediction adds what it knows, and no row: see `rows.told_again`.
+
         Raises:
             DataError: the disk refuses; then nothing is kept.
         """
-        fresh = self._fresh("sample", items)
+        fresh, again, better = told_again(self.database, self._fresh("sample", items))
         tensors: dict[str, bytes] = {}
-        rows = [_sample_row(device, sample, tensors) for device, sample in fresh]
+        rows = [sample_row(device, sample, tensors) for device, sample in [*fresh, *better]]
         known = self._known_tensors(tensors)
         new = [{"sha256": key, "data": data} for key, data in tensors.items() if key not in known]
         tensor_file = write_segment(self.folder, "tensor", new) if new else None
@@ -85,14 +87,22 @@ class Lake:
                 segment = list_segment(connection, "sample", sample_file, len(rows))
                 connection.executemany(
                     insert("sample", *_SAMPLE_KEYS, "segment", "row"),
-                    [(*(row[key] for key in _SAMPLE_KEYS), segment, i) for i, row in enumerate(rows)],
+                    [(*(row[key] for key in _SAMPLE_KEYS), segment, i) for i, row in enumerate(rows[: len(fresh)])],
                 )
+                connection.executemany(
+                    "UPDATE sample SET kept = ?, segment = ?, row = ? WHERE prediction = ?",
+                    [(row["kept"], segment, i, row["prediction"]) for i, row in list(enumerate(rows))[len(fresh) :]],
+                )
+            connection.executemany(
+                "UPDATE sample SET capture = ? WHERE prediction = ? AND capture IS NULL",
+                [(sample.capture, sample.prediction) for _, sample in again],
+            )
             _move_cursor(connection, "samples", cursor)
-        return len(rows)
+        return len(fresh)
 
     def append_sketches(self, items: Iterable[tuple[str, Sketch]], *, cursor: str | None = None) -> int:
         """Keep (device, sketch) pairs and the feed's cursor in one commit; return how many were new."""
-        rows = [_sketch_row(device, sketch) for device, sketch in self._fresh("sketch", items)]
+        rows = [sketch_row(device, sketch) for device, sketch in self._fresh("sketch", items)]
         file = write_segment(self.folder, "sketch", rows) if rows else None
         with self.database.transaction() as connection:
             if file:
@@ -233,37 +243,6 @@ def add_histograms(left: Histogram | None, right: Histogram) -> Histogram:
     if left is None:
         return right
     return merge_histograms([left, right]) if len(left.counts) == len(right.counts) else left
-
-
-def _sketch_row(device: str, sketch: Sketch) -> dict[str, Any]:
-    row = {"device": device, **codec.to_plain(sketch)}
-    for each in row.get("frequent", ()):
-        each["counters"] = sorted(each["counters"].items())  # Parquet knows maps as pairs
-    return row
-
-
-def _sample_row(device: str, sample: Sample, tensors: dict[str, bytes]) -> dict[str, Any]:
-    inputs = []
-    for each in sample.inputs:
-        sha256 = each.ref or codec.digest(each.data or b"")
-        if each.data is not None:
-            tensors[sha256] = each.data
-        inputs.append({"name": each.name, "dtype": each.dtype.value, "shape": list(each.shape), "sha256": sha256})
-    outputs = [
-        {"name": each.name, "dtype": each.dtype.value, "shape": list(each.shape), "data": each.data}
-        for each in sample.outputs
-        if each.data is not None
-    ]
-    plain = {
-        key: getattr(sample, key) for key in ("boot_id", "seq", "time_s", "prediction", "model", "version", "bundle")
-    }
-    rest = {
-        "variant": sample.variant,
-        "kept": sample.kept.value,
-        "weight": sample.weight,
-        "confidence": sample.confidence,
-    }
-    return {"device": device, **plain, **rest, "inputs": inputs, "outputs": outputs}
 
 
 def list_segment(connection: Any, kind: str, file: tuple[str, int], rows: int) -> int:

@@ -50,6 +50,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("kept", pa.string()),
             ("weight", pa.float64()),
             ("confidence", pa.float64()),
+            ("capture", pa.string()),  # as the message said; one that came later stands in the catalogue alone
             ("inputs", pa.list_(pa.struct([*_TENSOR_HEAD, ("sha256", pa.string())]))),
             ("outputs", pa.list_(pa.struct([*_TENSOR_HEAD, ("data", pa.binary())]))),
         ]
