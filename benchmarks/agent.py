@@ -22,6 +22,8 @@ Long parts, only with --long or by name:
 
     powercut powercut_images, powercut_violations: block images of a device whose power went, and those on which a
              promise was broken (root, FUSE, loop devices)
+    samples  samples, samples_lost, samples_duplicated: stored while broker, manager and devices are killed and a tenth
+             of all packets is lost; samples_kills, samples_rate (stored a second), samples_given_up (and counted)
 
 A part that cannot run here says so and leaves its keys out. Whatever is compared is measured in the same run.
 """
@@ -58,6 +60,7 @@ PARTS = {
 # the same, only with --long (or by name): each takes from minutes to hours
 LONG: dict[str, str] = {
     "powercut": "agent_power",
+    "samples": "agent_samples",
 }
 # key: (must reach, aims at); all at most, but for those in AT_LEAST
 GOALS = {
@@ -71,8 +74,11 @@ GOALS = {
     "powercut_images": (2000, 10_000),
     "powercut_violations": (0, 0),
     "tuf_passed": (112, 113),
+    "samples": (1_000_000, 1_000_000),
+    "samples_lost": (0, 0),
+    "samples_duplicated": (0, 0),
 }
-AT_LEAST = {"powercut_images", "tuf_passed"}  # what counts how much was tried
+AT_LEAST = {"powercut_images", "samples", "tuf_passed"}  # what counts how much was tried
 
 
 def run(part: str, options: Options) -> dict[str, float]:

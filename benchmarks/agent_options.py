@@ -21,5 +21,6 @@ class Options:
     cycles: int = count(1000, "unload: how often a model is unloaded")
     images: int = count(10_000, "powercut: how many block images")
     cuts: int = count(500, "vmcuts: how often a virtual machine is killed")
-    seed: int = count(1, "powercut, vmcuts: the first seed")
+    seed: int = count(1, "powercut, vmcuts, samples: the first seed")
     jobs: int = count(2, "powercut, vmcuts: how many processes")
+    samples: int = count(1_000_000, "samples: how many")

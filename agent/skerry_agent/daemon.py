@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from skerry_agent.errors import ConfigError, StorageError
 from skerry_agent.fronting import Front
 from skerry_agent.guard import Guard, watchdog_s
 from skerry_agent.helper import TrustHelper
-from skerry_agent.ledger import Key, open_ledger
+from skerry_agent.ledger import Key, Ledger, open_ledger
 from skerry_agent.link import Link
 from skerry_agent.performer import Performer
 from skerry_agent.runtime import TRIAL, Runtime
@@ -44,12 +45,13 @@ TRIM_S = 3.0  # after the start: by then the link stands
 SOCKET = "run/api.sock"
 TOKEN = "run/api.token"
 STATUS = "run/status.json"
+Wrap = Callable[[Ledger], Ledger]  # what a simulator puts around the ledger, to listen
 
 
 class Agent(ApiHooks):
     """The parts of one device and the services that run them."""
 
-    def __init__(self, config: AgentConfig, found: identity.Identity, disk: RealDisk) -> None:
+    def __init__(self, config: AgentConfig, found: identity.Identity, disk: RealDisk, wrap: Wrap | None = None) -> None:
         self.config, self.disk = config, disk
         enrolment = found.enrolment
         store = Store(disk)
@@ -59,7 +61,7 @@ class Agent(ApiHooks):
             tenant=enrolment.tenant,
             device=enrolment.device,
             config=config,
-            ledger=ledger,
+            ledger=wrap(ledger) if wrap else ledger,
             store=store,
             clock=SystemClock(),
             rng=system_rng(),

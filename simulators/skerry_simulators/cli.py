@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from skerry_simulators import cli_power
+from skerry_simulators import cli_chaos, cli_power
 from skerry_simulators.cli_words import Progress, count
 from skerry_simulators.faults import BUGS
 
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     mutants.add_argument("--json", action="store_true", help="the verdicts as JSON")
     mutants.set_defaults(command=_mutants)
     cli_power.add(commands)
+    cli_chaos.add_words(commands)
     return parser
 
 

@@ -104,7 +104,8 @@ class BrokerProcess:
         deadline_s = time.monotonic() + settings.start_s
         while True:
             if not self.alive():
-                raise StartError(f"the broker ended at once: {_last_line(log)}", hint=f"see {log}")
+                how = f"by signal {-status}" if (status := self._process.returncode) < 0 else f"with {status}"
+                raise StartError(f"the broker ended at once, {how}: {_last_line(log)}", hint=f"see {log}")
             try:
                 say_hello(self.host, self.port, probe, PROBE, timeout_s=2.0)
                 return

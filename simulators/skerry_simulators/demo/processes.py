@@ -66,6 +66,10 @@ class Children:
         """Reap a child that was ended on purpose."""
         self._running.pop(name).wait()
 
+    def ended(self, name: str) -> bool:
+        """Return whether a child has ended by itself."""
+        return name in self._running and self._running[name].poll() is not None
+
     def check(self) -> None:
         """Raise where a child has ended by itself."""
         for name, child in self._running.items():
