@@ -18,6 +18,7 @@ def count(default: int, words: str) -> int:
 class Options:
     """Counts and seeds."""
 
+    rounds: int = count(3, "throughput: how often each number of clients is measured")
     cycles: int = count(1000, "unload: how often a model is unloaded")
     images: int = count(10_000, "powercut: how many block images")
     cuts: int = count(500, "vmcuts: how often a virtual machine is killed")

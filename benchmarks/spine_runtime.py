@@ -88,11 +88,11 @@ class Toy:
     manifest: Manifest
 
 
-def build(folder: Path, elements: int, outputs: int) -> Toy:
-    """Return a bundle whose model does almost nothing."""
+def build(folder: Path, elements: int, outputs: int, code: str = DOES_LITTLE) -> Toy:
+    """Return a bundle whose model does almost nothing, or what `code` does."""
     folder.mkdir()
     source, library = folder / "toy.c", folder / "toy.so"
-    source.write_text(DOES_LITTLE)
+    source.write_text(code)
     compiler = [found] if (found := shutil.which("gcc")) else [sys.executable, "-m", "ziglang", "cc"]
     sizes = [f"-DELEMENTS={elements}", f"-DOUTPUTS={outputs}"]
     command = [*compiler, "-shared", "-fPIC", "-O1", *sizes, "-o", str(library), str(source)]
@@ -246,12 +246,12 @@ def round_trip_us(worker: Any) -> float:
 
     channel: socket.socket = worker._channel
     channel.setblocking(True)
-    data = bytes(4 * LARGE[0])
+    data, counter = bytes(4 * LARGE[0]), [worker._flights.next()[0] - 1]
 
     def once() -> bytes:
         worker.region.inputs[0][:] = data
-        worker._counter += 1
-        channel.send(worker_protocol.run(worker._counter))
+        counter[0] += 1
+        channel.send(worker_protocol.run(counter[0]))
         channel.recv(64)
         return bytes(worker.region.outputs[0])
 

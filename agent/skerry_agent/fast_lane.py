@@ -7,12 +7,13 @@ import socket
 from typing import Protocol
 
 from skerry_agent import fast_words, shm
+from skerry_agent.dispatch import Dispatch, Served
 from skerry_agent.errors import AgentError, RequestError
 from skerry_agent.fast_words import FrameError, Run
 from skerry_agent.hooks import Hooks, Prediction
 from skerry_agent.peers import Peer
 from skerry_agent.runtime import Runtime, result_of
-from skerry_agent.slot import Served, Slot
+from skerry_agent.slot import Slot
 from skerry_contracts.sample import Kept
 from skerry_contracts.tensor import Tensor
 
@@ -41,7 +42,7 @@ class Lane:
         self._client = Peer(connection).client()
         self._loop = asyncio.get_running_loop()
         self._model = ""
-        self._slot: Slot | None = None
+        self._slot: Dispatch | None = None
         self._region: shm.Region | None = None
         self._asked: Run | None = None
         self._inputs: list[bytes] = []
@@ -184,7 +185,7 @@ class Lane:
         finally:
             self._recalling = None
 
-    def _fit(self, slot: Slot) -> None:
+    def _fit(self, slot: Dispatch) -> None:
         """Take another slot for this model's, if its tensors are the same.
 
         Raises:

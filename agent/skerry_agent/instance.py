@@ -51,6 +51,11 @@ class Instance:
         return self.worker is not None and self.worker.idle and not self._leaving and not self._over
 
     @property
+    def room(self) -> int:
+        """How many inferences it can be given now, the one it is at included."""
+        return self.worker.room if self.worker is not None and not self._leaving and not self._over else 0
+
+    @property
     def busy(self) -> bool:
         """Whether it is at an inference."""
         return self.worker is not None and self.worker.busy

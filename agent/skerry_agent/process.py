@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from skerry_agent import sandbox, worker_protocol
+from skerry_agent import worker_protocol
 from skerry_agent.blobs import open_checked
 from skerry_agent.deadline import Deadline
 from skerry_agent.errors import WorkerError
+from skerry_agent.flights import Flights
 from skerry_agent.pulse import Pulse
 from skerry_agent.shm import Region
-from skerry_agent.spawn import Child, import_roots
+from skerry_agent.spawn import Child, launch
 from skerry_contracts.bundle import Signature, Variant
 from skerry_contracts.device import Reason
-from skerry_contracts.tensor import TensorSpec
 
 _HANG_UP_S = 1.0
 
@@ -38,7 +38,7 @@ class Answer:
         self.elapsed_ns = elapsed_ns
 
 
-OnAnswer = Callable[[Answer | WorkerError], None]
+OnAnswer = Callable[[Answer | WorkerError | None], None]
 
 
 class WorkerProcess:
@@ -50,14 +50,13 @@ class WorkerProcess:
         self.region = region
         self.layers = ""
         self.load_ms = 0.0
-        self._locked, self._given_ns = False, 0
+        self._locked = self._gone = self._reset = False
         self.dead: WorkerError | None = None
         self._child = child
         self._channel = channel
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
-        self._counter = 0
-        self._pending: OnAnswer | None = None
+        self._flights: Flights[Answer | WorkerError] = Flights(len(region.places))
         self._deadline = Deadline(self._hung)
         self._pulse = Pulse(channel, self._bury)
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -86,7 +85,8 @@ class WorkerProcess:
         try:
             for role, blob in variant.blobs.items():
                 opened[role] = await asyncio.get_running_loop().run_in_executor(None, open_checked, blob_dir, blob)
-            worker = cls._spawn(opened, variant, signature, threads, extra_bytes, on_death)
+            region, child, channel = launch(opened, variant, signature, threads, extra_bytes)
+            worker = cls(region, child, channel, on_death)
         finally:
             for descriptor in opened.values():
                 os.close(descriptor)
@@ -104,47 +104,6 @@ class WorkerProcess:
             raise
         return worker
 
-    @classmethod
-    def _spawn(
-        cls,
-        opened: dict[str, int],
-        variant: Variant,
-        signature: Signature,
-        threads: int,
-        extra_bytes: int,
-        on_death: Callable[[WorkerError], None],
-    ) -> WorkerProcess:
-        try:
-            region = Region.create(
-                [spec.size_bytes for spec in signature.inputs], [spec.size_bytes for spec in signature.outputs]
-            )
-        except OSError as error:
-            raise WorkerError(f"no shared memory: {error.strerror}", reason=Reason.LOAD) from error
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            ours.setblocking(False)
-            roots = import_roots()
-            plan: worker_protocol.Plain = {
-                "variant": {"engine": variant.engine, "options": dict(variant.options)},
-                "signature": {
-                    side: [_plain(spec) for spec in getattr(signature, side)] for side in ("inputs", "outputs")
-                },
-                "blobs": opened,
-                "region": region.fd,
-                "directories": sandbox.readable_directories(roots),
-                "extra_bytes": extra_bytes + region.size_bytes,
-                "threads": threads,
-            }
-            ours.send(worker_protocol.start(plan))
-            child = Child(roots, theirs.fileno(), [region.fd, *opened.values()])
-        except (OSError, worker_protocol.FrameError) as error:
-            ours.close()
-            region.close()
-            raise WorkerError(f"a worker cannot be started: {error}", reason=Reason.LOAD) from error
-        finally:
-            theirs.close()
-        return cls(region, child, ours, on_death)
-
     @property
     def pid(self) -> int:
         """The worker's process id."""
@@ -153,35 +112,45 @@ class WorkerProcess:
     @property
     def busy(self) -> bool:
         """Whether an inference is under way."""
-        return self._pending is not None
+        return len(self._flights) > 0
 
     @property
     def idle(self) -> bool:
         """Whether it can be given an inference now: alive as far as known, and not at one."""
-        return self._pending is None and self._burial is None
+        return not self._flights and self.room > 0
+
+    @property
+    def room(self) -> int:
+        """How many inferences it can be given now: where it is at one, the next wait behind it."""
+        return self._flights.room if self._burial is None and not self._gone else 0
 
     def rss_bytes(self) -> int:
         """Return the worker's resident memory, 0 when it is gone."""
         return self._child.rss_bytes()
 
     def run(self, inputs: Sequence[bytes], deadline_s: float, on_answer: OnAnswer) -> bool:
-        """Start one inference and return True; `on_answer` is called exactly once, and late workers are killed.
+        """Start one inference, behind those under way, and return True; `on_answer` is called exactly once, with None
+        where the worker died before it began. One that runs too long is killed.
 
         False, and no call, where the worker turned out to be gone before it saw the request.
         """
-        if self._pending is not None or self._burial is not None:
+        if not self.room:
             return False
-        for view, data in zip(self.region.inputs, inputs, strict=True):
+        counter, place = self._flights.next()
+        for view, data in zip(self.region.places[place][0], inputs, strict=True):
             view[:] = data
+        given_ns = time.perf_counter_ns()
         try:
-            self._channel.send(worker_protocol.run(self._counter + 1))
+            self._channel.send(worker_protocol.run(counter, place))
+        except (BrokenPipeError, ConnectionResetError):
+            self._gone = True  # what it answered before is still to be read; then comes the end
+            return False
         except OSError:
             self._bury(None)
             return False
-        self._counter += 1
-        self._given_ns = time.perf_counter_ns()
-        self._pending = on_answer
-        self._deadline.set(deadline_s)
+        self._flights.give(deadline_s, given_ns, on_answer)
+        if self._deadline.due_s is None:
+            self._deadline.set(deadline_s)
         return True
 
     @property
@@ -206,20 +175,33 @@ class WorkerProcess:
         self._bury(WorkerError(f"no answer within {deadline_s:g} s: killed", reason=Reason.TIMEOUT))
 
     def _on_readable(self) -> None:
+        """Take what there is to read: as many answers as there are inferences, with one wake-up."""
+        for _ in range(max(1, len(self._flights))):
+            if self._burial is not None or not self._read():
+                return
+
+    def _read(self) -> bool:
+        """Take one frame; returns whether another may be there."""
         try:
             frame = self._channel.recv(worker_protocol.MAX_REPLY_BYTES)
         except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
+            return False
+        except OSError as error:
+            # It died with frames of ours unread: said once, and before the answers that it gave (unix(7) is silent).
+            if isinstance(error, ConnectionResetError) and not self._reset:
+                self._gone = self._reset = True
+                return True
             frame = b""
         if not frame:
             self._bury(None)
-            return
+            return False
         try:
             self._take(worker_protocol.read_reply(frame))
         except worker_protocol.FrameError as error:
             reason = Reason.CRASHED if self._ready.done() else Reason.LOAD
             self._bury(WorkerError(f"the worker broke its protocol ({error}): killed", reason=reason))
+            return False
+        return True
 
     def _take(self, reply: worker_protocol.Reply) -> None:
         if not self._ready.done():
@@ -227,15 +209,23 @@ class WorkerProcess:
             return
         if reply.kind == worker_protocol.PONG and self._pulse.answered():
             return
-        answers = reply.kind in (worker_protocol.DONE, worker_protocol.FAILED) and reply.counter == self._counter
-        if self._pending is None or not answers:
+        first = self._flights.first
+        if (
+            first is None
+            or reply.counter != first.counter
+            or reply.kind not in (worker_protocol.DONE, worker_protocol.FAILED)
+        ):
             raise worker_protocol.FrameError("an answer that nobody asked for")
+        # Copied once: what the model writes later cannot change an answer that was given.
+        outputs = [bytes(view) for view in self.region.places[first.place][1]]
+        flight, ran_ns = self._flights.answered(time.perf_counter_ns())
+        self._deadline.lift()
+        if (following := self._flights.first) is not None:
+            self._deadline.set(following.deadline_s)
         if reply.kind == worker_protocol.DONE:
-            # Copied once: what the model writes later cannot change an answer that was given.
-            elapsed_ns = min(reply.elapsed_ns, time.perf_counter_ns() - self._given_ns)  # its word, by our own clock
-            self._answer(Answer([bytes(view) for view in self.region.outputs], elapsed_ns))
+            flight.tell(Answer(outputs, min(reply.elapsed_ns, ran_ns)))  # its word, within our own clock
         else:
-            self._answer(WorkerError(reply.text or "the model failed", reason=Reason.UNHEALTHY))
+            flight.tell(WorkerError(reply.text or "the model failed", reason=Reason.UNHEALTHY))
 
     def _take_while_loading(self, reply: worker_protocol.Reply) -> None:
         if reply.kind == worker_protocol.LOCKED and not self._locked:
@@ -248,12 +238,6 @@ class WorkerProcess:
             self._bury(WorkerError(reply.text or "the model does not load", reason=Reason.LOAD))
         else:
             raise worker_protocol.FrameError("not what a worker says while it loads")
-
-    def _answer(self, answer: Answer | WorkerError) -> None:
-        pending, self._pending = self._pending, None
-        self._deadline.lift()
-        if pending is not None:
-            pending(answer)
 
     def _bury(self, error: WorkerError | None) -> None:
         if self._burial is not None:
@@ -281,12 +265,9 @@ class WorkerProcess:
         if not self._ready.done():
             self._ready.set_exception(self.dead)
             self._ready.exception()  # seen: a start that was given up has nobody left to tell
-        self._answer(self.dead)
         self._deadline.end()
+        while (flight := self._flights.last()) is not None:
+            flight.tell(None if self._flights else self.dead)
         self.region.close()
         self._buried.set_result(None)
         self._on_death(self.dead)
-
-
-def _plain(spec: TensorSpec) -> dict[str, object]:
-    return {"name": spec.name, "dtype": spec.dtype.value, "shape": spec.shape}

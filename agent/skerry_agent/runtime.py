@@ -11,10 +11,11 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
+from skerry_agent.dispatch import Served
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.golden import GoldenResult, run_golden
 from skerry_agent.room import TRIAL, Room
-from skerry_agent.slot import Served, Slot
+from skerry_agent.slot import Slot
 from skerry_agent.supervision import RuntimeConfig, SlotEvent
 from skerry_agent.tensors import check_inputs
 from skerry_contracts import codec

@@ -32,41 +32,43 @@ def offsets(sizes: list[int]) -> tuple[list[int], int]:
 class Region:
     """A mapped shared region.
 
-    `inputs` and `outputs` are writable byte views of the tensors, in the signature's order.
+    It has `places` for all tensors of an inference each, one behind the other; one that is never used takes no memory.
+    `inputs` and `outputs` are writable byte views of the tensors of the first, in the signature's order.
     """
 
-    def __init__(self, fd: int, input_sizes: list[int], output_sizes: list[int]) -> None:
-        starts, total = offsets([*input_sizes, *output_sizes])
+    def __init__(self, fd: int, input_sizes: list[int], output_sizes: list[int], places: int = 1) -> None:
+        sizes = [*input_sizes, *output_sizes]
+        starts, total = offsets(sizes * places)
         self.fd = fd
         self.size_bytes = total
         self._map = mmap.mmap(fd, total)
         self._whole = memoryview(self._map)
-        sizes = [*input_sizes, *output_sizes]
-        views = [self._whole[start : start + size] for start, size in zip(starts, sizes, strict=True)]
-        self.inputs = views[: len(input_sizes)]
-        self.outputs = views[len(input_sizes) :]
+        self._views = [self._whole[start : start + size] for start, size in zip(starts, sizes * places, strict=True)]
+        cuts = [(at, at + len(input_sizes), at + len(sizes)) for at in range(0, len(self._views), len(sizes) or 1)]
+        self.places = [(self._views[begin:middle], self._views[middle:end]) for begin, middle, end in cuts]
+        self.inputs, self.outputs = self.places[0] if self.places else ([], [])
 
     @classmethod
-    def create(cls, input_sizes: list[int], output_sizes: list[int]) -> Region:
+    def create(cls, input_sizes: list[int], output_sizes: list[int], places: int = 1) -> Region:
         """Return a new region of our own, sealed in size.
 
         Raises:
             OSError: no memory, or a kernel without memfd.
         """
-        total = offsets([*input_sizes, *output_sizes])[1]
+        total = offsets([*input_sizes, *output_sizes] * places)[1]
         fd = os.memfd_create("skerry-tensors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, total)
             fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
-            return cls(fd, input_sizes, output_sizes)
+            return cls(fd, input_sizes, output_sizes, places)
         except BaseException:
             os.close(fd)
             raise
 
     def close(self) -> None:
         """Unmap and close; views taken from the region must be gone."""
-        for view in (*self.inputs, *self.outputs, self._whole):
+        for view in (*self._views, self._whole):
             view.release()
-        self.inputs, self.outputs = [], []
+        self.inputs, self.outputs, self.places, self._views = [], [], [], []
         self._map.close()
         os.close(self.fd)

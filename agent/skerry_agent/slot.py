@@ -1,34 +1,23 @@
-"""A named place for one model: a queue in front of its workers (instance.py), and what is told of them.
+"""A named place for one model: its workers (instance.py) come and go, behind a queue (dispatch.py).
 
-Requests wait in turns (waiting.py) and run one at a time in each worker. A crash or hang fails only the request that
-was running there; those that wait are served by the other workers or the next.
+A crash or hang fails only the request that was running there; those that wait are served by the other workers or the
+next.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
-from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
+from skerry_agent.dispatch import Dispatch
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.instance import Instance
-from skerry_agent.pending import Pending, Waiter
-from skerry_agent.process import Answer, WorkerProcess
-from skerry_agent.slot_view import SlotView
-from skerry_agent.supervision import SlotEvent
+from skerry_agent.process import WorkerProcess
 from skerry_contracts.device import Reason
 
 
-class Served(NamedTuple):
-    """An answer and the slot that gave it: after a swap not the one that was asked."""
-
-    slot: Slot
-    answer: Answer
-
-
-class Slot(SlotView["Served"]):
+class Slot(Dispatch):
     """One model in its supervised workers. Made by `Runtime.start`."""
 
     async def open(self) -> None:
@@ -38,74 +27,6 @@ class Slot(SlotView["Served"]):
             WorkerError: it does not load.
         """
         await self._open_instance()
-
-    async def run(
-        self,
-        inputs: Sequence[bytes],
-        deadline_s: float | None = None,
-        *,
-        client: Hashable = None,
-        wait_s: float | None = None,
-    ) -> Served:
-        """Return what the model makes of the inputs (bytes by the signature).
-
-        `deadline_s` bounds the inference, `wait_s` the time before it begins. Clients that wait take turns; a caller
-        that is cancelled waits no longer, and is not run.
-
-        Raises:
-            WorkerError: the model failed, crashed, hung or said NaN.
-            RequestError: 503, too many wait already, or no worker came to it in time; 400, the model is unloaded.
-        """
-        future: asyncio.Future[Served] = asyncio.get_running_loop().create_future()
-        request = self.ask(inputs, future, deadline_s, client=client, wait_s=wait_s)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._line.remove(request)
-            raise
-
-    def ask(
-        self,
-        inputs: Sequence[bytes],
-        waiter: Waiter[Served],
-        deadline_s: float | None = None,
-        *,
-        client: Hashable = None,
-        wait_s: float | None = None,
-    ) -> Pending[Served]:
-        """Let `waiter` have later on, on the event loop, what `run` returns or raises; returns what waits for it.
-
-        Raises:
-            RequestError: what `run` refuses at once.
-        """
-        self._refuse()
-        loop = asyncio.get_running_loop()
-        self.used_s = loop.time()
-        patience_s = self._config.wait_s if wait_s is None else min(self._config.wait_s, wait_s)
-        request: Pending[Served] = Pending(
-            inputs, deadline_s or self._config.deadline_s, waiter, client, self.used_s + patience_s
-        )
-        free = None if self._line else next((each for each in self.instances if each.idle), None)
-        if free is not None:
-            self._give(free, request)
-        else:
-            self._let_wait(request, patience_s)
-        if self._line:
-            self._pump()
-            if not request.future.done() and self._line:
-                self._set_bell(request.expires_s)
-        return request
-
-    def _let_wait(self, request: Pending[Served], patience_s: float) -> None:
-        back_s = 0.0 if self.ready else self._back_s() - asyncio.get_running_loop().time()
-        if back_s > patience_s:
-            words = f"{self.manifest.model} is not ready: its worker keeps failing"
-            raise RequestError(words, status=503, retry_after_s=back_s)
-        here, loser = self._line.add(request)
-        if loser is not None:
-            loser.settle(self._busy())
-        if not here:
-            raise self._busy()
 
     def hand_over(self, other: Slot) -> None:
         """Let another slot serve those who wait here; the one that runs ends here. Where the two take other inputs,
@@ -211,62 +132,6 @@ class Slot(SlotView["Served"]):
         await asyncio.gather(*(each.quit(why) for each in leaving))
         self.instances = [each for each in self.instances if each not in leaving]
 
-    def _pump(self) -> None:
-        """Give the workers that are idle the next requests; the first workers first, so that few are kept warm."""
-        now_s = asyncio.get_running_loop().time()
-        for instance in self.instances:
-            while instance.idle:
-                request, late = self._line.take(now_s)
-                for each in late:
-                    self._too_late(each)
-                if request is None:
-                    return
-                if not request.future.done():
-                    self._give(instance, request)
-
-    def _give(self, instance: Instance, request: Pending[Served]) -> None:
-        assert instance.worker is not None
-        request.begin()
-        answered = functools.partial(self._answered, instance, request)
-        if not instance.worker.run(request.inputs, request.deadline_s, answered):
-            self._line.put_back(request)  # another worker serves it
-        request.given()
-
-    def _answered(self, instance: Instance, request: Pending[Served], answer: Answer | WorkerError) -> None:
-        if isinstance(answer, Answer):
-            request.count(self.counters, answer.elapsed_ns)
-            instance.predictions += 1
-            self.latency.add(answer.elapsed_ns)
-            self.recent.add(answer.elapsed_ns)
-            request.settle(Served(self, answer))
-        else:
-            request.count_error(self.counters)
-            request.settle(answer)
-            if answer.reason is Reason.UNHEALTHY:
-                self.counters.unhealthy += 1
-                self._tell(answer.reason, str(answer))
-        if self._line:
-            self._pump()
-
-    def _set_bell(self, due_s: float | None) -> None:
-        """See that nobody waits unheard beyond their time. The timer is moved only when it would ring too late."""
-        if due_s is None or (self._bell is not None and self._bell.when() <= due_s):
-            return
-        if self._bell is not None:
-            self._bell.cancel()
-        self._bell = asyncio.get_running_loop().call_at(due_s, self._ring)
-
-    def _ring(self) -> None:
-        self._bell = None
-        for request in self._line.late(asyncio.get_running_loop().time()):
-            self._too_late(request)
-        self._set_bell(self._line.next_late_s())
-
-    def _too_late(self, request: Pending[Served]) -> None:
-        request.count_error(self.counters)
-        words = f"{self.manifest.model} did not come to this request in time"
-        request.settle(RequestError(words, status=503, retry_after_s=self.drain_s()))
-
     # What the instances tell (instance.Owner).
 
     def came(self) -> None:
@@ -289,6 +154,3 @@ class Slot(SlotView["Served"]):
         """A worker serves again."""
         self.counters.restarts += 1
         self._tell(Reason.OK, "serves again")
-
-    def _tell(self, reason: Reason, detail: str) -> None:
-        self._on_event(SlotEvent(self.name, self.bundle, reason, detail))

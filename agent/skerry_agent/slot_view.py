@@ -57,6 +57,7 @@ class SlotView(Generic[T]):
         self._config = config
         self._on_event = on_event
         self._line: Waiting[Pending[T]] = Waiting(config.of(manifest.model).queue)
+        self._pace_ns = 0  # what an inference takes of late; 0: not known yet
         self._bell: asyncio.TimerHandle | None = None
         self._stopping = self._unloaded = self._evicted = False
         self._loading = asyncio.Lock()

@@ -6,14 +6,22 @@ import contextlib
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from skerry_agent import sandbox, worker_protocol
+from skerry_agent.errors import WorkerError
+from skerry_agent.shm import Region, offsets
 from skerry_agent.worker_protocol import plain_text
+from skerry_contracts.bundle import Signature, Variant
+from skerry_contracts.device import Reason
+from skerry_contracts.tensor import TensorSpec
 
 _BOOT = "import sys; sys.path[:0] = {roots!r}; from skerry_agent.worker import main; sys.exit(main({fd}))"
 _WORDS_BYTES = 65536  # what a pipe holds
+_PLACES, _PLACES_BYTES = 4, 4 * 1024 * 1024  # inferences that a worker may have at once, if all fit
 
 
 class Child:
@@ -98,3 +106,48 @@ def import_roots() -> list[str]:
     roots = [str(Path(spec.origin).parent.parent) for spec in specs if spec is not None and spec.origin]
     roots += [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     return list(dict.fromkeys(roots))
+
+
+def launch(
+    opened: dict[str, int], variant: Variant, signature: Signature, threads: int, extra_bytes: int
+) -> tuple[Region, Child, socket.socket]:
+    """Start a worker's process and send it its plan; returns the shared memory, the process, and our end.
+
+    `opened` holds the descriptor of each blob by its role.
+
+    Raises:
+        WorkerError: no memory, process or socket to be had.
+    """
+    inputs, outputs = ([spec.size_bytes for spec in side] for side in (signature.inputs, signature.outputs))
+    places = max(1, min(_PLACES, _PLACES_BYTES // offsets([*inputs, *outputs])[1]))
+    try:
+        region = Region.create(inputs, outputs, places)
+    except OSError as error:
+        raise WorkerError(f"no shared memory: {error.strerror}", reason=Reason.LOAD) from error
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        ours.setblocking(False)
+        roots = import_roots()
+        plan: worker_protocol.Plain = {
+            "variant": {"engine": variant.engine, "options": dict(variant.options)},
+            "signature": {side: [_plain(spec) for spec in getattr(signature, side)] for side in ("inputs", "outputs")},
+            "blobs": opened,
+            "region": region.fd,
+            "places": places,
+            "directories": sandbox.readable_directories(roots),
+            "extra_bytes": extra_bytes + region.size_bytes,
+            "threads": threads,
+        }
+        ours.send(worker_protocol.start(plan))
+        child = Child(roots, theirs.fileno(), [region.fd, *opened.values()])
+    except (OSError, worker_protocol.FrameError) as error:
+        ours.close()
+        region.close()
+        raise WorkerError(f"a worker cannot be started: {error}", reason=Reason.LOAD) from error
+    finally:
+        theirs.close()
+    return region, child, ours
+
+
+def _plain(spec: TensorSpec) -> dict[str, object]:
+    return {"name": spec.name, "dtype": spec.dtype.value, "shape": spec.shape}

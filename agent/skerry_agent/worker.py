@@ -35,9 +35,8 @@ def main(socket_fd: int) -> int:
         plan["signature"],
         plan["threads"],
     )
-    region = shm.Region(
-        plan["region"], [each.size_bytes for each in job.inputs], [each.size_bytes for each in job.outputs]
-    )
+    inputs, outputs = ([each.size_bytes for each in side] for side in (job.inputs, job.outputs))
+    region = shm.Region(plan["region"], inputs, outputs, plan["places"])
     layers = sandbox.lock(
         directories=plan["directories"],
         files=list(plan["blobs"].values()),
@@ -48,32 +47,41 @@ def main(socket_fd: int) -> int:
     begin_ns = time.perf_counter_ns()
     try:
         engine = catalogue.start(job)
-        call = engine.bind(region.inputs, region.outputs)
+        calls = {0: engine.bind(region.inputs, region.outputs)}
     except EngineError as error:
         os.write(socket_fd, worker_protocol.failed(0, worker_protocol.CAUSE_LOAD, _words(error)))
         return 1
     os.write(socket_fd, worker_protocol.ready((time.perf_counter_ns() - begin_ns) / 1e6))
-    _serve(socket_fd, engine, call, region)
+    _serve(socket_fd, engine, calls, region)
     return 0
 
 
-def _serve(socket_fd: int, engine: Engine, call: Any, region: shm.Region) -> None:
-    """Answer RUN and PING frames; an empty read means that the supervisor is gone."""
-    outputs = [(spec.name, spec.dtype, view) for spec, view in zip(engine.outputs, region.outputs, strict=True)]
+def _serve(socket_fd: int, engine: Engine, calls: dict[int, Any], region: shm.Region) -> None:
+    """Answer RUN and PING frames; an empty read means that the supervisor is gone.
+
+    `calls` holds the bound calls of the places that were used so far.
+    """
+    outputs = [
+        [(spec.name, spec.dtype, view) for spec, view in zip(engine.outputs, place[1], strict=True)]
+        for place in region.places
+    ]
     while frame := os.read(socket_fd, 64):
         if frame == worker_protocol.PING_FRAME:
             os.write(socket_fd, worker_protocol.PONG_FRAME)
             continue
-        counter = worker_protocol.read_run(frame)
-        begin_ns = time.perf_counter_ns()
+        counter, place = worker_protocol.read_run(frame)
         try:
+            call = calls.get(place)
+            if call is None:
+                call = calls[place] = engine.bind(*region.places[place])
+            begin_ns = time.perf_counter_ns()
             call()
         except EngineError as error:
             os.write(socket_fd, worker_protocol.failed(counter, worker_protocol.CAUSE_ENGINE, _words(error)))
             continue
         elapsed_ns = time.perf_counter_ns() - begin_ns
         # The output is small beside the inference, and looking here keeps the supervisor's loop free.
-        bad = [name for name, dtype, view in outputs if holds_nan(dtype, view)]
+        bad = [name for name, dtype, view in outputs[place] if holds_nan(dtype, view)]
         if bad:
             answer = worker_protocol.failed(counter, worker_protocol.CAUSE_NAN, f"output {bad[0]!r:.80} holds NaN")
         else:

@@ -3,7 +3,7 @@
     supervisor to worker   START  what to load, which descriptors hold it, what to lock (marshal: both ends are one
                            interpreter,
                                   and the sender is trusted)
-                           RUN    u64 counter
+                           RUN    u64 counter, u8 place; the next may come before the last is answered
                            PING   nothing
     worker to supervisor   LOCKED the sandbox's layers, as text
                            READY  f64 load_ms
@@ -30,7 +30,7 @@ PING_FRAME, PONG_FRAME = bytes((7,)), bytes((PONG,))
 # Why a worker could not answer.
 CAUSE_LOAD, CAUSE_ENGINE, CAUSE_NAN = 1, 2, 3
 
-_RUN = struct.Struct("<BQ")
+_RUN = struct.Struct("<BQB")
 _READY = struct.Struct("<Bd")
 _DONE = struct.Struct("<BQQ")
 _FAILED = struct.Struct("<BQB")
@@ -64,17 +64,17 @@ def read_start(frame: bytes) -> Plain:
     return plan
 
 
-def run(counter: int) -> bytes:
-    """Return the RUN frame: the inputs lie in the shared region, answer there."""
-    return _RUN.pack(RUN, counter)
+def run(counter: int, place: int = 0) -> bytes:
+    """Return the RUN frame: the inputs lie in this place of the shared region, answer there."""
+    return _RUN.pack(RUN, counter, place)
 
 
-def read_run(frame: bytes) -> int:
-    """Return the counter of a RUN frame (worker's side)."""
-    kind, counter = _RUN.unpack(frame)
+def read_run(frame: bytes) -> tuple[int, int]:
+    """Return the counter and the place of a RUN frame (worker's side)."""
+    kind, counter, place = _RUN.unpack(frame)
     if kind != RUN:
         raise FrameError("no RUN frame")
-    return int(counter)
+    return int(counter), int(place)
 
 
 def locked(layers: str) -> bytes:

@@ -148,7 +148,7 @@ def test_it_serves_in_a_locked_worker_that_has_one_thread_to_compute_on(network:
             timeout_s=60,
             on_death=lambda error: None,
         )
-        done: asyncio.Future[Answer | WorkerError] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Answer | WorkerError | None] = asyncio.get_running_loop().create_future()
         assert worker.run([each.tobytes() for each in feed], 30, done.set_result)
         answer = await asyncio.wait_for(done, 30)
         worker.kill(WorkerError("done", reason=Reason.UNHEALTHY))

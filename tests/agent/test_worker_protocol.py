@@ -19,7 +19,7 @@ def test_replies_come_back(counter: int, elapsed_ns: int, cause: int, text: str)
     failed = worker_protocol.read_reply(worker_protocol.failed(counter, cause, text))
     assert (failed.kind, failed.counter, failed.cause) == (worker_protocol.FAILED, counter, cause)
     assert failed.text.isprintable() and len(failed.text) <= worker_protocol.MAX_TEXT_BYTES
-    assert worker_protocol.read_run(worker_protocol.run(counter)) == counter
+    assert worker_protocol.read_run(worker_protocol.run(counter, cause)) == (counter, cause)
 
 
 @given(st.binary(max_size=64))
