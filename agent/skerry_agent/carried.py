@@ -19,8 +19,9 @@ UPDATE = "carried.update"
 
 def assignment(root: Path, disk: Disk, memory: Memory) -> bytes | None:
     """Return the envelope of the assignment in the file, unverified; None where there is no file. One that is installed
-    already, or that cannot be read, is removed: it only takes up space.
+    already, or that cannot be read, is removed: it only takes up space. So is one whose copying was cut off.
     """
+    _remove(disk, f"{UPDATE}.part")
     try:
         with (root / UPDATE).open("rb") as file:
             envelope = CarriedUpdate(file).assignment
@@ -28,16 +29,16 @@ def assignment(root: Path, disk: Disk, memory: Memory) -> bytes | None:
     except FileNotFoundError:
         return None
     except (OSError, ContractError):
-        _remove(disk)
+        _remove(disk, UPDATE)
         return None
     busy = any(each.stage is not Stage.IDLE or each.retry_at_s is not None for each in memory.records.values())
     if sequence > memory.sequence or (sequence == memory.sequence and busy):
         return envelope
-    _remove(disk)
+    _remove(disk, UPDATE)
     return None
 
 
-def _remove(disk: Disk) -> None:
-    """Remove the file; a disk that does not let us must not keep the agent from serving."""
+def _remove(disk: Disk, path: str) -> None:
+    """Remove a file; a disk that does not let us must not keep the agent from serving."""
     with contextlib.suppress(StorageError):
-        disk.unlink(UPDATE)
+        disk.unlink(path)

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs
 
 from skerry_agent.errors import NetworkError
 from skerry_agent.trust.transfer import MAX_ANSWER_BYTES, Fleet
-from skerry_contracts import codec
+from skerry_contracts import codec, delta
 from skerry_contracts.assignment import AssignedModel, Assignment, Envelope, target_path
 from skerry_contracts.carried_update import head
-from skerry_contracts.delta import DeltaOffer
+from skerry_contracts.delta import Delta, DeltaOffer
 from skerry_contracts.enrolment import (
     RENEWAL_TYPE,
     ClaimToken,
@@ -22,7 +22,6 @@ from skerry_contracts.enrolment import (
     Renewal,
     RenewalRequest,
 )
-from skerry_fleet.deltas import made_from
 from skerry_fleet.trust import signing
 from skerry_fleet.trust.office import open_office
 from skerry_simulators.catalogue import MODEL, TENANT, MadeBundle
@@ -30,7 +29,7 @@ from skerry_simulators.catalogue import MODEL, TENANT, MadeBundle
 PIECE_BYTES = 4096
 URL = "http://127.0.0.1:1"  # nobody listens there, and nobody is asked
 LIFE_DAYS = 30.0
-_CERTIFICATES = "certificates.pem"
+CERTIFICATES = "certificates.pem"
 _END = "-----END CERTIFICATE-----\n"
 
 
@@ -49,8 +48,9 @@ class PaperFleet(Fleet):
         self.blobs: dict[str, bytes] = {}
         self.listed: set[str] = set()
         self.cut_after: int | None = None  # bytes, and the connection breaks: once
+        self.issued: Callable[[str], None] = lambda pem: None  # hears of each certificate
         self.lasting = True  # whether what it issues is kept in its folder
-        path = folder / _CERTIFICATES
+        path = folder / CERTIFICATES
         known = path.read_text().split(_END)[:-1] if path.exists() else []
         self.certificates = [each + _END for each in known]
         """Every certificate that was issued to the device (PEM), the newest last."""
@@ -77,11 +77,12 @@ class PaperFleet(Fleet):
         if older is None:
             return
         base, target = (each.manifest.variants[0].blobs["library"].sha256 for each in (older, bundle))
-        made = made_from(base, older.blobs[base], target, bundle.blobs[target])
-        for data, method in ((data, method) for method, data in made):
-            digest = codec.digest(data)
-            self.blobs[digest] = data
-            self._deltas.setdefault(target, []).append(DeltaOffer(base, digest, len(data), method))
+        old, new = older.blobs[base], bundle.blobs[target]
+        if len(old) == len(new):
+            body = delta.difference(memoryview(old), memoryview(new), 1)
+            data = delta.join(Delta(base, target, len(new), delta.TENSOR, 1), body)
+            self.blobs[codec.digest(data)] = data
+            self._deltas.setdefault(target, []).append(DeltaOffer(base, codec.digest(data), len(data), delta.TENSOR))
 
     def assign(self, device: str, sequence: int, bundle: MadeBundle | None, *, downgrade: bool = False) -> bytes:
         """Return a signed assignment of a bundle, or of none."""
@@ -158,6 +159,7 @@ class PaperFleet(Fleet):
     def _issue(self, csr_pem: str, device: str) -> str:
         pem = self.office.authority.issue_device(csr_pem, TENANT, device, self.wall_s(), LIFE_DAYS)
         self.certificates.append(pem)
+        self.issued(pem)
         if self.lasting:
-            (self.folder / _CERTIFICATES).write_text("".join(self.certificates))
+            (self.folder / CERTIFICATES).write_text("".join(self.certificates))
         return pem

@@ -68,7 +68,7 @@ def missing() -> str:
     for path in ("/dev/fuse", "/dev/loop-control"):
         if not os.access(path, os.R_OK | os.W_OK):
             return f"block images need {path}"
-    return "" if _tool("mkfs.ext4") and _tool("e2fsck") else "block images need mkfs.ext4 and e2fsck (e2fsprogs)"
+    return "" if tool("mkfs.ext4") and tool("e2fsck") else "block images need mkfs.ext4 and e2fsck (e2fsprogs)"
 
 
 def cut_lives(
@@ -96,10 +96,15 @@ def cut_lives(
             found.append(outcome)
             if progress is not None:
                 progress(len(found), lives)
+    return together(found)
+
+
+def together(found: list[Outcome]) -> Outcome:
+    """Return what several outcomes come to."""
     violations = sorted((each for outcome in found for each in outcome.violations), key=lambda each: each.seed)
     phases = sum((Counter(outcome.phases) for outcome in found), Counter[str]())
-    done, repaired = (sum(getattr(outcome, name) for outcome in found) for name in ("images", "repaired"))
-    return Outcome(done, lives, repaired, dict(sorted(phases.items())), tuple(violations))
+    images, lives, repaired = (sum(getattr(each, name) for each in found) for name in ("images", "lives", "repaired"))
+    return Outcome(images, lives, repaired, dict(sorted(phases.items())), tuple(violations))
 
 
 def replay(folder: Path, text: str) -> Outcome:
@@ -107,7 +112,7 @@ def replay(folder: Path, text: str) -> Outcome:
     if lack := missing():
         raise SimulatorError(lack, hint="run as root on Linux with FUSE, loop devices and e2fsprogs")
     mounts.own_namespace()
-    with tempfile.TemporaryDirectory(prefix="skerry-power-", dir=_memory()) as name:
+    with tempfile.TemporaryDirectory(prefix="skerry-power-", dir=memory()) as name:
         work = Path(name)
         shutil.copytree(folder / FLEET, work / FLEET)
         for each in (BASE, LOG, TOLD):
@@ -117,7 +122,7 @@ def replay(folder: Path, text: str) -> Outcome:
 
 def _life(task: tuple[int, int, str, str]) -> Outcome:
     seed, count, bug, keep = task
-    with tempfile.TemporaryDirectory(prefix="skerry-power-", dir=_memory()) as name:
+    with tempfile.TemporaryDirectory(prefix="skerry-power-", dir=memory()) as name:
         work = Path(name)
         record(work, seed, bug)
         recorded = Recorded(work)
@@ -169,7 +174,7 @@ def make_disk(path: Path) -> None:
     """Make an empty ext4 in a file."""
     path.touch()
     os.truncate(path, DISK_BYTES)
-    subprocess.run([_tool("mkfs.ext4"), *_MKFS, str(path)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([tool("mkfs.ext4"), *_MKFS, str(path)], check=True, stdout=subprocess.DEVNULL)
 
 
 def _lived(work: Path, folder: Path, seed: int, bug: str) -> str:
@@ -205,6 +210,7 @@ class Recorded:
         self._folder.mkdir(exist_ok=True)
         told = json.loads((work / TOLD).read_text())
         self.seed: int = told["seed"]
+        self._exact: bool = told.get("exact", True)  # whether the transaction that was under way is known
         self.log: list[Entry] = blocklog.load(work / LOG)
         self.cutter = Cutter((work / BASE).read_bytes(), self.log)
         self._facts = list(blocklog.facts(self.log))
@@ -234,7 +240,7 @@ class Recorded:
             self._mount(image)
         except OSError:
             self.repaired += 1  # as every system does at boot
-            subprocess.run([_tool("e2fsck"), "-fy", str(image)], check=False, capture_output=True)
+            subprocess.run([tool("e2fsck"), "-fy", str(image)], check=False, capture_output=True)
             try:
                 self._mount(image)
             except OSError as error:
@@ -254,17 +260,18 @@ class Recorded:
     def _checked(self, wanted: Recipe) -> str:
         before = known(fact for position, fact in self._facts if position < wanted.position)
         later = (fact["state"] for position, fact in self._facts if position >= wanted.position and "state" in fact)
-        return check(self._life, before, next(later, before.state))
+        return check(self._life, before, next(later, before.state) if self._exact else None)
 
 
 def _ignore(_: Fact) -> None:
     """Nobody listens to a device that is only looked at."""
 
 
-def _memory() -> str | None:
+def memory() -> str | None:
     """Return a folder in memory, where there is one: nothing here needs to last."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
+    """Return a program's path, also where only root finds it; empty where it is not."""
     return shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/sbin:/usr/sbin") or ""
