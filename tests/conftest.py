@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry_simulators import powercut
+from skerry_simulators import mounts
 
 
 def _program(*names: str) -> bool:
@@ -25,6 +25,8 @@ def models_folder() -> Path | None:
     return folder if folder.is_dir() else None
 
 
+_no_blocks = mounts.missing()
+_kernels = list(Path(os.environ.get("SKERRY_VM_KERNEL", "/"), "boot").glob("vmlinuz-*"))
 # mark: (is it met here, how to meet it)
 NEEDS = {
     "mosquitto": (_program("mosquitto"), "apt install mosquitto"),
@@ -32,13 +34,17 @@ NEEDS = {
     "emulated": (_program("qemu-aarch64-static"), "apt install qemu-user-static"),
     "strace": (_program("strace"), "apt install strace"),
     "root": (os.geteuid() == 0, "run as root"),
-    "blocks": (not powercut.missing(), f"{powercut.missing()}: run as root with FUSE, loop devices and e2fsprogs"),
+    "blocks": (
+        not _no_blocks and _program("mkfs.ext4"),
+        f"{_no_blocks or 'no e2fsprogs'}; docs/simulators.md says more",
+    ),
+    "machines": (bool(_kernels) and _program("qemu-system-x86_64"), "QEMU and SKERRY_VM_KERNEL: docs/simulators.md"),
     "docker": (_program("dockerd"), "apt install docker.io"),
     "gpu": (_program("nvidia-smi"), "run on a machine with an NVIDIA GPU"),
     "models": (models_folder() is not None, "put the shared models beside the checkout, or name them in SKERRY_MODELS"),
 }
 # In CI only these may be missing: they depend on the machine, not on what can be installed.
-MAY_BE_MISSING_IN_CI = {"gpu", "models", "blocks"}
+MAY_BE_MISSING_IN_CI = {"gpu", "models", "blocks", "machines"}
 
 _skipped: Counter[str] = Counter()
 

@@ -9,8 +9,11 @@ import errno
 import fcntl
 import os
 import struct
+import tempfile
 import time
 from pathlib import Path
+
+from skerry_simulators.children import run
 
 _CLONE_NEWNS = 0x20000
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
@@ -33,6 +36,27 @@ def own_namespace() -> None:
     """
     _check(_libc.unshare(_CLONE_NEWNS), "unshare")
     _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "mount")
+
+
+def missing() -> str:
+    """Return what keeps this process from mounting images and recording devices; empty: nothing."""
+    if os.geteuid() != 0:
+        return "block images need root (loop devices, mounts)"
+    for path in ("/dev/fuse", "/dev/loop-control"):
+        if not os.access(path, os.R_OK | os.W_OK):
+            return f"block images need {path}"
+    wrong = run(_try)
+    return f"block images need mounts and loop devices ({wrong})" if wrong else ""
+
+
+def _try() -> str:
+    """Do both, as a process of its own."""
+    own_namespace()
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(1 << 16)
+        file.flush()
+        Loop(Path(file.name)).close()
+    return ""
 
 
 def mount(source: str, target: Path, kind: str, options: str = "") -> None:

@@ -63,11 +63,8 @@ class Outcome:
 
 def missing() -> str:
     """Return what this machine lacks for recording; empty: nothing."""
-    if os.geteuid() != 0:
-        return "block images need root (loop devices, mounts)"
-    for path in ("/dev/fuse", "/dev/loop-control"):
-        if not os.access(path, os.R_OK | os.W_OK):
-            return f"block images need {path}"
+    if lack := mounts.missing():
+        return lack
     return "" if tool("mkfs.ext4") and tool("e2fsck") else "block images need mkfs.ext4 and e2fsck (e2fsprogs)"
 
 

@@ -22,10 +22,11 @@ from skerry_simulators.errors import SimulatorError
 from skerry_simulators.powercut import LOG
 from skerry_simulators.vm_guest import told
 
+KERNEL = "SKERRY_VM_KERNEL"  # the environment's name for the folder where a kernel's package lies
 NEW, CUT, FACTS = "new.img", "cut.img", "facts"
 PATIENCE_S = 600.0
 MEMORY_MB = 400
-INSTALL = "apt install qemu-system-x86 linux-image-cloud-amd64, or unpack the latter and name the folder with --kernel"
+INSTALL = f"apt install qemu-system-x86; unpack a kernel's package and name its folder: --kernel, {KERNEL}"
 _QEMU = "qemu-system-x86_64"
 _FACTS_BYTES, _LOG_BYTES = 8 << 20, 1 << 30  # sparse
 _POLL_S = 0.005
