@@ -75,6 +75,9 @@ class Host(Protocol):
     def loading(self, bundle: str, variant: str) -> None:
         """A worker is about to map a bundle's bytes: the moment that I1 speaks of."""
 
+    def asking(self, effect: effects.FetchManifest) -> None:
+        """The update repository is about to be asked: the moment at which I5 looks at what the device believes."""
+
     def note(self, what: str, detail: str = "") -> None:
         """Add to the history."""
 
@@ -94,8 +97,6 @@ class Body:
         for effect in wanted:
             self._handlers[type(effect)](self, effect)
 
-    # Trust and downloads.
-
     def _verify(self, effect: effects.Verify) -> None:
         self.host.later(self.host.rng.uniform(0.05, 0.4), self._verified, effect.envelope)
 
@@ -108,6 +109,7 @@ class Body:
 
     def _fetch_manifest(self, effect: effects.FetchManifest) -> None:
         self.fetching[effect.model] = effect.ticket
+        self.host.asking(effect)
         self.host.later(self.host.rng.uniform(0.2, 2.0), self._manifest, effect)
 
     def _manifest(self, effect: effects.FetchManifest) -> None:

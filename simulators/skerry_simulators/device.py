@@ -214,6 +214,10 @@ class SimDevice:
         """A worker is about to map a bundle's bytes."""
         self._around.observer.loading(self, bundle, variant)
 
+    def asking(self, effect: effects.FetchManifest) -> None:
+        """The update repository is about to be asked."""
+        self._around.observer.asking(self, effect)
+
     def note(self, what: str, detail: str = "") -> None:
         """Add to the history."""
         self._around.history.add(self.name, what, detail)
@@ -234,8 +238,6 @@ class SimDevice:
         """A message came down."""
         self.note("heard", channel)
         self._survive(self.ask, "message", channel, payload)
-
-    # Inside.
 
     def _boot_core(self) -> None:
         if self.core is None or self.body is None:
