@@ -26,6 +26,7 @@ import asyncio
 import contextlib
 import functools
 import importlib.metadata
+import logging
 import socket
 from pathlib import Path
 from urllib.parse import unquote
@@ -42,6 +43,7 @@ from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.slot import Slot
 from skerry_contracts.sample import Kept
 
+LOG = logging.getLogger("skerry.agent.api")
 # JSON takes up to 25 characters for a float of 4 bytes, and 6 for a truth value of 1.
 _JSON_BYTES_PER_BYTE = 16
 _SMALL_BODY_BYTES = 64 * 1024
@@ -84,6 +86,7 @@ class LocalApi:
             self._fast.close()
             raise
         self._socket_path = socket_path
+        LOG.info("the local API is at %s", socket_path)
         if port is None:
             return
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -98,6 +101,7 @@ class LocalApi:
             raise
         self.port = listening.getsockname()[1]
         await self._server.serve(listening)
+        LOG.info("the local API is at http://127.0.0.1:%d, too%s", self.port, ", with the token" if token else "")
 
     async def close(self) -> None:
         """Stop listening, end the connections and take the sockets away."""

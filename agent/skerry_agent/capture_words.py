@@ -33,7 +33,8 @@ def read(manifest: Manifest, headers: Mapping[str, str], body: bytes, find: oip.
         return CaptureOrder(name, manifest.model, prediction=prediction)
     signature = manifest.signature
     inputs, used = oip.read_tensors(signature.inputs, document.get("inputs"), rest, find)
-    outputs, more = oip.read_tensors(signature.outputs, document.get("outputs", []), rest[used:], find)
+    entries = document.get("outputs", [])
+    outputs, more = oip.read_tensors(signature.outputs, entries, rest[used:], find, side="outputs")
     if used + more != len(rest):
         raise RequestError(f"{len(rest) - used - more} bytes of binary data belong to no tensor")
     check_inputs(signature.inputs, inputs)

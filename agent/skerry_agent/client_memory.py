@@ -6,6 +6,7 @@ import dataclasses
 import json
 import mmap
 import struct
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from skerry_agent import tensors
@@ -27,6 +28,9 @@ def buffer(spec: TensorSpec, values: Any) -> bytes | memoryview:
     try:
         view = memoryview(values)
     except TypeError:
+        if not isinstance(values, Iterable):
+            kind = type(values).__name__
+            raise RequestError(f"{spec.name!r:.80} is a {kind}", hint="give numbers, an array or bytes") from None
         return tensors.from_json(spec, list(values))
     raw = view.ndim == 1 and view.format in ("B", "b", "c")
     if not raw and not _fits(spec.dtype, view):

@@ -115,7 +115,8 @@ class Front:
             self.starts += 1
             self._serving = {"pid": process.pid, "socket": str(self._config.root / SOCKET), "port": said["port"]}
             self._degraded.pop(KEY, None)
-            LOG.info("gRPC is served at %s%s", SOCKET, f" and port {said['port']}" if said["port"] else "")
+            where = self._config.root / SOCKET
+            LOG.info("gRPC is served at %s%s", where, f" and 127.0.0.1:{said['port']}" if said["port"] else "")
 
 
 def check_installed() -> None:

@@ -117,15 +117,16 @@ def _capture(parameters: Mapping[str, Any], *, keep: bool) -> str | None:
 
 
 def read_tensors(
-    specs: Sequence[TensorSpec], entries: Any, rest: memoryview, find: Find
+    specs: Sequence[TensorSpec], entries: Any, rest: memoryview, find: Find, *, side: str = "inputs"
 ) -> tuple[tuple[Tensor, ...], int]:
-    """Return the tensors of a list, and how many bytes of the binary data they took.
+    """Return the tensors of a request's list `side`, and how many bytes of the binary data they took.
 
     Raises:
         RequestError: 400, with what is wrong; 404, no such region.
     """
     if not isinstance(entries, list):
-        raise RequestError("'inputs' (and 'outputs' of a capture) must be a list")
+        form = '{"name": ..., "shape": [...], "datatype": ..., "data": [...]}'
+        raise RequestError(f"{side!r} must be a list", hint=f"each entry as {form}")
     by_name, found, at = {spec.name: spec for spec in specs}, [], 0
     for entry in entries:
         tensor, used = _input(by_name, entry, rest[at:], find)

@@ -15,7 +15,8 @@ import pytest
 
 grpc: Any = pytest.importorskip("grpc", reason="gRPC is an extra: pip install skerry[grpc]")
 
-from tests.agent import serving_parts as parts  # noqa: E402  # after the skip
+from google.protobuf import json_format  # noqa: E402  # after the skip
+from tests.agent import serving_parts as parts  # noqa: E402
 from tests.agent.grpc_parts import SCHEMA, Fronted, call, fronted, toy_request  # noqa: E402
 
 Code = grpc.StatusCode
@@ -53,6 +54,19 @@ def test_health_and_metadata(served: Fronted) -> None:
         ("x", "FP32", [1, 4]),
         ("y", "FP32", [1, 4]),
     ]
+
+
+def test_configuration_is_what_http_says(served: Fronted) -> None:
+    status, said = served.live.ask("GET", "/v2/models/toy/config")
+    found = json_format.MessageToDict(
+        served.call("ModelConfig", name="toy").config,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+    )
+    assert status == 200 and found["instance_group"] == said["instance_group"] and found["max_batch_size"] == 0
+    for side in ("input", "output"):
+        assert [{**each, "dims": [str(extent) for extent in each["dims"]]} for each in said[side]] == found[side]
+    assert served.refused("ModelConfig", name="nobody")[0] == Code.NOT_FOUND
 
 
 @pytest.mark.parametrize("raw", [True, False])

@@ -63,7 +63,7 @@ def test_only_the_front_speaks_for_others(served: Fronted) -> None:
         assert served.live.http("GET", "/v2/systemsharedmemory/status", headers=headers)[0] == status
 
 
-@pytest.mark.parametrize("name", ["ModelConfig", "CudaSharedMemoryStatus", "TraceSetting", "LogSettings", ""])
+@pytest.mark.parametrize("name", ["ModelExplain", "CudaSharedMemoryStatus", "TraceSetting", "LogSettings", ""])
 def test_what_is_not_offered_says_so(served: Fronted, name: str) -> None:
     with served.channel() as channel, pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(f"/{SCHEMA.service}/{name}")(b"", timeout=60)

@@ -118,7 +118,15 @@ def test_every_message_survives_the_wire(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["enum A {}", "message A { string a = ; }", "message A { x", "service S { rpc A(B) }", "message ! {}"]
+    "text",
+    [
+        "option a = 1;",
+        "enum A { a; }",
+        "message A { string a = ; }",
+        "message A { x",
+        "service S { rpc A(B) }",
+        "message ! {}",
+    ],
 )
 def test_what_is_not_read_is_said(text: str) -> None:
     with pytest.raises(ValueError):
@@ -127,13 +135,24 @@ def test_what_is_not_read_is_said(text: str) -> None:
 
 def test_our_fields_are_those_of_nvidias_client() -> None:
     """Numbers and types are the protocol: compared with the file that tritonclient brings, where it is installed."""
-    theirs: Any = pytest.importorskip(
-        "tritonclient.grpc.service_pb2", reason="tritonclient[grpc] is installed by hand for this check"
-    ).DESCRIPTOR.message_types_by_name
+    why = "tritonclient[grpc] is installed by hand for this check"
+    found = [
+        pytest.importorskip(f"tritonclient.grpc.{name}", reason=why).DESCRIPTOR
+        for name in ("service_pb2", "model_config_pb2")
+    ]
+    theirs: dict[str, Any] = {name: each for file in found for name, each in file.message_types_by_name.items()}
     only_ours = {"RepositoryModelLoadResponse", "RepositoryModelUnloadResponse"}  # KServe's fields
     for name in set(MESSAGES) - only_ours:
         ours = _fields(MESSAGES[name].DESCRIPTOR)
         assert ours.items() <= _fields(theirs[name]).items(), name
+    ours, kinds = MESSAGES["ModelInput"].DESCRIPTOR, theirs["ModelInput"]
+    assert _values(ours, "data_type") == _values(kinds, "data_type")
+    ours, kinds = MESSAGES["ModelInstanceGroup"].DESCRIPTOR, theirs["ModelInstanceGroup"]
+    assert _values(ours, "kind") == _values(kinds, "kind")
+
+
+def _values(descriptor: Any, field: str) -> dict[str, int]:
+    return {each.name: each.number for each in descriptor.fields_by_name[field].enum_type.values}
 
 
 def _fields(descriptor: Any) -> dict[str, Any]:

@@ -47,6 +47,9 @@ def test_health_and_metadata(client: Any) -> None:
     assert client.is_model_ready("toy", "1") and not client.is_model_ready("nobody")
     assert client.get_server_metadata().name == "skerry"
     metadata = client.get_model_metadata("toy", as_json=True)
+    config = client.get_model_config("toy").config
+    assert (config.name, config.max_batch_size, list(config.input[0].dims)) == ("toy", 0, [1, 4])
+    assert config.input[0].data_type == config.output[0].data_type == 11  # TYPE_FP32
     assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": ["1", "4"]}]
 
 
@@ -80,7 +83,7 @@ def test_what_fails_raises(served: Fronted, client: Any) -> None:
         client.infer("nobody", [asked([0, 0, 0, 0])])
     assert caught.value.status() == "StatusCode.NOT_FOUND"
     with pytest.raises(triton.InferenceServerException, match="there is nothing"):
-        client.get_model_config("toy")
+        client.get_cuda_shared_memory_status()
     served.until(lambda: client.is_model_ready("toy"), "the worker is back")
     with pytest.raises(triton.InferenceServerException, match="Deadline"):
         client.infer("toy", [asked([parts.SLOW, 400, 0, 0])], client_timeout=0.1)

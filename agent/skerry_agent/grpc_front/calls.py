@@ -61,6 +61,10 @@ async def _model(request: Any, response: Any, ask: Ask) -> Any:
     return words.fill(await ask("GET", model_path(request.name, request.version)), response)
 
 
+async def _config(request: Any, response: Any, ask: Ask) -> Any:
+    return words.fill({"config": await ask("GET", model_path(request.name, request.version, "config"))}, response)
+
+
 async def _statistics(request: Any, response: Any, ask: Ask) -> Any:
     path = model_path(request.name, request.version, "stats") if request.name else "/v2/models/stats"
     return words.fill(await ask("GET", path), response)
@@ -116,6 +120,7 @@ CALLS: dict[str, Callable[[Any, Any, Ask], Awaitable[Any]]] = {
     "ServerMetadata": _server,
     "ModelReady": _model_ready,
     "ModelMetadata": _model,
+    "ModelConfig": _config,
     "ModelStatistics": _statistics,
     "RepositoryIndex": _index,
     "RepositoryModelLoad": _load,

@@ -1,7 +1,7 @@
 """The message classes and methods that `inference.proto` describes, made when the process starts.
 
-Reads the part of proto3 that the file uses (protobuf.dev, "Protocol Buffers Language Specification"): messages, nested
-messages, repeated, map and oneof fields of scalars and messages, and one service. protobuf itself makes the classes and
+Reads the part of proto3 that the file uses (protobuf.dev, "Protocol Buffers Language Specification"): messages
+and enumerations, nested or not, repeated, map and oneof fields, and one service. protobuf itself makes the classes and
 says where a description is wrong.
 """
 
@@ -88,6 +88,8 @@ def describe(text: str) -> Any:
             tokens.take(";")
         elif word == "message":
             _message(tokens, file.message_type.add(), f".{file.package}")
+        elif word == "enum":
+            _enum(tokens, file.enum_type.add())
         elif word == "service":
             _service(tokens, file.service.add(), f".{file.package}")
         else:
@@ -136,6 +138,8 @@ def _message(tokens: _Tokens, message: Any, scope: str) -> None:
     while (word := tokens.name()) != "}":
         if word == "message":
             _message(tokens, message.nested_type.add(), scope)
+        elif word == "enum":
+            _enum(tokens, message.enum_type.add())
         elif word == "oneof":
             message.oneof_decl.add(name=tokens.name())
             tokens.take("{")
@@ -147,6 +151,15 @@ def _message(tokens: _Tokens, message: Any, scope: str) -> None:
             _field(tokens, message, tokens.name()).label = _FIELD.LABEL_REPEATED
         else:
             _field(tokens, message, word)
+
+
+def _enum(tokens: _Tokens, enum: Any) -> None:
+    enum.name = tokens.name()
+    tokens.take("{")
+    while (name := tokens.name()) != "}":
+        tokens.take("=")
+        enum.value.add(name=name, number=int(tokens.name()))
+        tokens.take(";")
 
 
 def _field(tokens: _Tokens, message: Any, kind: str) -> Any:
@@ -162,7 +175,7 @@ def _type(field: Any, kind: str) -> None:
     if kind in _SCALARS:
         field.type = getattr(_FIELD, f"TYPE_{kind.upper()}")
     else:
-        field.type, field.type_name = _FIELD.TYPE_MESSAGE, kind  # protobuf finds it, from the inside out
+        field.type_name = kind  # protobuf finds out what it is, from the inside out
 
 
 def _map(tokens: _Tokens, message: Any, scope: str) -> None:
