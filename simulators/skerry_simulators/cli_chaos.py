@@ -92,6 +92,8 @@ def _again(arguments: argparse.Namespace) -> list[str]:
 def _show(report: Report) -> None:
     dealt = ", ".join(f"{number} {name}" for name, number in report.dealt.items())
     print(f"{report.network}: {dealt}; {report.lives} lives of devices, {report.seconds:.0f} s")
+    if report.fell:
+        print(f"{report.fell} times a process ended by itself, and was started again")
     print(f"{report.samples:,} samples promised, {report.captures:,} of them to a program on a device")
     print(
         f"{report.stored:,} stored ({report.rate:,.0f}/s), {report.spooled:,} still spooled, "

@@ -28,7 +28,7 @@ from skerry_simulators.chaos.history import ToldLedger
 
 MODEL = "chaos"
 BURST = 32
-MOST_WAITING = 20_000  # beyond it the feed waits: this is about loss, not about quotas (but see `greedy`)
+MOST_WAITING = 20_000  # beyond it the feed waits
 PAUSE_S = 0.02
 
 
@@ -49,7 +49,7 @@ class FedAgent(Agent):
         super().__init__(settings, found, disk, wrap=self._listen)
         self._want, self._random = want, random.Random(seed)
         self._quota_bytes = settings.spool_quota_bytes
-        self._greedy = settings.spool_quota_bytes < config.AgentConfig().spool_quota_bytes
+        self._small = settings.spool_quota_bytes < config.AgentConfig().spool_quota_bytes
 
     def services(self) -> list[Service]:
         """Return the daemon's table, and the feed."""
@@ -70,13 +70,16 @@ class FedAgent(Agent):
                     await self._predict(slot.manifest.signature.inputs)
             except AgentError:  # the worker is not there for a moment
                 await asyncio.sleep(PAUSE_S)
-            flood = "storage" in self.core.degraded or self.core.spool.health.waiting_bytes > 0.9 * self._quota_bytes
-            await asyncio.sleep(PAUSE_S if flood else 0)
+            crowded = self.core.spool.health.waiting_bytes > 0.7 * self._quota_bytes
+            await asyncio.sleep(PAUSE_S if crowded or "storage" in self.core.degraded else 0)
 
     def _todo(self) -> int:
         """Return how many predictions to make now."""
-        if self.core.spool.health.waiting > MOST_WAITING and not self._greedy:
+        health = self.core.spool.health
+        if health.waiting > MOST_WAITING:
             return 0
+        if self._small and self.core.online and health.waiting_bytes > 0.7 * self._quota_bytes:
+            return 0  # it floods its spool only while nothing leaves it
         return self._want - (self._told.net if self._told is not None else 0) - len(self.core.memory.buffered)
 
     async def _predict(self, specs: Sequence[TensorSpec]) -> None:

@@ -24,6 +24,7 @@ SHOWN = 10
 class Report:
     """What a run came to. `samples` were promised by devices (those of the program included); `lost` and `duplicated`
     must be 0; `given_up` made room within a device's quota, each counted by it; `wrong` says all that should not be.
+    `lives` of devices were begun; `fell`: processes that ended by themselves, and were started again.
     """
 
     samples: int
@@ -36,6 +37,7 @@ class Report:
     wrong: tuple[str, ...]
     dealt: dict[str, int]
     lives: int
+    fell: int = 0
     network: str = ""
     drained: bool = True
     seconds: float = 0.0

@@ -70,7 +70,12 @@ def run_chaos(root: Path, settings: Settings, say: Say, progress: Progress) -> R
         say("reckoning")
         report = reckoning.reckon(site, program, blows.dealt)
         return dataclasses.replace(
-            report, network=network.kind, drained=drained, seconds=time.monotonic() - began_s, stormy_s=stormy_s
+            report,
+            fell=blows.fell,
+            network=network.kind,
+            drained=drained,
+            seconds=time.monotonic() - began_s,
+            stormy_s=stormy_s,
         )
     except DemoError as error:
         raise SimulatorError(str(error), hint=error.hint) from error
