@@ -90,9 +90,12 @@ def reckon(site: Site, program: Program, dealt: Counter[Harm]) -> Report:
 
 
 def waiting(root: Path) -> int:
-    """Return how many messages wait in a device's spool."""
-    with sqlite3.connect(f"file:{root / 'state.db'}?mode=ro", uri=True, timeout=5.0) as ledger:
-        return int(ledger.execute("SELECT count(*) FROM spool").fetchone()[0])
+    """Return how many messages wait in a device's spool; -1 where it cannot be asked at the moment."""
+    try:
+        with sqlite3.connect(f"file:{root / 'state.db'}?mode=ro", uri=True, timeout=5.0) as ledger:
+            return int(ledger.execute("SELECT count(*) FROM spool").fetchone()[0])
+    except sqlite3.OperationalError:
+        return -1
 
 
 def _account(device: Device, fleet: sqlite3.Connection) -> Account:

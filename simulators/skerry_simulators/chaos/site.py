@@ -42,6 +42,7 @@ log_level = "warning"
 """
 SMALL_QUOTA_BYTES = 1024 * 1024
 INPUTS, OUTPUTS = 8, 4
+END_S = 60.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -155,7 +156,11 @@ class Site:
         if device.process is not None and device.process.poll() is None:
             os.kill(device.process.pid, number)
         if device.process is not None:
-            device.process.wait(30.0)
+            try:
+                device.process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                device.process.kill()
+                device.process.wait()
         if device.reader is not None:
             device.reader.join(30.0)
 
