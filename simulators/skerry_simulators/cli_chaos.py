@@ -26,8 +26,8 @@ def add_words(commands: Any) -> None:
         "chaos",
         help="real broker, manager and devices, killed again and again on a bad network: is all stored, and once?",
         description="Start a fleet manager with its broker and some devices, all real processes; lose a tenth of all "
-        "packets, kill -9 broker, manager and devices, cut and reset connections, fill disks; then compare what "
-        "devices promised with what the fleet stored. The same seed makes the same plan of "
+        "packets, kill -9 broker, manager, devices and what pulls samples into the lake, cut and reset connections, "
+        "fill disks; then compare what devices promised with what was stored. The same seed makes the same plan of "
         "what goes wrong; what it meets is never the same.",
     )
     chaos.add_argument("--samples", type=count, default=10_000, metavar="N", help="samples to be kept (10 000)")
@@ -36,7 +36,7 @@ def add_words(commands: Any) -> None:
     )
     chaos.add_argument("--seed", type=int, default=1, metavar="S", help="the plan's seed (1)")
     chaos.add_argument(
-        "--kills", type=int, default=5, metavar="K", help="kills of broker, manager and devices each (5)"
+        "--kills", type=int, default=5, metavar="K", help="kills of broker, manager, devices and puller each (5)"
     )
     chaos.add_argument("--cuts", type=int, default=2, metavar="C", help="cuts of each kind, and full disks (2)")
     chaos.add_argument("--longest-s", type=float, default=5.0, metavar="T", help="the longest a cut lasts (5)")
@@ -99,6 +99,7 @@ def _show(report: Report) -> None:
         f"{report.stored:,} stored ({report.rate:,.0f}/s), {report.spooled:,} still spooled, "
         f"{report.given_up:,} given up and counted"
     )
+    print(f"{report.lake:,} in the lake")
     print(f"{report.lost:,} lost, {report.duplicated:,} stored twice")
     for words in report.wrong:
         print(f"  WRONG: {words}")

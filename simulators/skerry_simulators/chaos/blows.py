@@ -11,8 +11,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from skerry_simulators.chaos.plan import Blow, Harm
-from skerry_simulators.chaos.site import Device, Site
+from skerry_simulators.chaos.plan import NOBODYS, Blow, Harm
+from skerry_simulators.chaos.site import MANAGER, PULLER, Device, Site
 from skerry_simulators.chaos.weather import Weather
 
 FILLER = "filler"
@@ -79,22 +79,14 @@ class Blows:
             self._site.network.set(device.number, Weather())
 
     def _deal(self, blow: Blow) -> bool:
-        if any(same.harm in (Harm.BROKER, Harm.MANAGER) for _, same in self._going) and blow.device == 0:
-            return False
-        if any(same.device == blow.device != 0 for _, same in self._going):
-            return False
-        children = self._site.street.children
-        if blow.harm is Harm.BROKER:
-            pid = self._site.broker_pid()
-            if pid is None or not _is_broker(pid):
-                return False
-            os.kill(pid, signal.SIGKILL)
-            return True
-        if blow.harm is Harm.MANAGER:
-            os.kill(children.pid("fleet"), signal.SIGKILL)
-            children.forget("fleet")
-            return True
+        """Do a harm; False: what it would hit is not up, or suffers already."""
+        going = [each for _, each in self._going]
+        if blow.harm in NOBODYS:
+            same = (Harm.LAKE,) if blow.harm is Harm.LAKE else (Harm.BROKER, Harm.MANAGER)
+            return not any(each.harm in same for each in going) and self._kill(blow.harm)
         device = self._device(blow)
+        if any(each.device == blow.device for each in going):
+            return False
         if device.process is None or device.process.poll() is not None:
             return False
         if blow.harm is Harm.AGENT:
@@ -105,15 +97,33 @@ class Blows:
             self._site.network.set(device.number, CUTS[blow.harm])
         return True
 
+    def _kill(self, harm: Harm) -> bool:
+        children = self._site.street.children
+        if harm is Harm.BROKER:
+            pid = self._site.broker_pid()
+            if pid is None or not _is_broker(pid):
+                return False
+            os.kill(pid, signal.SIGKILL)  # its manager starts it again
+            return True
+        name = MANAGER if harm is Harm.MANAGER else PULLER
+        os.kill(children.pid(name), signal.SIGKILL)
+        children.forget(name)
+        return True
+
     def _end(self, blow: Blow) -> None:
-        if blow.harm is Harm.MANAGER:
-            self._site.start_manager()
-        elif blow.harm is Harm.AGENT:
-            self._site.start_device(self._device(blow))
-        elif blow.harm is Harm.FULL:
-            empty(self._device(blow))
-        elif blow.harm is not Harm.BROKER:
-            self._site.network.set(blow.device, self._calm)
+        match blow.harm:
+            case Harm.MANAGER:
+                self._site.start_manager()
+            case Harm.LAKE:
+                self._site.start_puller()
+            case Harm.AGENT:
+                self._site.start_device(self._device(blow))
+            case Harm.FULL:
+                empty(self._device(blow))
+            case Harm.BROKER:
+                pass
+            case _:
+                self._site.network.set(blow.device, self._calm)
 
     def _device(self, blow: Blow) -> Device:
         return self._site.devices[blow.device - 1]

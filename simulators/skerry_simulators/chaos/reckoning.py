@@ -12,8 +12,9 @@ from skerry_agent.ledger import Key
 from skerry_agent.spool import TOTALS, Totals
 from skerry_contracts import codec
 from skerry_simulators.chaos.history import Account, Told, read, settle
-from skerry_simulators.chaos.plan import Harm
+from skerry_simulators.chaos.plan import KILLS, Harm
 from skerry_simulators.chaos.program import Program
+from skerry_simulators.chaos.puller import DATABASE
 from skerry_simulators.chaos.site import Device, Site
 
 CHANNELS = ("progress", "receipt", "sample", "sketch")
@@ -24,7 +25,8 @@ SHOWN = 10
 class Report:
     """What a run came to. `samples` were promised by devices (those of the program included); `lost` and `duplicated`
     must be 0; `given_up` made room within a device's quota, each counted by it; `wrong` says all that should not be.
-    `lives` of devices were begun; `fell`: processes that ended by themselves, and were started again.
+    `lake` is how many are in the lake; `lives` of devices were begun; `fell`: processes that ended by themselves, and
+    were started again.
     """
 
     samples: int
@@ -36,6 +38,7 @@ class Report:
     captures: int
     wrong: tuple[str, ...]
     dealt: dict[str, int]
+    lake: int
     lives: int
     fell: int = 0
     network: str = ""
@@ -46,7 +49,7 @@ class Report:
     @property
     def kills(self) -> int:
         """How many processes were killed."""
-        return sum(self.dealt.get(harm, 0) for harm in (Harm.BROKER, Harm.MANAGER, Harm.AGENT))
+        return sum(self.dealt.get(harm, 0) for harm in KILLS)
 
     @property
     def rate(self) -> float:
@@ -58,7 +61,7 @@ def reckon(site: Site, program: Program, dealt: Counter[Harm]) -> Report:
     """Compare, when every process has ended."""
     wrong: list[str] = []
     total, lost = Counter[str](), 0
-    with sqlite3.connect(f"file:{site.street.root / 'fleet' / 'fleet.db'}?mode=ro", uri=True) as fleet:
+    with _read_only(site.street.root / "fleet" / "fleet.db") as fleet:
         for device in site.devices:
             if device.fed:
                 account = _account(device, fleet)
@@ -70,9 +73,12 @@ def reckon(site: Site, program: Program, dealt: Counter[Harm]) -> Report:
         promised, missing = _captures(site, program, fleet)
         query = "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM sample GROUP BY device, boot_id, seq)"
         twice = fleet.execute(query).fetchone()[0] + _predicted_twice(fleet)
+        in_lake, astray = _lake(site, fleet)
         letters = fleet.execute("SELECT reason, count(*) FROM dead_letter GROUP BY reason LIMIT ?", (SHOWN,)).fetchall()
     wrong += [f"{site.devices[-1].name}: capture {name} was kept, and is nowhere" for name in missing[:SHOWN]]
     wrong += [f"{count} dead letters: {reason}" for reason, count in letters]
+    if astray:
+        wrong.append(f"{astray} samples are in the fleet's store and not in the lake, or the other way round")
     if twice:
         wrong.append(f"{twice} samples are stored twice")
     return Report(
@@ -85,6 +91,7 @@ def reckon(site: Site, program: Program, dealt: Counter[Harm]) -> Report:
         captures=promised,
         wrong=tuple(wrong),
         dealt={harm.value: count for harm, count in sorted(dealt.items())},
+        lake=in_lake,
         lives=sum(device.lives for device in site.devices),
     )
 
@@ -92,10 +99,33 @@ def reckon(site: Site, program: Program, dealt: Counter[Harm]) -> Report:
 def waiting(root: Path) -> int:
     """Return how many messages wait in a device's spool; -1 where it cannot be asked at the moment."""
     try:
-        with sqlite3.connect(f"file:{root / 'state.db'}?mode=ro", uri=True, timeout=5.0) as ledger:
+        with _read_only(root / "state.db") as ledger:
             return int(ledger.execute("SELECT count(*) FROM spool").fetchone()[0])
     except sqlite3.OperationalError:
         return -1
+
+
+def behind(site: Site) -> int:
+    """Return how many samples the lake has not taken in; -1 where that cannot be told at the moment."""
+    try:
+        with _read_only(site.street.root / "fleet" / "fleet.db") as fleet, _read_only(site.cloud / DATABASE) as lake:
+            newest = fleet.execute("SELECT coalesce(max(id), 0) FROM sample").fetchone()[0]
+            cursor = lake.execute("SELECT value FROM cursor WHERE feed = 'samples'").fetchone()
+            return int(newest) - int(cursor[0] if cursor else 0)
+    except sqlite3.OperationalError:
+        return -1
+
+
+def _lake(site: Site, fleet: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many samples the lake holds, and how many are in only one of both."""
+    query = "SELECT device, boot_id, seq FROM sample"
+    with _read_only(site.cloud / DATABASE) as lake:
+        found, wanted = set(lake.execute(query)), set(fleet.execute(query))
+    return len(found), len(found ^ wanted)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)
 
 
 def _account(device: Device, fleet: sqlite3.Connection) -> Account:
@@ -112,12 +142,12 @@ def _told(device: Device) -> Told:
 
 
 def _spooled(device: Device) -> set[Key]:
-    with sqlite3.connect(f"file:{device.root / 'state.db'}?mode=ro", uri=True) as ledger:
+    with _read_only(device.root / "state.db") as ledger:
         return set(ledger.execute("SELECT boot_id, seq FROM spool"))
 
 
 def _totals(device: Device) -> Totals:
-    with sqlite3.connect(f"file:{device.root / 'state.db'}?mode=ro", uri=True) as ledger:
+    with _read_only(device.root / "state.db") as ledger:
         row = ledger.execute("SELECT value FROM memory WHERE key = ?", (TOTALS,)).fetchone()
     return codec.decode(Totals, row[0]) if row else Totals()
 
@@ -145,7 +175,7 @@ def _sums(device: Device) -> list[str]:
 def _captures(site: Site, program: Program, fleet: sqlite3.Connection) -> tuple[int, list[str]]:
     """Return how many captures the program was promised, and those that are nowhere."""
     device = site.devices[-1]
-    with sqlite3.connect(f"file:{device.root / 'state.db'}?mode=ro", uri=True) as ledger:
+    with _read_only(device.root / "state.db") as ledger:
         rows = ledger.execute("SELECT payload FROM spool WHERE channel = 'sample'").fetchall()
     rows += fleet.execute("SELECT record FROM sample WHERE device = ?", (device.name,)).fetchall()
     found = {json.loads(record).get("capture") for (record,) in rows}

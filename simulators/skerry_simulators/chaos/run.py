@@ -123,8 +123,8 @@ def _storm(site: Site, blows: Blows, say: Say, progress: Progress) -> None:
 
 def _revive(site: Site, blows: Blows) -> None:
     """Start again what ended by itself, as a service manager would, and say so."""
-    if site.revive_manager():
-        print("the fleet manager ended by itself and is started again", file=sys.stderr)
+    for name in site.revive():
+        print(f"{name} ended by itself and is started again", file=sys.stderr)
         blows.fell += 1
     for device in site.devices:
         if device.process is not None and device.process.poll() is not None and not blows.holds(device.number):
@@ -135,11 +135,12 @@ def _revive(site: Site, blows: Blows) -> None:
 
 
 def _drain(site: Site, patience_s: float) -> bool:
-    """Wait until no device has anything left to tell; False: not in time (what waits is not lost)."""
+    """Wait until no device has anything left to tell, and the lake has all; False: not in time."""
     until_s = time.monotonic() + patience_s
     while time.monotonic() < until_s:
-        site.revive_manager()
-        if all(reckoning.waiting(device.root) == 0 for device in site.devices):
+        site.revive()
+        empty = all(reckoning.waiting(device.root) == 0 for device in site.devices)
+        if empty and reckoning.behind(site) == 0:
             return True
         time.sleep(0.5)
     return False

@@ -27,6 +27,7 @@ from skerry_simulators.demo.street import Street
 
 GROUP = parts.GROUP
 PROGRAM = "asked"
+MANAGER, PULLER = "fleet", "puller"
 SAMPLING = {"random_share": 1.0, "uncertain_margin": 0.0, "bytes_per_hour": 10**13, "sketch_seconds": 30}
 AGENT = """\
 heartbeat_s = 5.0
@@ -79,6 +80,7 @@ class Site:
         self.street = Street(root, Children(root / "logs"))
         self.fleet_words = ["fleet", "serve", "--root", str(root / "fleet"), "--broker", settings.broker]
         self.fleet_words += ["--host", network.host, "--broker-host", network.host]
+        self.cloud = root / "cloud"
         share, rest = divmod(settings.samples, settings.devices)
         self.devices = [
             Device(i, f"fed-{i}", root / f"fed-{i}", share + (i <= rest), settings.seed * 1000 + i)
@@ -109,6 +111,7 @@ class Site:
         words += ["--canary", count, "--soak-s", "0.2", "--exposure-budget", count]
         say("rolling the model out")
         self.street.fleet("rollout", "start", *words)
+        self.start_puller()
         wait_for("model everywhere", lambda: self._serving(found) or None, self.street.children, 120.0)
 
     def begin(self) -> None:
@@ -121,14 +124,21 @@ class Site:
 
     def start_manager(self) -> int:
         """Start the fleet manager, which starts its broker."""
-        return self.street.children.start("fleet", mortal(skerry(*self.fleet_words)))
+        return self.street.children.start(MANAGER, mortal(skerry(*self.fleet_words)))
 
-    def revive_manager(self) -> bool:
-        """Start the manager again if it ended by itself, as systemd would; return whether it had."""
-        ended = self.street.children.ended("fleet")
-        if ended:
-            self.street.children.forget("fleet")
-            self.start_manager()
+    def start_puller(self) -> int:
+        """Start what pulls the fleet's samples into the lake."""
+        key = self.street.root / "fleet" / "admin.key"
+        words = [sys.executable, "-m", "skerry_simulators.chaos.puller", str(self.cloud), self.street.fleet_url]
+        return self.street.children.start(PULLER, mortal([*words, str(key)]))
+
+    def revive(self) -> list[str]:
+        """Start manager and puller again if they ended by themselves, as systemd would; return which had."""
+        starts = {MANAGER: self.start_manager, PULLER: self.start_puller}
+        ended = [name for name in starts if self.street.children.ended(name)]
+        for name in ended:
+            self.street.children.forget(name)
+            starts[name]()
         return ended
 
     def start_device(self, device: Device) -> None:
@@ -169,7 +179,7 @@ class Site:
         from skerry_simulators.demo.memory import children_of
 
         try:
-            return next(iter(children_of(self.street.children.pid("fleet"))), None)
+            return next(iter(children_of(self.street.children.pid(MANAGER))), None)
         except KeyError:
             return None
 
