@@ -144,7 +144,10 @@ def _status(arguments: argparse.Namespace) -> int:
         print(f"  {model}: {record['stage']}, serves {serves}")
     for worker in found["workers"]:
         size = f"{worker['counted_bytes'] / 1e6:.0f} MB" if worker["counted_bytes"] else "not in memory"
-        print(f"  worker {worker['model']}: {worker['state']}, {size}, cold start {worker['cold_start_ms']:.0f} ms")
+        count, wanted = worker["instances"], worker["instances_wanted"]
+        several = f"{count} of {wanted} workers, " if wanted > 1 else ""
+        words = f"{worker['state']}, {several}{size}, cold start {worker['cold_start_ms']:.0f} ms"
+        print(f"  worker {worker['model']}: {words}")
     if (grpc := found.get("grpc")) is not None:
         port = f" and port {grpc['port']}" if grpc.get("port") else ""
         print(f"  gRPC: {'at ' + grpc['socket'] + port if grpc['serving'] else 'not served'}")

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Hashable
 
 import h11
 
 from skerry_agent import api_token
+from skerry_agent.crowd import gives_way
 from skerry_agent.errors import AgentError, RequestError
-from skerry_agent.http_words import Handler, HttpLimits, Request, Response, error_response, refusal
+from skerry_agent.http_words import Handler, HttpLimits, Request, Response, error_response, refusal, refuse_browser
 from skerry_agent.peers import Peer
 
 
 class HttpServer:
     """Listens on any number of sockets.
 
-    TCP connections are local ones, guarded against web pages (see `_refuse_browser`); with `token` each of their
+    TCP connections are local ones, guarded against web pages (see `refuse_browser`); with `token` each of their
     requests must bear it.
     """
 
@@ -82,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._early = b""
         self._half_closed = False
         self._peer = Peer()
+        self.client: Hashable = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -90,10 +93,15 @@ class Connection(asyncio.Protocol):
         if self._server.closed:  # accepted in the last instant
             transport.abort()
             return
-        if len(self._server.connections) >= self._limits.connections:
-            self._fail("too many connections", 503)
-            return
         self._peer = Peer(transport.get_extra_info("socket"))
+        self.client = self._peer.client()
+        if len(self._server.connections) >= self._limits.connections:
+            other = gives_way(self._server.connections, self.client, self._loop.time())
+            if other is None:
+                self._fail("too many connections", 503)
+                return
+            other.end()
+            self._server.connections.discard(other)
         self._server.connections.add(self)
         self._expect(self._limits.idle_s)
 
@@ -130,6 +138,12 @@ class Connection(asyncio.Protocol):
         if self._task is not None and self._peer.hung_up():
             self.end()
         return self._task is not None
+
+    @property
+    def idle_since_s(self) -> float | None:
+        """Since when it has had no request (the loop's time); None: it has one."""
+        busy = self._task is not None or self._reading or self._due_s is None
+        return None if busy or self._due_s is None else self._due_s - self._limits.idle_s
 
     def end(self) -> None:
         """Close at once; what is being answered is given up."""
@@ -175,7 +189,7 @@ class Connection(asyncio.Protocol):
             raise RequestError(f"more than {self._limits.header_bytes} bytes of headers", status=431)
         path = head.target.partition(b"?")[0]
         if self._guarded:
-            _refuse_browser(headers)
+            refuse_browser(headers)
             token = self._server.token
             if token is not None and not api_token.matches(token, headers.get(b"authorization", b"")):
                 raise RequestError("this port asks for a token: Authorization: Bearer <see run/api.token>", status=401)
@@ -282,17 +296,3 @@ class Connection(asyncio.Protocol):
             self._fail("the request came too slowly", 408)
         else:
             self._transport.abort()
-
-
-def _refuse_browser(headers: dict[bytes, bytes]) -> None:
-    """Refuse what a web page makes a browser send: pages may reach loopback ports, also by names that resolve to them.
-
-    Raises:
-        RequestError: 403.
-    """
-    host = headers.get(b"host", b"").lower()
-    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() else host
-    if b"origin" in headers or name not in (b"127.0.0.1", b"localhost", b"[::1]"):
-        raise RequestError(
-            "web pages may not ask this server", status=403, hint="ask 127.0.0.1 without an Origin header"
-        )

@@ -86,3 +86,17 @@ def refusal(error: AgentError) -> Response:
 def error_response(message: str, status: int) -> Response:
     """Return an error in the form of the Open Inference Protocol."""
     return json_response({"error": message}, status)
+
+
+def refuse_browser(headers: dict[bytes, bytes]) -> None:
+    """Refuse what a web page makes a browser send: pages may reach loopback ports, also by names that resolve to them.
+
+    Raises:
+        RequestError: 403.
+    """
+    host = headers.get(b"host", b"").lower()
+    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() else host
+    if b"origin" in headers or name not in (b"127.0.0.1", b"localhost", b"[::1]"):
+        raise RequestError(
+            "web pages may not ask this server", status=403, hint="ask 127.0.0.1 without an Origin header"
+        )

@@ -274,3 +274,21 @@ def test_long_paths_work(tmp_path: Path) -> None:
     assert accepted.recv(5, socket.MSG_WAITALL) == b"hello"
     for each in (client, accepted, listening):
         each.close()
+
+
+def test_an_idle_connection_makes_room_for_one_that_asks(tmp_path: Path) -> None:
+    async def body(connect: Callable[[], Awaitable[Streams]], server: HttpServer) -> None:
+        idle = [await connect() for _ in range(2)]
+        while len(server.connections) < 2:
+            await asyncio.sleep(0.01)
+        for connection in server.connections:
+            assert connection._due_s is not None
+            connection._due_s -= 5.0  # as if they had been idle for that long
+        reader, writer = await connect()
+        writer.write(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await answer(reader))[0] == 200
+        assert len(server.connections) == 2
+        for _, each in [*idle, (reader, writer)]:
+            each.close()
+
+    run(tmp_path, body, HttpLimits(connections=2))

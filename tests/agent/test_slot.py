@@ -68,8 +68,10 @@ def test_restarts_back_off_and_requests_hear_at_once_that_it_takes_long(toy: Par
             except WorkerError as error:
                 assert error.reason is Reason.CRASHED
             except RequestError as error:
-                assert error.status == 503 and "keeps failing" in str(error)
-                break
+                assert error.status == 503
+                if "keeps failing" in str(error):
+                    break
+                assert "in time" in str(error), error  # a worker took long to start: the machine is busy
         # 0.02, 0.04, 0.08, 0.16, 0.32, and 0.64 is longer than anyone waits
         assert slot.counters.crashes == 6 and slot.counters.restarts == 5
         down_s = [up - down for down, up in zip(times[0::2], times[1::2], strict=False)]
