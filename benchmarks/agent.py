@@ -12,8 +12,10 @@
     unload   unload_leak_mb: how much the agent grew over many times unload and load; cold_start_ms: one load
     evict    evict_cold_start_ms: an inference of a model that had left to make room, all of it
     throughput  infer_per_s_CxI: inferences a second over the Unix socket with C clients and I workers of one model;
-             lone_p50_us_I: what one client waits; two_over_one_16: what a second worker brings 16 clients; the same of
-             trained networks (kws_..., where the shared models are)
+             cpu_us_CxI: the agent's processor time for one; two_over_one_C: what a second worker brings C clients;
+             ready_over_plain_C, ready_over_plain_cpu_C: what laying requests ready does to either, with one worker;
+             lone_p50_us_x1, _plain: what one client waits; the same of trained networks (kws_..., where the shared
+             models are)
     kill     kill_points, kill_violations: one update, killed at every durable system call (strace; else a wrapper)
     hostile  hostile_models, hostile_survived: models that attack, in real workers beside one that behaves
     mutants  mutants, mutants_killed: safety bugs planted in copies of the agent, and those that its tests noticed

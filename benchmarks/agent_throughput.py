@@ -1,8 +1,9 @@
 """How many inferences a second one model gives to 1, 4 and 16 clients with one worker and with two.
 
 Clients are one process with as many Unix sockets, each asking again as soon as it was answered (binary tensors). The
-agents with one and with two workers take turns within each round, on the same cores as the clients. Rates and times
-are those of the best round (what else runs on the machine only takes away), ratios the middle of neighbours in time.
+agents with one and with two workers, and one whose worker never has its next requests laid ready, take turns within
+each round, on the same cores as the clients. Rates and times are those of the best round (what else runs on the machine
+only takes away), processor times and ratios the middle; a ratio is of neighbours in time.
 `work` is a C model of a fixed number of multiplications (2 to 4 ms); the trained networks are added where the shared
 models are, on ONNX Runtime with one thread.
 """
@@ -32,7 +33,8 @@ from skerry_contracts import codec
 from skerry_contracts.bundle import Blob, Signature, Variant
 from skerry_contracts.tensor import DType, TensorSpec
 
-CLIENTS, INSTANCES = (1, 4, 16), (1, 2)
+CLIENTS = (1, 4, 16)
+AGENTS = {"x1": (1, True), "x2": (2, True), "plain": (1, False)}  # workers, and whether requests are laid ready
 ROUND_S, WARM_S = 1.0, 0.2
 WORK = """
 const unsigned skerry_abi = 1;
@@ -54,7 +56,9 @@ NETWORKS = {
 SERVE = spine_runtime.SERVE.replace(
     "runtime = Runtime()",
     "from skerry_agent.supervision import ModelConfig, RuntimeConfig\n"
-    "    runtime = Runtime(RuntimeConfig(every=ModelConfig(instances=int(sys.argv[2])), cores=2))",
+    "    runtime = Runtime(RuntimeConfig(every=ModelConfig(instances=int(sys.argv[2])), cores=2))\n"
+    "    from skerry_agent import dispatch\n"
+    "    dispatch.QUICK_NS *= int(sys.argv[3])",
 ).replace("    await LocalApi", "    await runtime.room.grown()\n    await LocalApi")
 
 
@@ -91,36 +95,69 @@ def network(folder: Path, model: bytes, taken: tuple[int, ...], given: tuple[int
 
 def measure(toy: Toy, rounds: int) -> dict[str, float]:
     """Return the figures of one model."""
-    rates: dict[tuple[int, int], list[float]] = {}
-    lone: dict[int, list[float]] = {}
+    seen: dict[tuple[int, str], list[Slice]] = {}
     with ExitStack() as stack:
-        paths = {count: stack.enter_context(serving(toy, count)) for count in INSTANCES}
+        agents = {name: stack.enter_context(serving(toy, name)) for name in AGENTS}
         for _ in range(rounds):
             for clients in CLIENTS:
-                for count, path in paths.items():
-                    with Load(path, toy, clients) as load:
-                        load.run(WARM_S)
-                        taken = load.run(ROUND_S)
-                    rates.setdefault((clients, count), []).append(len(taken) / ROUND_S)
-                    if clients == 1:
-                        lone.setdefault(count, []).append(statistics.median(taken))
-    found = {f"infer_per_s_{clients}x{count}": max(each) for (clients, count), each in rates.items()}
-    found |= {f"lone_p50_us_{count}": 1e6 * min(each) for count, each in lone.items()}
-    pairs = zip(rates[CLIENTS[-1], 2], rates[CLIENTS[-1], 1], strict=True)
-    return found | {f"two_over_one_{CLIENTS[-1]}": statistics.median(two / one for two, one in pairs)}
+                for name, (path, pid) in agents.items():
+                    seen.setdefault((clients, name), []).append(slice_of(path, pid, toy, clients))
+    found: dict[str, float] = {}
+    for (clients, name), slices in seen.items():
+        if name != "plain":
+            found[f"infer_per_s_{clients}{name}"] = max(each.per_s for each in slices)
+            found[f"cpu_us_{clients}{name}"] = statistics.median(each.cpu_us for each in slices)
+        if clients == 1 and name != "x2":
+            found[f"lone_p50_us_{name}"] = min(each.p50_us for each in slices)
+    for clients in CLIENTS[1:]:
+        one, two, plain = (seen[clients, name] for name in ("x1", "x2", "plain"))
+        pairs = zip(two, one, strict=True)
+        found[f"two_over_one_{clients}"] = statistics.median(b.per_s / a.per_s for b, a in pairs)
+        ready = list(zip(one, plain, strict=True))
+        found[f"ready_over_plain_{clients}"] = statistics.median(b.per_s / a.per_s for b, a in ready)
+        found[f"ready_over_plain_cpu_{clients}"] = statistics.median(b.cpu_us / a.cpu_us for b, a in ready)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """A moment of load: inferences a second, the median wait, and the agent's processor time for one inference."""
+
+    per_s: float
+    p50_us: float
+    cpu_us: float
+
+
+def slice_of(path: Path, pid: int, toy: Toy, clients: int) -> Slice:
+    """Return what an agent does for so many clients."""
+    with Load(path, toy, clients) as load:
+        load.run(WARM_S)
+        before_us = cpu_us(pid)
+        taken = load.run(ROUND_S)
+        used_us = cpu_us(pid) - before_us
+    if not taken:
+        raise RuntimeError(f"not one answer in {ROUND_S:g} s: the machine is too busy")
+    return Slice(len(taken) / ROUND_S, 1e6 * statistics.median(taken), used_us / len(taken))
+
+
+def cpu_us(pid: int) -> float:
+    """Return the processor time of an agent and its workers (proc(5), schedstat: nanoseconds)."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(int(Path(f"/proc/{each}/schedstat").read_text().split()[0]) for each in (pid, *children)) / 1e3
 
 
 @contextmanager
-def serving(toy: Toy, instances: int) -> Iterator[Path]:
-    """Serve a model with so many workers in a process of its own; gives its socket."""
-    script = SERVE.replace('folder / "api.sock"', f'folder / "api{instances}.sock"')
-    command = [sys.executable, "-c", script, str(toy.folder), str(instances)]
+def serving(toy: Toy, name: str) -> Iterator[tuple[Path, int]]:
+    """Serve a model with an agent of `AGENTS` in a process of its own; gives its socket and process id."""
+    instances, ready = AGENTS[name]
+    script = SERVE.replace('folder / "api.sock"', f'folder / "{name}.sock"')
+    command = [sys.executable, "-c", script, str(toy.folder), str(instances), str(int(ready))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         try:
             assert parent.stdout is not None
             if not parent.stdout.readline():
                 raise RuntimeError("the agent did not start")
-            yield toy.folder / f"api{instances}.sock"
+            yield toy.folder / f"{name}.sock", parent.pid
         finally:
             parent.terminate()
 

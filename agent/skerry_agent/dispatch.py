@@ -138,7 +138,7 @@ class Dispatch(SlotView["Served"]):
         if self._line:  # first: the worker has nothing to do, and who gets the answer may take a while
             self._pump()
         if isinstance(answer, Answer):
-            request.count(self.counters, answer.elapsed_ns)
+            request.count(self.counters, answer.elapsed_ns, answer.behind_ns)
             instance.predictions += 1
             self.latency.add(answer.elapsed_ns)
             self.recent.add(answer.elapsed_ns)

@@ -57,13 +57,13 @@ class Flights(Generic[A]):
         self._counter += 1
         self._flights.append(Flight(self._counter, heappop(self._free), deadline_s, given_ns, tell))
 
-    def answered(self, now_ns: int) -> tuple[Flight[A], int]:
-        """Take the first one out; returns it and for how long at most it ran."""
+    def answered(self, now_ns: int) -> tuple[Flight[A], int, int]:
+        """Take the first one out; returns it, for how long at most it ran, and for how long others ran before it."""
         flight = self._flights.popleft()
         heappush(self._free, flight.place)
-        ran_ns = now_ns - max(flight.given_ns, self._answered_ns)
+        behind_ns = max(0, self._answered_ns - flight.given_ns)
         self._answered_ns = now_ns
-        return flight, ran_ns
+        return flight, now_ns - flight.given_ns - behind_ns, behind_ns
 
     def last(self) -> Flight[A] | None:
         """Take the last one out: put back one after the other, they stand in their old order."""

@@ -66,13 +66,13 @@ class Pending(Generic[T]):
         else:
             self.future.set_result(answer)
 
-    def count(self, counters: Counters, elapsed_ns: int) -> None:
-        """Count an answer for which the worker took `elapsed_ns`."""
+    def count(self, counters: Counters, elapsed_ns: int, behind_ns: int = 0) -> None:
+        """Count an answer for which the worker took `elapsed_ns`, after `behind_ns` in which it was at others."""
         counters.predictions += 1
-        counters.queue_ns += self._begun_ns - self._asked_ns
+        counters.queue_ns += self._begun_ns - self._asked_ns + behind_ns
         counters.input_ns += self._given_ns - self._begun_ns
         counters.infer_ns += elapsed_ns
-        counters.output_ns += max(0, time.perf_counter_ns() - self._given_ns - elapsed_ns)
+        counters.output_ns += max(0, time.perf_counter_ns() - self._given_ns - behind_ns - elapsed_ns)
         counters.last_s = time.time()
 
     def count_error(self, counters: Counters) -> None:

@@ -29,13 +29,14 @@ _HANG_UP_S = 1.0
 
 
 class Answer:
-    """What one RUN brought: the outputs' bytes and the worker's own time."""
+    """What one RUN brought: the outputs' bytes, the worker's own time, and how long it lay ready behind others."""
 
-    __slots__ = ("elapsed_ns", "outputs")
+    __slots__ = ("behind_ns", "elapsed_ns", "outputs")
 
-    def __init__(self, outputs: list[bytes], elapsed_ns: int) -> None:
+    def __init__(self, outputs: list[bytes], elapsed_ns: int, behind_ns: int = 0) -> None:
         self.outputs = outputs
         self.elapsed_ns = elapsed_ns
+        self.behind_ns = behind_ns
 
 
 OnAnswer = Callable[[Answer | WorkerError | None], None]
@@ -218,12 +219,12 @@ class WorkerProcess:
             raise worker_protocol.FrameError("an answer that nobody asked for")
         # Copied once: what the model writes later cannot change an answer that was given.
         outputs = [bytes(view) for view in self.region.places[first.place][1]]
-        flight, ran_ns = self._flights.answered(time.perf_counter_ns())
+        flight, ran_ns, behind_ns = self._flights.answered(time.perf_counter_ns())
         self._deadline.lift()
         if (following := self._flights.first) is not None:
             self._deadline.set(following.deadline_s)
         if reply.kind == worker_protocol.DONE:
-            flight.tell(Answer(outputs, min(reply.elapsed_ns, ran_ns)))  # its word, within our own clock
+            flight.tell(Answer(outputs, min(reply.elapsed_ns, ran_ns), behind_ns))  # its word, within our own clock
         else:
             flight.tell(WorkerError(reply.text or "the model failed", reason=Reason.UNHEALTHY))
 

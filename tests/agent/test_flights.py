@@ -34,7 +34,7 @@ class Given(RuleBasedStateMachine):
         super().__init__()
         self.flights: Flights[str] = Flights(3)
         self.given: list[tuple[int, int]] = []
-        self.now_ns = 0
+        self.now_ns = self.answered_ns = 0
         self.told: list[str | None] = []
 
     @precondition(lambda self: self.flights.room)
@@ -52,9 +52,11 @@ class Given(RuleBasedStateMachine):
     @rule(wait_ns=st.integers(0, 5))
     def answer(self, wait_ns: int) -> None:
         self.now_ns += wait_ns
-        flight, ran_ns = self.flights.answered(self.now_ns)
+        flight, ran_ns, behind_ns = self.flights.answered(self.now_ns)
         assert (flight.counter, flight.place) == self.given.pop(0), "answers come in the order of the questions"
-        assert 0 <= ran_ns <= self.now_ns - flight.given_ns, "it began before it was given"
+        assert ran_ns >= 0 <= behind_ns and ran_ns + behind_ns == self.now_ns - flight.given_ns
+        assert behind_ns == 0 or ran_ns == self.now_ns - self.answered_ns, "two ran at once"
+        self.answered_ns = self.now_ns
 
     @precondition(lambda self: self.given)
     @rule()
