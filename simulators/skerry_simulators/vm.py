@@ -35,9 +35,9 @@ _ARGUMENTS = (
     *("-no-reboot", "-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"),
 )
 _COMMAND_LINE = (
-    f"console=ttyS0 quiet panic=-1 mitigations=off no_timer_check rdinit=/{vm_pack.PYTHON} LD_LIBRARY_PATH=/{vm_pack.LIBRARIES} "
-    f"PYTHONHOME=/{vm_pack.SITE} PYTHONPATH=/{vm_pack.SITE} PYTHONDONTWRITEBYTECODE=1 "
-    "-- -S -m skerry_simulators.vm_guest"
+    f"console=ttyS0 quiet panic=-1 mitigations=off no_timer_check rdinit=/{vm_pack.PYTHON} "
+    f"LD_LIBRARY_PATH=/{vm_pack.LIBRARIES} PYTHONHOME=/{vm_pack.SITE} PYTHONPATH=/{vm_pack.SITE} "
+    "PYTHONDONTWRITEBYTECODE=1 -- -S -m skerry_simulators.vm_guest"
 )
 
 
