@@ -62,7 +62,7 @@ def _chaos(arguments: argparse.Namespace) -> int:
             return run.enter(_again(arguments))
         names = ("samples", "devices", "seed", "kills", "cuts", "longest_s", "loss", "broker")
         settings = Settings(**{name: getattr(arguments, name) for name in names}, network=network)
-        with tempfile.TemporaryDirectory(prefix="skerry-chaos-") as made:
+        with tempfile.TemporaryDirectory(prefix="skerry-chaos-", ignore_cleanup_errors=True) as made:
             root = (arguments.root or Path(made, "run")).absolute()
             if root.exists() and any(root.iterdir()):
                 raise SimulatorError(f"{root} is not empty", hint="give a new folder")

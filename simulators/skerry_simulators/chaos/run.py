@@ -24,6 +24,7 @@ from skerry_simulators.errors import SimulatorError
 
 STEP_S = 0.05
 STALL_S = 180.0
+SMALL_DISKS = ("fed-1", PROGRAM)
 SMALL_DISK_BYTES = 96 << 20
 
 Say = Callable[[str], None]
@@ -82,13 +83,16 @@ def run_chaos(root: Path, settings: Settings, say: Say, progress: Progress) -> R
     finally:
         site.close()
         network.close()
+        for name in SMALL_DISKS:
+            if (root / name).is_mount():
+                subprocess.run(["umount", str(root / name)], check=False)
 
 
 def _network(root: Path, settings: Settings) -> NamespaceNetwork | ProxyNetwork:
     count = settings.devices + 1
     if settings.network == "proxy":
         return ProxyNetwork(count, settings.seed)
-    for name in ("fed-1", PROGRAM):
+    for name in SMALL_DISKS:
         (root / name).mkdir(parents=True)
         words = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES},mode=700", "tmpfs", str(root / name)]
         subprocess.run(words, check=True)
