@@ -26,6 +26,18 @@ class Place(Protocol):
         """Return the memory that it takes, or is going to take."""
 
 
+class Guest(Protocol):
+    """A worker that serves nobody: it leaves before any that does."""
+
+    name: str
+
+    def cost_bytes(self) -> int:
+        """Return the memory that it takes."""
+
+    async def leave(self) -> None:
+        """Give it back; it may come again when there is room."""
+
+
 P = TypeVar("P", bound=Place)
 
 

@@ -24,6 +24,7 @@ class ApiHooks:
         watch = self.core.serving.watches.get(prediction.model)
         if watch is None or prediction.bundle in ("", watch.bundle):
             self.performer.decide(self.core.on_prediction, prediction)
+            self.performer.shadows.offer(prediction)
 
     def check_capture(self, name: str) -> None:
         """Check that a capture's id is one, and new. Raises RequestError: 400, 409."""

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from skerry_agent import acceptance, effects, records
+from skerry_agent import shadow_records as shadow
 from skerry_agent.effects import Effect, Publish
 from skerry_agent.errors import TrustError
 from skerry_agent.hooks import Prediction
-from skerry_agent.keeping import Keeper
 from skerry_agent.ledger import Key
 from skerry_agent.memory import Work
 from skerry_agent.outbox import Outbox
 from skerry_agent.records import Order
-from skerry_agent.updating import Updater
+from skerry_agent.shadowing import Shadower
 from skerry_agent.watch import Watch
 from skerry_contracts import codec, names
 from skerry_contracts.assignment import Assignment, Envelope
@@ -33,7 +33,7 @@ WINDOW_CHECK_S = 30.0
 MAX_REFUSALS = 64  # a boot: a broker that lies all day must not fill the spool
 
 
-class DeviceCore(Keeper, Updater):
+class DeviceCore(Shadower):
     """Everything the agent decides. Call `boot` first; then anything, in any order."""
 
     _session = 0
@@ -62,6 +62,7 @@ class DeviceCore(Keeper, Updater):
         for model, record in sorted(work.records.items()):
             if (active := record.active) is not None and self.store.manifest(active.bundle) is None:
                 self._advance(work, model, records.Unhealthy(active.bundle, Reason.STORAGE, "its files are gone"))
+        self._shadow_boot(work)
         for receipt in self.memory.receipts.values():
             work.effects.append(effects.Sign(receipt))
         return self._finish(work, serve_anyway=True)
@@ -80,6 +81,7 @@ class DeviceCore(Keeper, Updater):
         for model in list(self.memory.records):
             self._advance(work, model, records.Online())
             self._tick_model(work, model)
+        self._shadow_all(work, shadow.Online())
         return self._finish(work)
 
     def disconnected(self, unconfirmed: Sequence[Key] = ()) -> list[Effect]:
@@ -97,6 +99,7 @@ class DeviceCore(Keeper, Updater):
         for model, record in list(self.memory.records.items()):
             if record.stage != records.Stage.IDLE or record.retry_at_s is not None:
                 self._tick_model(work, model)
+        self._shadow_tick(work)
         for watch in self.serving.due(now_s):
             self._sketch(work, watch.manifest.model)
         if (passed_s := now_s - self._clock_saved_s) >= PERSIST_CLOCK_S:
@@ -122,7 +125,8 @@ class DeviceCore(Keeper, Updater):
         """The agent is about to stop: keep what is only in memory, and say goodbye."""
         for watch in self.serving.watches.values():
             watch.sketch_due_s = 0.0
-        told = self.tick()
+        told = [effect for model in list(self.memory.shadows) for effect in self.shadow_rested(model)]
+        told += self.tick()
         return [*told, Publish("presence", self.outbox.presence(self._session, online=False))] if self.online else told
 
     def undeliverable(self, key: Key) -> list[Effect]:
@@ -183,6 +187,7 @@ class DeviceCore(Keeper, Updater):
         for model, record in self.memory.records.items():
             if model not in named and (record.order is not None or record.active != record.factory):
                 self._advance(work, model, records.Unnamed(assignment.sequence))
+        self._shadow_orders(work, assignment)
         return self._finish(work, again=lambda: self.verified(envelope, payload))
 
     # Serving.
@@ -261,6 +266,7 @@ class DeviceCore(Keeper, Updater):
             "uptime_s": round(self.clock.monotonic_s() - self._booted_s, 3),
             "sequence": self.memory.sequence,
             "models": {model: _summary(record) for model, record in sorted(self.memory.records.items())},
+            "shadows": self.shadow_status(),
             "spool": codec.to_plain(self.spool.health),
             "degraded": dict(self.degraded),
             "drift": [codec.to_plain(each) for each in self.serving.drift(self.clock.monotonic_s(), heard=False)],

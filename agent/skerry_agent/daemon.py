@@ -110,6 +110,7 @@ class Agent(ApiHooks):
             ("time", self._run_time, lambda: not self.stop.is_set()),
             ("grpc", lambda: self.front.run(self.stop), lambda: self.front.wanted and not self.stop.is_set()),
             ("guard", lambda: self.guard.run(self.stop), lambda: not self.stop.is_set()),
+            ("shadow", lambda: self.performer.shadows.run(self.stop), lambda: not self.stop.is_set()),
             ("heartbeat", self._run_heartbeat, lambda: not self.stop.is_set()),
             ("renewal", lambda: self._renewer.run(self.stop, self.link.reconnect), lambda: not self.stop.is_set()),
         ]
@@ -151,7 +152,7 @@ class Agent(ApiHooks):
         """Return what `skerry agent status` shows."""
         trouble = {"link": self.link.trouble} if self.link.trouble else {}
         more = {"rss_bytes": health.rss_bytes(), "sessions": self.link.sessions, **self.runtime.status()}
-        more |= self.front.status()
+        more |= self.front.status() | {"shadows": self.performer.shadows.status()}
         return {**self.core.status(), **more, **({"trouble": trouble} if trouble else {})}
 
     # What the link tells (link.Listener).

@@ -133,7 +133,7 @@ class Decider:
 
     def _collect(self) -> None:
         """Remove what no record speaks of; not while something is fetched, whose blobs no manifest names yet."""
-        if any(record.fetching for record in self.memory.records.values()):
+        if self.memory.fetching:
             return  # what is fetched ends, and its end collects
         try:
             self.store.collect(self.memory.bundles())

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from skerry_agent.ledger import Key
 from skerry_contracts.assignment import Receipt
 from skerry_contracts.bundle import Blob
+from skerry_contracts.shadow import Shadow
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,4 +116,44 @@ class Publish:
     key: Key | None = None
 
 
-Effect = Verify | FetchManifest | FetchBlobs | CancelFetch | Trial | CancelTrial | Swap | Serve | Stop | Sign | Publish
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShadowReady:
+    """A model's candidate is here: run it beside the live model where there is room; answers: `shadow_loading`."""
+
+    model: str
+    bundle: str
+    terms: Shadow
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShadowLoad:
+    """Start the candidate's worker; answers: `shadow_proven`, `shadow_rested`, `shadow_struck`, `shadow_lost`."""
+
+    model: str
+    bundle: str
+    variant: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShadowStop:
+    """End the candidate's worker, and start no other."""
+
+    model: str
+
+
+Effect = (
+    Verify
+    | FetchManifest
+    | FetchBlobs
+    | CancelFetch
+    | Trial
+    | CancelTrial
+    | Swap
+    | Serve
+    | Stop
+    | Sign
+    | Publish
+    | ShadowReady
+    | ShadowLoad
+    | ShadowStop
+)

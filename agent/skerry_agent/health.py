@@ -7,9 +7,11 @@ import ctypes
 import gc
 import os
 import socket
+import time
 from pathlib import Path
 
 _THERMAL = Path("/sys/class/thermal")
+_POWER = Path("/sys/class/power_supply")
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 MODELS_SHARE = 0.5  # of the memory, where no budget is set
 
@@ -30,6 +32,31 @@ def temperature_c(thermal: Path = _THERMAL) -> float | None:
         with contextlib.suppress(OSError, ValueError):
             found.append(int(zone.read_text(encoding="ascii")) / 1000)
     return max((each for each in found if -40 <= each <= 150), default=None)
+
+
+def battery(power: Path = _POWER) -> float | None:
+    """Return what is left of the emptiest battery that discharges, from 0 to 1; None where none does.
+
+    Source: the kernel's Documentation/ABI/testing/sysfs-class-power (type, status, capacity in percent).
+    """
+    found = []
+    for supply in sorted(power.glob("*")):
+        with contextlib.suppress(OSError, ValueError):
+            kind, status = (_word(supply / name) for name in ("type", "status"))
+            if kind == "Battery" and status == "Discharging":
+                found.append(int(_word(supply / "capacity")) / 100)
+    return min((each for each in found if 0 <= each <= 1), default=None)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has taken, all threads together; 0 where it is gone.
+
+    The clock's number is clock_getcpuclockid(3)'s, as the kernel makes it (linux/posix-timers.h, CPUCLOCK_SCHED).
+    """
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
 
 
 def memory_bytes(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
@@ -56,6 +83,10 @@ def available_share(proc: Path = _PROC) -> float:
     found = _meminfo(proc)
     total = found.get("MemTotal", 0)
     return found["MemAvailable"] / total if total and "MemAvailable" in found else 1.0
+
+
+def _word(path: Path) -> str:
+    return path.read_text(encoding="ascii").strip()
 
 
 def _meminfo(proc: Path) -> dict[str, int]:

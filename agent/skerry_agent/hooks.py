@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Protocol
 
 from skerry_contracts.sample import Kept
+from skerry_contracts.shadow import ShadowAnswer
 from skerry_contracts.tensor import Tensor
 
 
@@ -19,7 +20,8 @@ class Prediction:
 
     `bundle` is the one that answered: at a swap not always the one the model's name stands for a moment later.
     `wanted` says why somebody asks that it be kept, within its own cap (`Kept.REQUESTED`: a program;
-    `Kept.DISAGREEING`: a candidate in the shadow said something else); `capture` is the program's own id for it.
+    `Kept.DISAGREEING`: a candidate in the shadow said something else, `shadow`); `capture` is the program's own id for
+    it.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Prediction:
     bundle: str = ""
     wanted: Kept | None = None
     capture: str | None = None
+    shadow: ShadowAnswer | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -107,15 +107,17 @@ class Instance:
         elif worker is not None:
             asyncio.get_running_loop().call_later(0.01, self._leave, why)  # bounded by the inference's own deadline
 
-    async def quit(self, why: str) -> None:
-        """End the worker after the inference it is at, and whatever would start another. It is not used again."""
+    async def quit(self, why: str, *, now: bool = False) -> None:
+        """End the worker after the inference it is at (`now`: in it), and whatever would start another. It is not used
+        again.
+        """
         self._over = True
         if self._revival is not None:
             self._revival.cancel()
             await asyncio.gather(self._revival, return_exceptions=True)
             self._revival = None
         if (worker := self.worker) is not None:
-            while worker.busy:
+            while worker.busy and not now:
                 await asyncio.sleep(0.002)  # bounded by the inference's own deadline
             worker.kill(WorkerError(why))
             await worker.buried()

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-from skerry_agent import machine
+from skerry_agent import machine, shadow_machine
 from skerry_agent.captures import KIND as CAPTURE
 from skerry_agent.captures import Captures
 from skerry_agent.config import AgentConfig
@@ -14,6 +14,8 @@ from skerry_agent.effects import Effect
 from skerry_agent.ledger import Key, Ledger, Row
 from skerry_agent.records import Effect as Wish
 from skerry_agent.records import Event, Installed, Limits, Record, Stage
+from skerry_agent.shadow_records import Record as ShadowRecord
+from skerry_agent.shadow_records import Stage as ShadowStage
 from skerry_agent.spool import TOTALS, Spool
 from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment, Receipt, SamplingPolicy
@@ -36,6 +38,7 @@ class Work:
     effects: list[Effect] = dataclasses.field(default_factory=list)
     fetching: dict[str, tuple[bytes, tuple[Blob, ...]]] = dataclasses.field(default_factory=dict)
     receipts: dict[str, Receipt | None] = dataclasses.field(default_factory=dict)
+    shadows: dict[str, ShadowRecord | None] = dataclasses.field(default_factory=dict)
     assignment: Assignment | None = None
     floors: dict[str, int] | None = None
     clock_floor_s: float | None = None
@@ -55,7 +58,7 @@ class Memory:
     def __init__(self, ledger: Ledger, spool: Spool, config: AgentConfig) -> None:
         self._ledger = ledger
         self._spool = spool
-        self._limits = Limits(
+        self.limits = Limits(
             config.download_deadline_s,
             config.window_deadline_s,
             config.trial_deadline_s,
@@ -67,6 +70,7 @@ class Memory:
         )
         self.records: dict[str, Record] = {}
         self.receipts: dict[str, Receipt] = {}
+        self.shadows: dict[str, ShadowRecord] = {}
         self.assignment: Assignment | None = None
         self.floors: dict[str, int] = {}
         self.clock_floor_s = float(config.clock_floor_s)
@@ -105,6 +109,8 @@ class Memory:
                     self.records[model] = codec.decode(Record, value)
                 elif kind == "receipt":
                     self.receipts[model] = codec.decode(Receipt, value)
+                elif kind == "shadow":
+                    self.shadows[model] = codec.decode(ShadowRecord, value)
                 elif kind == "assignment":
                     self.assignment = codec.decode(Assignment, value)
                 elif kind == "floors":
@@ -124,7 +130,7 @@ class Memory:
     def advance(self, work: Work, model: str, event: Event, now_s: float) -> list[Wish]:
         """Let the update machine see an event; returns what it wishes to be done."""
         before = work.records.get(model) or self.records.get(model) or Record(model)
-        after, wishes = machine.advance(before, event, now_s, self._limits)
+        after, wishes = machine.advance(before, event, now_s, self.limits)
         if after is not before:
             work.records[model] = after
         return wishes
@@ -132,6 +138,16 @@ class Memory:
     def record(self, work: Work, model: str) -> Record:
         """Return a model's record as it will be."""
         return work.records.get(model) or self.records[model]
+
+    def shadow(self, work: Work, model: str) -> ShadowRecord | None:
+        """Return the record of a model's shadow as it will be; None where it has none."""
+        return work.shadows[model] if model in work.shadows else self.shadows.get(model)
+
+    @property
+    def fetching(self) -> bool:
+        """Whether parts of a bundle are here or coming that no installed manifest names."""
+        shadows = any(each.stage is ShadowStage.FETCHING for each in self.shadows.values())
+        return shadows or any(record.fetching for record in self.records.values())
 
     def raise_floors(self, work: Work, versions: Mapping[str, int]) -> None:
         """Remember the highest versions of the update repository's roles."""
@@ -201,6 +217,8 @@ class Memory:
         plan = self._spool.plan(rows, acked=self.acked, dropped=work.dropped, lost=lost)
         puts = dict(work.puts)
         puts.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})
+        shadows = work.shadows.items()
+        puts.update({f"shadow:{model}": codec.encode(each) if each is not None else None for model, each in shadows})
         puts.update(self.captures.puts(plan, work.dropped))
         change = plan.change(puts)
         if change.puts or change.add or change.remove:
@@ -219,6 +237,11 @@ class Memory:
                 self.receipts.pop(model, None)
             else:
                 self.receipts[model] = receipt
+        for model, shadow in work.shadows.items():
+            if shadow is None:
+                self.shadows.pop(model, None)
+            else:
+                self.shadows[model] = shadow
         self.assignment = work.assignment or self.assignment
         self.floors = work.floors if work.floors is not None else self.floors
         self.clock_floor_s = work.clock_floor_s if work.clock_floor_s is not None else self.clock_floor_s
@@ -241,10 +264,13 @@ class Memory:
             found |= {each.bundle for each in (record.active, record.previous, record.factory) if each is not None}
             if record.order is not None and record.stage != Stage.IDLE:
                 found.add(record.order.bundle)
-        return found
+        return found | {each.terms.bundle for each in self.shadows.values() if not each.final}
 
     def wakes_s(self, ticked_s: float, window_check_s: float) -> Iterable[float]:
         """Return when records want a tick."""
         for record in self.records.values():
             if (wake := machine.wake_s(record)) is not None:
                 yield min(wake, ticked_s + window_check_s) if record.stage == Stage.VERIFIED else wake
+        for shadow in self.shadows.values():
+            if (wake := shadow_machine.wake_s(shadow)) is not None:
+                yield wake

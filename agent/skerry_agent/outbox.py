@@ -8,6 +8,7 @@ from skerry_contracts import codec
 from skerry_contracts.assignment import Envelope
 from skerry_contracts.device import Phase, Presence, Progress, Reason
 from skerry_contracts.sample import Kept, Sample
+from skerry_contracts.shadow import ShadowReport
 from skerry_contracts.sketch import Sketch
 from skerry_contracts.topics import MAX_PAYLOAD_BYTES
 
@@ -84,6 +85,10 @@ class Outbox:
         """Return a sketch; None where it is too large for any broker."""
         row = Row(self.boot_id, sketch.seq, "sketch", SKETCH, codec.encode(sketch))
         return row if len(row.payload) <= MAX_PAYLOAD_BYTES else None
+
+    def shadow(self, report: ShadowReport) -> Row:
+        """Return what a shadow came to in one window."""
+        return Row(self.boot_id, report.seq, "shadow", SKETCH, codec.encode(report))
 
     def presence(self, session: int, *, online: bool) -> bytes:
         """Return what the device says on connecting, and its will."""

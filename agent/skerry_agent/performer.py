@@ -20,6 +20,8 @@ from skerry_agent.errors import AgentError, StorageError, TrustError, WorkerErro
 from skerry_agent.helper import TrustHelper
 from skerry_agent.link import Link
 from skerry_agent.runtime import TRIAL, Runtime
+from skerry_agent.shadow_budget import Readings
+from skerry_agent.shadow_runner import ShadowRunner
 from skerry_agent.store import BLOBS
 from skerry_agent.trial import TrialError, hold
 from skerry_contracts import codec
@@ -35,9 +37,18 @@ RETRY_S = 30.0
 class Performer:
     """The hands of the core."""
 
-    def __init__(self, core: DeviceCore, root: Path, runtime: Runtime, helper: TrustHelper, link: Link) -> None:
+    def __init__(
+        self,
+        core: DeviceCore,
+        root: Path,
+        runtime: Runtime,
+        helper: TrustHelper,
+        link: Link,
+        readings: Callable[[], Readings] | None = None,
+    ) -> None:
         self._core, self._runtime, self._helper, self._link = core, runtime, helper, link
         self._blobs = root / BLOBS
+        self.shadows = ShadowRunner(core, runtime, self._blobs, core.config.leak_bytes, self.decide, readings)
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._trials: dict[str, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -80,6 +91,12 @@ class Performer:
                 self._start(self._in_turn(effect.model, self._runtime.stop(effect.model)))
             case effects.Sign():
                 self._start(self._sign(effect))
+            case effects.ShadowReady():
+                self.shadows.ready(effect)
+            case effects.ShadowLoad():
+                self._start(self.shadows.load(effect))
+            case effects.ShadowStop():
+                self._start(self.shadows.stop(effect.model))
 
     def serve(self, model: str, bundle: str, variant: str) -> None:
         """Serve something in place of what does, by decision of the ladder (degrading.py)."""
@@ -92,7 +109,8 @@ class Performer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Cancel everything."""
+        """Cancel everything; candidates tell what they came to."""
+        await self.shadows.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -76,8 +76,9 @@ class WorkerProcess:
         extra_bytes: int,
         timeout_s: float,
         on_death: Callable[[WorkerError], None],
+        spare: bool = False,
     ) -> WorkerProcess:
-        """Return a worker that has locked itself down and loaded the variant.
+        """Return a worker that has locked itself down and loaded the variant; `spare`: on cycles nobody else wants.
 
         Raises:
             WorkerError: a blob is missing or changed, or the worker failed, crashed or took longer than `timeout_s`.
@@ -86,7 +87,7 @@ class WorkerProcess:
         try:
             for role, blob in variant.blobs.items():
                 opened[role] = await asyncio.get_running_loop().run_in_executor(None, open_checked, blob_dir, blob)
-            region, child, channel = launch(opened, variant, signature, threads, extra_bytes)
+            region, child, channel = launch(opened, variant, signature, threads, extra_bytes, spare)
             worker = cls(region, child, channel, on_death)
         finally:
             for descriptor in opened.values():

@@ -1,6 +1,7 @@
 """Which workers the device has room for: a model's first before anything else, further instances while memory is left.
 
-Further instances are the first to leave where memory is short, and come only into memory that nobody uses.
+Further instances are the first to leave where memory is short, and come only into memory that nobody uses. Guests,
+which serve nobody (shadow_candidate.py), leave before any of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from skerry_agent.admission import leavers
+from skerry_agent.admission import Guest, leavers
 from skerry_agent.engines.base import threads_wanted
 from skerry_agent.errors import WorkerError
 from skerry_agent.instance import Instance
@@ -71,12 +72,18 @@ class Room:
         self._coming: dict[Slot, int] = {}  # what workers that are being started will take
         self._admitting = asyncio.Lock()
         self._growth: asyncio.Task[None] | None = None
+        self.guests: list[Guest] = []
 
     def counted_bytes(self) -> int:
         """Return the memory that models take, or are about to."""
         here = set(self._slots.values())
         coming = sum(need for slot, need in self._coming.items() if slot not in here)
-        return sum(slot.cost_bytes() for slot in here) + coming
+        return sum(slot.cost_bytes() for slot in here) + coming + self._guests_bytes()
+
+    def left_bytes(self) -> int | None:
+        """Return the memory that nobody takes; None where there is no bound."""
+        budget_bytes = self._config().memory_budget_bytes
+        return max(0, budget_bytes - self.counted_bytes()) if budget_bytes else None
 
     def wanted(self, slot: Slot) -> int:
         """Return how many instances of a slot there should be, if memory allows: a trial gets one."""
@@ -95,7 +102,10 @@ class Room:
         """
         need_bytes, budget_bytes = declared_bytes(slot.variant), self._config().memory_budget_bytes
         async with self._admitting:
-            used_bytes = self.counted_bytes() - slot.cost_bytes() * (slot.name in self._slots)
+            own_bytes = slot.cost_bytes() * (slot.name in self._slots)
+            if need_bytes <= budget_bytes:
+                await self._dismiss(self.counted_bytes() - own_bytes + need_bytes - budget_bytes)
+            used_bytes = self.counted_bytes() - own_bytes
             if budget_bytes and used_bytes + need_bytes > budget_bytes:
                 chosen = None
                 if need_bytes <= budget_bytes:
@@ -120,6 +130,8 @@ class Room:
         async with self._admitting:
             budget_bytes = self._config().memory_budget_bytes
             over_bytes = self.counted_bytes() - budget_bytes if budget_bytes else 0
+            if gone := await self._dismiss(max(over_bytes, int(short))):
+                return gone
             chosen = self._leavers(over_bytes, ()) or []
             if short and not chosen:
                 now_s = asyncio.get_running_loop().time()
@@ -128,6 +140,19 @@ class Room:
             for each in chosen:
                 await each.leave()
         return [each.name for each in chosen]
+
+    async def _dismiss(self, short_bytes: int) -> list[str]:
+        """Let guests leave until so much is free; returns who left."""
+        gone: list[str] = []
+        for guest in list(self.guests):
+            if short_bytes > 0 and (cost_bytes := guest.cost_bytes()):
+                await guest.leave()
+                short_bytes -= cost_bytes
+                gone.append(guest.name)
+        return gone
+
+    def _guests_bytes(self) -> int:
+        return sum(guest.cost_bytes() for guest in self.guests)
 
     def _make_room(self, slot: Slot, short_bytes: int) -> list[Leaver] | None:
         """Return who leaves for a slot. The live slot of its name goes only if nothing else helps, and never for its
@@ -184,6 +209,8 @@ class Room:
             async with self._admitting:
                 if not self._fits(slot):
                     continue
+                if budget_bytes := self._config().memory_budget_bytes:
+                    await self._dismiss(self.counted_bytes() + slot.instance_bytes() - budget_bytes)
                 growing = asyncio.ensure_future(slot.grow())
                 await asyncio.sleep(0)  # it counts from now on
             try:
@@ -200,4 +227,5 @@ class Room:
 
     def _fits(self, slot: Slot) -> bool:
         budget_bytes = self._config().memory_budget_bytes
-        return not budget_bytes or self.counted_bytes() + slot.instance_bytes() <= budget_bytes
+        taken_bytes = self.counted_bytes() - self._guests_bytes()
+        return not budget_bytes or taken_bytes + slot.instance_bytes() <= budget_bytes

@@ -129,11 +129,11 @@ class Sampler:
                 return Choice(kept, 1.0)
         return None
 
-    def request(self, size_bytes: int, now_s: float) -> Choice | None:
+    def request(self, size_bytes: int, now_s: float, kept: Kept = Kept.REQUESTED) -> Choice | None:
         """Return the choice of a prediction that somebody asks for after it was made; None: the budget is spent."""
         spent = self._budget.spent_bytes(now_s) + size_bytes
         within = spent <= self.policy.bytes_per_hour * CHOSEN_SHARE
-        return Choice(Kept.REQUESTED, 1.0) if within and self._afford(Kept.REQUESTED, size_bytes, now_s) else None
+        return Choice(kept, 1.0) if within and self._afford(kept, size_bytes, now_s) else None
 
     def cap_bytes(self, kept: Kept) -> float:
         """Return how many bytes an hour one kind may spend: as the policy says, else by `CAPS`."""

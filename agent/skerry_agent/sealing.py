@@ -108,7 +108,9 @@ class Sealer:
         plain, bound = pack(sample.inputs, sample.outputs), aad(sample.prediction, sample.bundle)
         data = self._aes.encrypt(self._data_key, nonce, plain, bound)
         sealed = Sealed(self.key.keyid, self._wrapped, nonce, data)
-        return dataclasses.replace(sample, inputs=(), outputs=(), sealed=sealed)
+        # A candidate's answer is not among what is packed: it stays here, and only that it disagreed is said.
+        shadow = None if sample.shadow is None else dataclasses.replace(sample.shadow, outputs=())
+        return dataclasses.replace(sample, inputs=(), outputs=(), sealed=sealed, shadow=shadow)
 
 
 def wrap(key: SealKey, message: bytes, seed: bytes) -> bytes:

@@ -44,10 +44,10 @@ class Slot(Dispatch):
             await asyncio.sleep(0.005)
         await self.close()
 
-    async def close(self) -> None:
-        """Let the running inferences end, then end the workers; those who wait are told 503."""
+    async def close(self, *, now: bool = False) -> None:
+        """Let the running inferences end (`now`: do not), then end the workers; those who wait are told 503."""
         self._stopping = True
-        await self._quit("stopped")
+        await self._quit("stopped", now=now)
 
     async def unload(self, *, evict: bool = False) -> None:
         """Free the workers as `close` does, but keep the place: `load` starts one again. Unloaded already: no error.
@@ -119,9 +119,10 @@ class Slot(Dispatch):
             extra_bytes=2 * self.variant.memory_bytes + config.headroom_bytes,
             timeout_s=config.load_s,
             on_death=on_death,
+            spare=config.spare,
         )
 
-    async def _quit(self, why: str) -> None:
+    async def _quit(self, why: str, *, now: bool = False) -> None:
         """End the workers and whatever would start others."""
         for request in self._line.drain():
             request.settle(RequestError(f"{self.manifest.model} was {why}", status=503))
@@ -129,7 +130,7 @@ class Slot(Dispatch):
             self._bell.cancel()
             self._bell = None
         leaving = list(self.instances)
-        await asyncio.gather(*(each.quit(why) for each in leaving))
+        await asyncio.gather(*(each.quit(why, now=now) for each in leaving))
         self.instances = [each for each in self.instances if each not in leaving]
 
     # What the instances tell (instance.Owner).

@@ -109,11 +109,16 @@ def import_roots() -> list[str]:
 
 
 def launch(
-    opened: dict[str, int], variant: Variant, signature: Signature, threads: int, extra_bytes: int
+    opened: dict[str, int],
+    variant: Variant,
+    signature: Signature,
+    threads: int,
+    extra_bytes: int,
+    spare: bool,
 ) -> tuple[Region, Child, socket.socket]:
     """Start a worker's process and send it its plan; returns the shared memory, the process, and our end.
 
-    `opened` holds the descriptor of each blob by its role.
+    `opened` holds the descriptor of each blob by its role; `spare`: on processor cycles that nobody else wants.
 
     Raises:
         WorkerError: no memory, process or socket to be had.
@@ -137,6 +142,7 @@ def launch(
             "directories": sandbox.readable_directories(roots),
             "extra_bytes": extra_bytes + region.size_bytes,
             "threads": threads,
+            "spare": spare,
         }
         ours.send(worker_protocol.start(plan))
         child = Child(roots, theirs.fileno(), [region.fd, *opened.values()])

@@ -145,6 +145,24 @@ class Store:
                 found[model] = bundle
         return found
 
+    def remove(self, bundle: str, spare: Iterable[str] = ()) -> int:
+        """Remove one bundle and the blobs that no other bundle here needs, nor `spare` (digests); downloads stay.
+
+        Returns how many bytes of blobs that freed. The manifest goes first, as in `collect`.
+        """
+        manifest = self.manifest(bundle)
+        if manifest is None or bundle in self.factory().values():
+            return 0
+        self.disk.unlink(f"{BUNDLES}/{bundle}/manifest.json")
+        others = [found for name in self.bundles() if (found := self.manifest(name)) is not None]
+        used = {*spare, *(digest for other in others for digest in other.blobs())}
+        freed = 0
+        for digest in manifest.blobs():
+            if digest not in used and (size := self.disk.size(f"{BLOBS}/{digest}")) is not None:
+                self.disk.unlink(f"{BLOBS}/{digest}")
+                freed += size
+        return freed
+
     def collect(self, keep: set[str]) -> list[str]:
         """Remove bundles not in `keep`, blobs that none of the kept needs, and all downloads: call it while none runs.
 

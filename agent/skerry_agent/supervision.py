@@ -27,6 +27,7 @@ class RuntimeConfig:
     with each crash up to `last_delay_s`. `pulse_s`: an idle worker that was asked for a sign of life gives it within
     twice this time. `memory_budget_bytes` bounds what all models take together; 0 does not. `every` is how models are
     run that `models` does not name; `cores` is how many workers may run at once, 0: as many as this process may use.
+    `spare`: on processor cycles that nobody else wants, and first to go where the kernel has no memory left.
     """
 
     deadline_s: float = 10.0
@@ -39,6 +40,7 @@ class RuntimeConfig:
     quiet_s: float = 60.0
     pulse_s: float = 5.0
     memory_budget_bytes: int = 0
+    spare: bool = False
     cores: int = 0
     every: ModelConfig = ModelConfig()
     models: Mapping[str, ModelConfig] = dataclasses.field(default_factory=dict)

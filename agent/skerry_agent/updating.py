@@ -12,9 +12,10 @@ from skerry_agent.memory import Work
 from skerry_agent.records import Measured
 from skerry_agent.store import needed
 from skerry_contracts.assignment import Envelope
+from skerry_contracts.bundle import Manifest
 from skerry_contracts.device import Phase, Reason
 
-_LATER = {Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED, Reason.REPLAYED}  # fetching may succeed by itself later
+LATER = {Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED, Reason.REPLAYED}  # fetching may succeed by itself later
 
 
 class Updater(Decider):
@@ -35,6 +36,8 @@ class Updater(Decider):
             total = sum(blob.size_bytes for blob in missing)
             free = self.store.disk.free_bytes() - self.config.reserve_free_bytes
             if total + len(data) > free:
+                free += self._give_way(work, found)
+            if total + len(data) > free:
                 raise StorageError(f"{total} bytes needed, {max(free, 0)} free", reason=Reason.NO_SPACE)
         except (TrustError, StorageError) as error:
             self._advance(work, model, records.Refused(ticket, error.reason, str(error)))
@@ -42,6 +45,10 @@ class Updater(Decider):
         work.fetching[model] = (data, tuple(missing))
         self._advance(work, model, records.Listed(ticket))
         return self._finish(work, again=lambda: self.manifest(model, ticket, data, floors))
+
+    def _give_way(self, work: Work, wanted: Manifest) -> int:
+        """Remove what serves nobody, for an update that finds no space; return how many bytes that gave."""
+        return 0
 
     def received(self, model: str, ticket: int, received_bytes: int, total_bytes: int) -> list[Effect]:
         """A download came this far: worth a word to the fleet."""
@@ -63,7 +70,7 @@ class Updater(Decider):
 
     def fetch_failed(self, model: str, ticket: int, reason: Reason, detail: str) -> list[Effect]:
         """Fetching failed; network trouble is tried again, the rest is final."""
-        if reason in _LATER:
+        if reason in LATER:
             return self._event(model, records.Delayed(ticket, reason, detail, self.rng.random()))
         return self._event(model, records.Refused(ticket, reason, detail))
 

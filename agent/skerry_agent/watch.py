@@ -115,13 +115,13 @@ class Watch:
         traits = Traits(margin, named, novel, wanted)
         return Seen(True, confidence, self.sampler.choose(traits, self._size_bytes(prediction), now_s))
 
-    def request(self, prediction: Prediction, now_s: float) -> Seen:
+    def request(self, prediction: Prediction, now_s: float, kept: Kept = Kept.REQUESTED) -> Seen:
         """Return what keeping a prediction comes to that was seen before, or made elsewhere; it counts for nothing."""
         scores, _ = self._answer(prediction.outputs)
         sane = all(map(math.isfinite, scores))
         confidence = margin_of(probabilities(scores))[0] if scores and sane else None
         size = self._size_bytes(prediction)
-        return Seen(sane, confidence, None if self.muted else self.sampler.request(size, now_s))
+        return Seen(sane, confidence, None if self.muted else self.sampler.request(size, now_s, kept))
 
     def sample(
         self, prediction: Prediction, seen: Seen, choice: Choice, *, boot_id: str, seq: int, time_s: float
@@ -142,6 +142,7 @@ class Watch:
             prediction.outputs,
             seen.confidence,
             prediction.capture,
+            shadow=prediction.shadow,
         )
         try:
             return sample if self._sealer is None else self._sealer.seal(sample)
@@ -209,7 +210,8 @@ class Watch:
 
     def _size_bytes(self, prediction: Prediction) -> int:
         """Return about how many bytes a prediction's sample takes."""
-        tensors = (*prediction.inputs, *prediction.outputs)
+        beside = prediction.shadow.outputs if prediction.shadow is not None else ()
+        tensors = (*prediction.inputs, *prediction.outputs, *beside)
         rest = OVERHEAD_BYTES + (sealing.OVERHEAD_BYTES if self._sealer is not None else 0)
         return rest + sum(len(each.data or b"") * 4 // 3 + 100 for each in tensors)
 

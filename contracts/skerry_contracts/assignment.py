@@ -12,6 +12,7 @@ import dataclasses
 from skerry_contracts import names
 from skerry_contracts.errors import MismatchError
 from skerry_contracts.sealed import SealKey
+from skerry_contracts.shadow import Shadow
 
 ASSIGNMENT_TYPE = "application/vnd.skerry.assignment.v1+json"
 RECEIPT_TYPE = "application/vnd.skerry.receipt.v1+json"
@@ -120,7 +121,7 @@ class AssignedModel:
 
     `target_path` and `size_bytes` repeat what the update repository must say of the manifest; `release` must not be
     lower than the release the device has unless `allow_downgrade` is set. `rollout` names the rollout that decided
-    it.
+    it. `shadow`: a candidate to try beside it, which never serves.
     """
 
     model: str
@@ -133,13 +134,15 @@ class AssignedModel:
     allow_downgrade: bool = False
     window: Window | None = None
     sampling: SamplingPolicy = dataclasses.field(default_factory=SamplingPolicy)
+    shadow: Shadow | None = None
 
     def __post_init__(self) -> None:
         names.name(self.model, "model")
         names.version(self.version)
         names.sha256(self.bundle, "bundle")
-        if self.target_path != target_path(self.model, self.bundle):
-            raise MismatchError("target_path", f"must be {target_path(self.model, self.bundle)}")
+        for each in (self, self.shadow) if self.shadow is not None else (self,):
+            if each.target_path != target_path(self.model, each.bundle):
+                raise MismatchError("target_path", f"must be {target_path(self.model, each.bundle)}")
 
 
 def target_path(model: str, bundle: str) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from skerry_contracts import names
 from skerry_contracts.errors import MismatchError
 from skerry_contracts.sealed import Sealed
+from skerry_contracts.shadow import ShadowAnswer
 from skerry_contracts.tensor import Tensor
 
 
@@ -26,7 +27,7 @@ class Kept(StrEnum):
 class Sample:
     """A kept prediction. `prediction` is `<device>/<boot_id>/<counter>`; `weight` is how many predictions it speaks
     for. `capture` is the id under which a program on the device asked for it. Where it is `sealed`, inputs and outputs
-    are in there, and empty here.
+    are in there, and empty here. `shadow`: what a candidate said instead, where it disagreed.
     """
 
     boot_id: str
@@ -44,6 +45,7 @@ class Sample:
     confidence: float | None = None
     capture: str | None = None
     sealed: Sealed | None = None
+    shadow: ShadowAnswer | None = None
 
     def __post_init__(self) -> None:
         names.boot_id(self.boot_id)
@@ -51,7 +53,8 @@ class Sample:
         parse_prediction(self.prediction)
         if self.weight < 0:
             raise MismatchError("weight", "not negative")
-        if self.sealed is not None and (self.inputs or self.outputs):
+        beside = self.shadow.outputs if self.shadow is not None else ()
+        if self.sealed is not None and (self.inputs or self.outputs or beside):
             raise MismatchError("sealed", "what is sealed stands nowhere else")
 
 

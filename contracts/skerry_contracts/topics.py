@@ -13,7 +13,7 @@ import dataclasses
 from enum import StrEnum
 from typing import Any
 
-from skerry_contracts import assignment, device, names, sample, sketch
+from skerry_contracts import assignment, device, names, sample, shadow, sketch
 from skerry_contracts.errors import MismatchError
 
 ROOT = "skerry/1"
@@ -48,6 +48,7 @@ CHANNELS: dict[str, Channel] = {
         Channel("receipt", Direction.UP, assignment.Envelope, qos=1, spooled=True),
         Channel("sample", Direction.UP, sample.Sample, qos=1, spooled=True),
         Channel("sketch", Direction.UP, sketch.Sketch, qos=1, spooled=True),
+        Channel("shadow", Direction.UP, shadow.ShadowReport, qos=1, spooled=True),
         Channel("assignment", Direction.DOWN, assignment.Envelope, qos=1, retained=True),
         Channel("ack", Direction.DOWN, device.Ack, qos=1),
     )

@@ -73,11 +73,13 @@ def _meta(path: Path) -> dict[str, int]:
 
 
 def _bundles(fleet: Fleet, envelope: bytes) -> Iterator[tuple[str, Path]]:
-    """Yield the manifests that the assignment names, then every blob of theirs once."""
+    """Yield the manifests that the assignment names, candidates in the shadow too, then every blob of theirs once."""
     assignment = codec.decode(Assignment, codec.decode(Envelope, envelope).payload)
     blobs: dict[str, None] = {}
-    for each in assignment.models:
-        name = f"{each.model}/{each.bundle}.{each.bundle}.json"
+    named = [(each.model, each.bundle) for each in assignment.models]
+    named += [(each.model, each.shadow.bundle) for each in assignment.models if each.shadow is not None]
+    for model, bundle in named:
+        name = f"{model}/{bundle}.{bundle}.json"
         path = fleet.office.repository.targets_dir / name
         blobs |= dict.fromkeys(codec.decode(Manifest, path.read_bytes()).blobs())
         yield f"/tuf/targets/{name}", path

@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _people(nouns, common)
     _bundles(nouns, common)
     _rollouts(nouns, common)
+    _shadows(nouns, common)
     return parser
 
 
@@ -172,13 +173,7 @@ def _rollouts(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common
     start.add_argument("--model", required=True)
     start.add_argument("--bundle", required=True, help="id, or a beginning of it that fits only one")
     start.add_argument("--group", help="default: all devices")
-    start.add_argument("--canary", type=int, help="devices that must confirm first (default 1)")
-    start.add_argument("--waves", help="rising percentages, such as 25,50,100 (default 100)")
-    start.add_argument("--soak-s", type=float, help="how long a device must serve before it counts (default 30)")
-    start.add_argument("--failure-budget", type=int, help="more failures take everything back (default 0)")
-    start.add_argument("--exposure-budget", type=int, help="devices unconfirmed or failed at any time (default 5)")
-    start.add_argument("--timeout-s", type=float, help="an unconfirmed device counts as failed after (default a day)")
-    start.add_argument("--approval", action="store_true", help="wait for `rollout approve`")
+    _plan(start)
     start.add_argument("--allow-downgrade", action="store_true", help="an older release is meant")
     start.add_argument("--supersede", action="store_true", help="take devices over from rollouts under way")
     start.add_argument("--sampling", help='as JSON, such as {"random_share": 0.05, "sketch_seconds": 60}')
@@ -200,3 +195,42 @@ def _rollouts(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common
         ("rollback", "take every device back"),
     ):
         rollout.verb(verb, text, "rollout").add_argument("--reason", default="")
+
+
+def _plan(verb: argparse.ArgumentParser) -> None:
+    """Add the flags that say how a rollout goes."""
+    verb.add_argument("--canary", type=int, help="devices that must confirm first (default 1)")
+    verb.add_argument("--waves", help="rising percentages, such as 25,50,100 (default 100)")
+    verb.add_argument("--soak-s", type=float, help="how long a device must serve before it counts (default 30)")
+    verb.add_argument("--failure-budget", type=int, help="more failures take everything back (default 0)")
+    verb.add_argument("--exposure-budget", type=int, help="devices unconfirmed or failed at any time (default 5)")
+    verb.add_argument("--timeout-s", type=float, help="an unconfirmed device counts as failed after (default a day)")
+    verb.add_argument("--approval", action="store_true", help="wait for `rollout approve`")
+
+
+def _shadows(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    shadow = _Noun(nouns, "shadow", "trying a bundle beside the one that serves", common)
+    start = shadow.verb("start", "start a shadow: it answers, serves nobody, and what it says otherwise is counted")
+    start.add_argument("--model", required=True)
+    start.add_argument("--bundle", required=True, help="id, or a beginning of it that fits only one")
+    start.add_argument("--group", help="default: all devices that run the model")
+    start.add_argument("--devices", nargs="+", metavar="DEVICE", help="only these")
+    start.add_argument("--days", type=float, help="ends by itself after (default 7)")
+    start.add_argument("--share", type=float, help="of the predictions, at most (default 0.1)")
+    start.add_argument("--cpu-share", type=float, help="of one core on each device, on the long run (default 0.1)")
+    start.add_argument("--memory-mb", type=float, help="of its worker, at most (default: what models leave)")
+    start.add_argument("--max-c", type=float, help="pause from so many degrees Celsius (default 70)")
+    start.add_argument("--min-battery", type=float, help="pause on a battery below this share (default 0.5)")
+    start.add_argument("--tolerance", type=float, help="relative difference of outputs that still agrees (default 0.1)")
+    start.add_argument("--report-s", type=int, help="seconds between a device's reports (default 300)")
+    listing = shadow.verb("list", "shadows, newest first")
+    listing.add_argument("--model")
+    listing.add_argument("--status", choices=["running", "promoted", "ended"])
+    shadow.verb("show", "what a shadow came to", "shadow")
+    shadow.verb("devices", "the devices of a shadow, each with its figures", "shadow")
+    shadow.verb("samples", "the newest inputs on which it disagreed (with --json: both answers)", "shadow")
+    shadow.verb("end", "end a shadow on every device", "shadow").add_argument("--reason", default="")
+    promote = shadow.verb("promote", "start a rollout of a shadow's bundle", "shadow")
+    promote.add_argument("--group", help="default: where the shadow was")
+    _plan(promote)
+    promote.add_argument("--wait", action="store_true", help="show progress until it is over")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from skerry_contracts import codec
 from skerry_contracts.carried import Carried, read_lines
 from skerry_contracts.container import open_container
 from skerry_contracts.errors import ContractError
+from skerry_fleet.cli_words import cell, record, show, table
 from skerry_fleet.client import FleetClient
 from skerry_fleet.errors import InputError
 
@@ -22,7 +21,6 @@ POLL_S = 0.5
 GOOD = ("complete",)
 ENDED = ("complete", "aborted", "rolled-back", "superseded")
 API = "/api/v1"
-Rows = list[dict[str, Any]]
 
 # noun and verb: (path with {words} of the command line, query flags, columns of the table)
 LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
@@ -45,6 +43,17 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("place",),
         ("device", "place", "phase", "reason", "detail"),
     ),
+    ("shadow", "list"): (
+        "/shadows",
+        ("model", "status"),
+        ("id", "model", "version", "status", "active", "compared", "agreement"),
+    ),
+    ("shadow", "devices"): (
+        "/shadows/{shadow}/devices",
+        (),
+        ("device", "active", "state", "compared", "disagreed", "dropped", "failed", "reason", "detail"),
+    ),
+    ("shadow", "samples"): ("/shadows/{shadow}/samples", (), ("id", "device", "received_ms", "prediction")),
 }
 # noun and verb: (method, path, flags of the body)
 CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
@@ -62,6 +71,8 @@ CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("bundle", "show"): ("GET", "/bundles/{bundle}", ()),
     ("bundle", "publish"): ("POST", "/bundles/{bundle}/publish", ()),
     ("bundle", "withdraw"): ("POST", "/bundles/{bundle}/withdraw", ()),
+    ("shadow", "show"): ("GET", "/shadows/{shadow}", ()),
+    ("shadow", "end"): ("POST", "/shadows/{shadow}/end", ("reason",)),
     ("rollout", "show"): ("GET", "/rollouts/{rollout}", ()),
     **{
         ("rollout", verb): ("POST", f"/rollouts/{{rollout}}/{verb}", ("reason",))
@@ -86,13 +97,13 @@ def run(arguments: argparse.Namespace, url: str, key: str) -> int:
             path, flags, columns = LISTS[verb]
             query = {flag: values.get(flag) for flag in flags}
             rows = client.items(API + _filled(path, values), arguments.limit, **query)
-            _print(rows, arguments.json, lambda: _table(rows, columns))
+            show(rows, arguments.json, lambda: table(rows, columns))
             return 0
         if verb in CALLS:
             method, path, flags = CALLS[verb]
             body = {flag: values[flag] for flag in flags if flag in values}
             answer = client.call(method, API + _filled(path, values), **({"json": body} if method == "POST" else {}))
-            _print(answer, arguments.json, lambda: _record(verb, answer))
+            show(answer, arguments.json, lambda: record(verb, answer))
             return 1 if answer.get("broken_at") is not None else 0
         return _SPECIAL[verb](client, arguments)
     finally:
@@ -101,7 +112,7 @@ def run(arguments: argparse.Namespace, url: str, key: str) -> int:
 
 def _overview(client: FleetClient, arguments: argparse.Namespace) -> int:
     answer = client.call("GET", f"{API}/overview")
-    _print(answer, arguments.json, lambda: _record(("overview", ""), answer))
+    show(answer, arguments.json, lambda: record(("overview", ""), answer))
     return 0
 
 
@@ -118,16 +129,23 @@ def _upload(client: FleetClient, arguments: argparse.Namespace) -> int:
             raise InputError(f"{path.name} is not a valid bundle: {error}", hint=error.hint) from error
     publish = "false" if arguments.draft else "true"
     answer = client.upload(f"{API}/models/{model}/bundles", path, publish=publish)
-    _print(answer, arguments.json, lambda: _record(("bundle", "upload"), answer))
+    show(answer, arguments.json, lambda: record(("bundle", "upload"), answer))
     return 0
 
 
-def _start(client: FleetClient, arguments: argparse.Namespace) -> int:
-    plain = ("model", "bundle", "group", "canary", "soak_s", "failure_budget", "exposure_budget", "timeout_s")
-    flags = ("approval", "allow_downgrade", "supersede")
-    body = {name: getattr(arguments, name) for name in (*plain, *flags) if getattr(arguments, name) is not None}
-    if arguments.waves:
+def _body(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return the flags that were given, as a request has them."""
+    body = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if getattr(arguments, "waves", None):
         body["waves"] = [{"percent": _whole(part, "--waves")} for part in arguments.waves.split(",")]
+    return body
+
+
+PLAN = ("group", "canary", "soak_s", "failure_budget", "exposure_budget", "timeout_s", "approval")
+
+
+def _start(client: FleetClient, arguments: argparse.Namespace) -> int:
+    body = _body(arguments, "model", "bundle", *PLAN, "allow_downgrade", "supersede")
     if arguments.sampling:
         body["sampling"] = codec.parse_json(arguments.sampling.encode())
     if arguments.window:
@@ -138,7 +156,25 @@ def _start(client: FleetClient, arguments: argparse.Namespace) -> int:
     answer = client.call("POST", f"{API}/rollouts", json=body)
     if arguments.wait:
         return _follow(client, arguments, answer["id"])
-    _print(answer, arguments.json, lambda: _record(("rollout", "start"), answer))
+    show(answer, arguments.json, lambda: record(("rollout", "start"), answer))
+    return 0
+
+
+def _start_shadow(client: FleetClient, arguments: argparse.Namespace) -> int:
+    words = ("model", "bundle", "group", "devices", "days", "share", "cpu_share", "max_c", "min_battery", "tolerance")
+    body = _body(arguments, *words, "report_s")
+    if arguments.memory_mb is not None:
+        body["memory_bytes"] = int(arguments.memory_mb * 1e6)
+    answer = client.call("POST", f"{API}/shadows", json=body)
+    show(answer, arguments.json, lambda: record(("shadow", "start"), answer))
+    return 0
+
+
+def _promote(client: FleetClient, arguments: argparse.Namespace) -> int:
+    answer = client.call("POST", f"{API}/shadows/{arguments.shadow}/promote", json=_body(arguments, *PLAN))
+    if arguments.wait:
+        return _follow(client, arguments, answer["id"])
+    show(answer, arguments.json, lambda: record(("shadow", "promote"), answer))
     return 0
 
 
@@ -151,14 +187,14 @@ def _follow(client: FleetClient, arguments: argparse.Namespace, rollout: str) ->
     line = ""
     while True:
         answer = client.call("GET", f"{API}/rollouts/{rollout}")
-        told = f"{rollout}  {answer['status']}  {answer['stage_name']}  {_cell('counts', answer['counts'])}"
+        told = f"{rollout}  {answer['status']}  {answer['stage_name']}  {cell('counts', answer['counts'])}"
         if told != line and not arguments.json:
             print(told, file=sys.stderr, flush=True)
         line = told
         if answer["status"] in ENDED:
             break
         time.sleep(POLL_S)
-    _print(answer, arguments.json, lambda: print(f"{rollout} {answer['status']} {answer['reason']}".rstrip()))
+    show(answer, arguments.json, lambda: print(f"{rollout} {answer['status']} {answer['reason']}".rstrip()))
     return 0 if answer["status"] in GOOD else 1
 
 
@@ -184,7 +220,7 @@ def _carry_in(client: FleetClient, arguments: argparse.Namespace) -> int:
         raise InputError(f"{error.filename or path}: {error.strerror}", hint="import again: nothing is lost") from error
     except ContractError as error:
         raise InputError(f"{path.name}: {error}", hint=error.hint) from error
-    _print(answer, arguments.json, lambda: _record(("device", "carry-in"), answer))
+    show(answer, arguments.json, lambda: record(("device", "carry-in"), answer))
     return 0
 
 
@@ -192,7 +228,7 @@ def _carry_out(client: FleetClient, arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     size = client.download(_filled(f"{API}/devices/{{device}}/update", vars(arguments)), output)
     answer = {"device": arguments.device, "file": str(output), "size_bytes": size}
-    _print(answer, arguments.json, lambda: _record(("device", "carry-out"), answer))
+    show(answer, arguments.json, lambda: record(("device", "carry-out"), answer))
     return 0
 
 
@@ -203,6 +239,8 @@ _SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]
     ("device", "carry-out"): _carry_out,
     ("rollout", "start"): _start,
     ("rollout", "wait"): _wait,
+    ("shadow", "start"): _start_shadow,
+    ("shadow", "promote"): _promote,
 }
 
 
@@ -216,47 +254,3 @@ def _whole(text: str, flag: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise InputError(f"{flag}: {text!r:.40} is not a whole number")
     return int(text)
-
-
-def _print(answer: Any, as_json: bool, otherwise: Callable[[], None]) -> None:
-    if as_json:
-        print(json.dumps(answer))
-    else:
-        otherwise()
-
-
-def _record(verb: tuple[str, str], answer: dict[str, Any]) -> None:
-    if verb == ("claim", "create"):
-        print(answer["token"])  # alone, so that it can be copied or piped
-        return
-    if verb == ("key", "create"):
-        print(answer["key"])
-        return
-    for name, value in answer.items():
-        if value not in (None, "", {}, []):
-            print(f"{name:16} {_cell(name, value)}")
-
-
-def _table(rows: Rows, columns: tuple[str, ...]) -> None:
-    cells = [[_cell(column, row.get(column)) for column in columns] for row in rows]
-    heads = [column.removesuffix("_ms") for column in columns]
-    widths = [max(len(line[at]) for line in [heads, *cells]) for at in range(len(columns))]
-    for line in [heads, *cells]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(name: str, value: Any) -> str:
-    """Return a value in one line; control characters of others' making never reach the terminal."""
-    if value is None:
-        return "-"
-    if name.endswith("_ms") and isinstance(value, int):
-        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    if name == "counts":
-        return " ".join(f"{place} {count}" for place, count in value.items() if count)
-    if name == "models" and isinstance(value, list):
-        return " ".join(f"{each['model']}@{each['version']}" for each in value)
-    if name in ("bundle", "id") and isinstance(value, str) and len(value) == 64:
-        return value[:12]
-    if isinstance(value, (dict, list)):
-        value = json.dumps(value)
-    return "".join(letter if letter.isprintable() else "?" for letter in str(value))

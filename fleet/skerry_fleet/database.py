@@ -21,10 +21,10 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, SQLModel, create_engine
 
-from skerry_fleet import records, tables
+from skerry_fleet import records, shadow_tables, tables
 from skerry_fleet.errors import UnavailableError
 
-TABLES = (tables, records)  # imported so that their tables are known before `create_all`
+TABLES = (tables, records, shadow_tables)  # imported so that their tables are known before `create_all`
 _WRITE = "skerry_write"
 
 

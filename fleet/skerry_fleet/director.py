@@ -15,13 +15,15 @@ from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
 from skerry_contracts.assignment import AssignedModel, Assignment, SamplingPolicy, Window, target_path
+from skerry_contracts.shadow import Shadow as ShadowTerms
 from skerry_fleet import audit
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import MissingError
+from skerry_fleet.shadow_tables import Shadow, ShadowDevice
 from skerry_fleet.tables import Bundle, Desired, Device, DeviceModel, DeviceStatus, Rollout, SignedAssignment
 
-T = TypeVar("T", Device, DeviceModel, Desired, SignedAssignment)
+T = TypeVar("T", Device, DeviceModel, Desired, SignedAssignment, ShadowDevice)
 CHUNK = 500
 """Names in one statement at most."""
 
@@ -73,7 +75,12 @@ def issue(
     for each in _rows(session, Desired, col(Desired.device), actor.tenant, devices):
         if each.bundle is not None:
             wanted[each.device].append(each)
-    options = _Options(session)
+    beside = {
+        (each.device, each.model): each.shadow
+        for each in _rows(session, ShadowDevice, col(ShadowDevice.device), actor.tenant, devices)
+        if each.active
+    }
+    options = _Options(session, beside)
     sequences = {}
     for device, why in devices.items():
         row = known.get(device)
@@ -130,8 +137,9 @@ def renew(session: Session, sign: Sign, now: float, days: float, most: int = 200
 class _Options:
     """Turns wishes into what assignments say; bundles and rollouts are read once."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, beside: Mapping[tuple[str, str], str]) -> None:
+        self._session, self._beside = session, beside
+        self._shadows: dict[str, ShadowTerms | None] = {}
         self._bundles: dict[tuple[str, str | None], Bundle | None] = {}
         self._rollouts: dict[tuple[str, str], Rollout | None] = {}
 
@@ -163,7 +171,19 @@ class _Options:
             # A way back waits for no maintenance window.
             window=codec.from_plain(Window, window) if window is not None and not wanted.allow_downgrade else None,
             sampling=codec.from_plain(SamplingPolicy, sampling) if sampling is not None else SamplingPolicy(),
+            shadow=self._shadow(wanted),
         )
+
+    def _shadow(self, wanted: Desired) -> ShadowTerms | None:
+        """Return what a device is to try beside a model; None: nothing, or what it runs already."""
+        shadow = self._beside.get((wanted.device, wanted.model))
+        if shadow is None:
+            return None
+        if shadow not in self._shadows:
+            row = self._session.get(Shadow, (wanted.tenant, shadow))
+            self._shadows[shadow] = codec.decode(ShadowTerms, row.terms.encode()) if row is not None else None
+        found = self._shadows[shadow]
+        return found if found is not None and found.bundle != wanted.bundle else None
 
 
 def _rows(session: Session, table: type[T], column: Any, tenant: str, names: Iterable[str]) -> list[T]:

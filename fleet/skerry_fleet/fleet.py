@@ -14,6 +14,7 @@ from sqlmodel import func, select
 from skerry_contracts.assignment import Envelope, Receipt
 from skerry_contracts.errors import MismatchError
 from skerry_fleet import apikeys, devices, director, presence, renewal
+from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
 from skerry_fleet.blobs import BlobStore
@@ -74,12 +75,18 @@ class Fleet:
                 if silent:
                     self.rollouts.unreachable(session, now, silent)
             self.rollouts.tick(session, now)
+            shadows.expire(session, self.pen, now)
             if now - self.renewed >= RENEW_EVERY_S:
                 director.renew(session, self.office.director.sign_assignment, now, self.config.assignment_days)
                 self.renewed = now
         if now - self.maintained >= MAINTAIN_EVERY_S:
             self.maintained = now
             self._maintain(now)
+
+    @property
+    def pen(self) -> shadows.Pen:
+        """What signs assignments."""
+        return shadows.Pen(self.office.director.sign_assignment, self.config.assignment_days)
 
     def _maintain(self, now: float) -> None:
         """Keep the update repository fresh; what needs a person is said, and nothing else waits for it."""

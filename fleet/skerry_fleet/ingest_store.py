@@ -15,6 +15,7 @@ from sqlmodel import Session
 from skerry_contracts.assignment import Receipt
 from skerry_contracts.codec import encode
 from skerry_contracts.device import Heartbeat, Presence, Progress
+from skerry_contracts.shadow import ShadowReport
 from skerry_fleet import device_drift, presence
 from skerry_fleet.database import Database, announce
 from skerry_fleet.ingest import Batch, Incoming, Written, made
@@ -39,8 +40,17 @@ _INSERT = {
     ),
     "sample": _insert("sample", f"{_NUMBER} record", _ONCE),
     "sketch": _insert("sketch", f"{_NUMBER} record", _ONCE),
+    "shadow": _insert(
+        "shadow_report", f"{_NUMBER} shadow against chosen compared disagreed dropped failed cpu_s record", _ONCE
+    ),
     "receipt": _insert("receipt", f"{_NUMBER} bundle variant record", _ONCE),
 }
+_SHADOW = (
+    "UPDATE shadow_device SET state = :state, reason = :reason, detail = :detail, told_boot = :boot_id,"
+    " told_seq = :seq, told_ms = :received_ms WHERE tenant = :tenant AND shadow = :shadow AND device = :device"
+    " AND state NOT IN ('failed', 'ended')"
+    " AND (told_boot < :boot_id OR (told_boot = :boot_id AND told_seq < :seq))"
+)
 _STATE = (
     "UPDATE device_state SET boot_id = :boot_id, session = :session, online = :online, silent = :silent,"
     " last_seen_ms = :last_seen_ms WHERE tenant = :tenant AND name = :name"
@@ -89,6 +99,7 @@ class SqlIngestStore:
             for channel, statement in _INSERT.items():
                 rows = [_row(each) for each in messages if each.channel == channel]
                 _many(session, statement, rows)
+            _many(session, _SHADOW, [_shadow_state(each) for each in messages if each.channel == "shadow"])
             beats = _beats(session, messages, known)
             device_drift.observe(session, beats, {key: drifting for key, (_, _, drifting) in known.items()})
             turned = _presence(session, messages, known)
@@ -155,14 +166,25 @@ def _row(message: Incoming) -> dict[str, Any]:
         "model": record.model,
     }
     if isinstance(record, Progress):
-        fields = ("rollout", "bundle", "sequence", "detail", "received_bytes", "total_bytes")
-        row.update({name: getattr(record, name) for name in fields})
+        told = ("rollout", "bundle", "sequence", "detail", "received_bytes", "total_bytes")
+        row.update({name: getattr(record, name) for name in told})
         row.update(phase=record.phase.value, reason=record.reason.value)
         return row
     if isinstance(record, Receipt):
         row.update(bundle=record.bundle, variant=record.variant)
+    if isinstance(record, ShadowReport):
+        fields = ("shadow", "against", "chosen", "compared", "disagreed", "dropped", "failed", "cpu_s")
+        row.update({name: getattr(record, name) for name in fields})
     row["record"] = message.payload.decode()
     return row
+
+
+def _shadow_state(message: Incoming) -> dict[str, Any]:
+    """Return how a shadow fares: an older word changes nothing, nor does any after the last."""
+    record: ShadowReport = message.record
+    row = {name: getattr(message, name) for name in ("tenant", "device", "boot_id", "seq", "received_ms")}
+    said = {"shadow": record.shadow, "state": record.state.value, "reason": record.reason.value}
+    return {**row, **said, "detail": record.detail[:500]}
 
 
 def _beats(session: Session, messages: list[Incoming], known: dict[Key, Known]) -> list[Incoming]:

@@ -9,6 +9,7 @@ from sqlmodel import Session
 from skerry_contracts import codec
 from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Phase, Reason
 from skerry_fleet import alerts, audit, director, rollout_machine, rollout_rows
+from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.alerts import Kind
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
@@ -57,6 +58,10 @@ class Executor:
         wishes = director.desired(session, live.tenant, live.model, touched)
         offered = [effect.device for effect in effects if isinstance(effect, Offer)]
         health = director.health(session, live.tenant, live.model, offered)
+        if offered:
+            shadows.release(
+                session, live.tenant, now, live.model, offered, f"rollout {live.state.rollout} took its place"
+            )
         orders: dict[str, str] = {}
         confirmed = []
         for effect in effects:

@@ -6,83 +6,25 @@ the simulated disk; what is loaded is checked by the store's digests and again a
 
 from __future__ import annotations
 
-import dataclasses
-import random
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from skerry_agent import effects
-from skerry_agent.core import DeviceCore
 from skerry_agent.errors import StorageError
 from skerry_agent.hooks import Prediction
-from skerry_agent.ledger import Key
 from skerry_agent.records import Measured
 from skerry_contracts.bundle import Blob
 from skerry_contracts.device import ModelHealth, ModelState, Reason
-from skerry_simulators.catalogue import Inputs, Kind
-from skerry_simulators.faults import Faults
-from skerry_simulators.repository import Repository
+from skerry_simulators.catalogue import Kind
+from skerry_simulators.host import Host, Worker
+from skerry_simulators.shadow_body import ShadowBody
 
 PIECE_BYTES = 512
 FIRST_RESTART_S = 0.1
 LAST_RESTART_S = 30.0
 
 
-@dataclasses.dataclass(slots=True)
-class Worker:
-    """The worker of one slot: what it runs, and how."""
-
-    bundle: str
-    variant: str
-    kind: Kind
-    crashes: int = 0
-    running: bool = True
-    predictions: int = 0
-    errors: int = 0
-    restarts: int = 0
-
-
-class Host(Protocol):
-    """What the body needs of the device around it."""
-
-    core: DeviceCore | None
-    rng: random.Random
-    faults: Faults
-    repository: Repository
-    inputs: Inputs
-
-    def later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Run an action after a while, unless the device goes off before."""
-
-    def ask(self, name: str, *arguments: Any) -> None:
-        """Call a method of the core, and carry out what it returns."""
-
-    def reachable(self) -> bool:
-        """Whether the fleet can be reached over HTTP."""
-
-    def publish(self, channel: str, payload: bytes, key: Key | None) -> None:
-        """Send a message."""
-
-    def verify(self, envelope: bytes) -> bytes | None:
-        """Return the payload of a signed assignment; None where the signature does not hold."""
-
-    def sign(self, effect: effects.Sign) -> None:
-        """Sign a receipt and tell the core."""
-
-    def times(self) -> tuple[float, float]:
-        """Return what the device believes the date is, and the true date."""
-
-    def loading(self, bundle: str, variant: str) -> None:
-        """A worker is about to map a bundle's bytes: the moment that I1 speaks of."""
-
-    def asking(self, effect: effects.FetchManifest) -> None:
-        """The update repository is about to be asked: the moment at which I5 looks at what the device believes."""
-
-    def note(self, what: str, detail: str = "") -> None:
-        """Add to the history."""
-
-
-class Body:
+class Body(ShadowBody):
     """Downloads, workers and their slots of one boot. A new boot gets a new body."""
 
     def __init__(self, host: Host) -> None:
@@ -90,6 +32,8 @@ class Body:
         self.live: dict[str, Worker] = {}
         self.trial: dict[str, Worker] = {}
         self.wanted: dict[str, str] = {}  # model: bundle that Serve or Swap asked for last
+        self.shadows: dict[str, effects.ShadowReady] = {}
+        self.loaded: dict[str, Worker] = {}  # candidates in the shadow
         self.fetching: dict[str, int] = {}  # model: ticket of the fetch under way
 
     def carry_out(self, wanted: list[effects.Effect]) -> None:
@@ -260,8 +204,7 @@ class Body:
 
     def health(self) -> list[ModelHealth]:
         """Return what the runtime would say of its workers since the last time."""
-        found = []
-        core = self.host.core
+        found, core = [], self.host.core
         for model, worker in self.live.items():
             manifest = core.store.manifest(worker.bundle) if core is not None else None
             state = ModelState.SERVING if worker.running else ModelState.DEGRADED
@@ -285,6 +228,7 @@ class Body:
         return found
 
     _handlers: dict[type, Callable[[Any, Any], None]] = {
+        **ShadowBody._shadow_handlers,
         effects.Verify: _verify,
         effects.FetchManifest: _fetch_manifest,
         effects.FetchBlobs: _fetch_blobs,

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     world.add_argument("--seed", type=int, default=1, metavar="S", help="the first world's seed (1)")
     world.add_argument("--seeds", type=count, default=1, metavar="K", help="how many worlds, seeds counting up (1)")
     world.add_argument("--days", type=_days, default=1.0, metavar="D", help="days of bad luck in each world (1)")
+    world.add_argument("--shadows", action="store_true", help="candidates beside what serves, good and bad ones")
     world.add_argument("--bug", choices=sorted(BUGS), help="plant a bug, to see that it is found")
     world.add_argument("--jobs", type=count, default=1, metavar="J", help="worlds at the same time, each a process (1)")
     world.add_argument("--json", action="store_true", help="the reports as JSON")
@@ -81,7 +82,8 @@ def _world(arguments: argparse.Namespace) -> int:
     from skerry_simulators.world import Settings
 
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    worlds = [Settings(arguments.devices, seed, arguments.days) for seed in seeds]
+    shadows = arguments.shadows
+    worlds = [Settings(arguments.devices, seed, arguments.days, shadows=shadows) for seed in seeds]
     found: list[Report] = []
     with Progress() as progress:
         for report in run_worlds(worlds, arguments.bug or "", jobs=arguments.jobs, progress=progress.share):

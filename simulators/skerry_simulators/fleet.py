@@ -7,17 +7,19 @@ it meanwhile too (clean sessions). Its database never dies.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import sqlalchemy
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
 from skerry_contracts.assignment import ASSIGNMENT_TYPE, RECEIPT_TYPE, Assignment, Envelope, Receipt
 from skerry_contracts.errors import MismatchError
 from skerry_contracts.topics import parse, topic
 from skerry_fleet import director, presence
+from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import Database, Event
 from skerry_fleet.errors import ConflictError
@@ -42,6 +44,7 @@ TICK_S = 300.0
 SILENT_AFTER_S = 1800.0
 ASSIGNMENT_DAYS = 30.0
 PERSON = Actor(TENANT, "key:simulator")
+T = TypeVar("T")
 
 
 class SimFleet:
@@ -69,7 +72,7 @@ class SimFleet:
         self._keys = keys
         self._signed: dict[tuple[str, int], Assignment] = {}
         self._unpublished = True
-        self._seen = dict.fromkeys(("progress", "sample", "sketch", "receipt"), 0)
+        self._seen = dict.fromkeys(_NEW, 0)
         self._life = 0
 
     # Life.
@@ -152,6 +155,19 @@ class SimFleet:
         self._publish()
         return str(view["id"])
 
+    def act(self, action: Callable[[Session, shadows.Pen, float], T]) -> T | None:
+        """Let a person do something; None where the fleet refuses or is down."""
+        if self.rollouts is None:
+            return None
+        try:
+            with self.rollouts.open() as session:
+                done = action(session, shadows.Pen(self._sign, ASSIGNMENT_DAYS), self.heap.clock.wall_s())
+        except ConflictError as error:
+            self.history.add("fleet", "refused", str(error)[:80])
+            return None
+        self._publish()
+        return done
+
     def order(self, rollout: str, order: Order) -> bool:
         """Give a rollout an order; return whether it took it."""
         if self.rollouts is None:
@@ -204,6 +220,7 @@ class SimFleet:
             if silent:
                 self.rollouts.unreachable(session, now, silent)
             self.rollouts.tick(session, now)
+            shadows.expire(session, shadows.Pen(self._sign, ASSIGNMENT_DAYS), now)
             director.renew(session, self._sign, now, ASSIGNMENT_DAYS)
         self._publish()
         self.heap.after(TICK_S, self._tick, life)
@@ -255,6 +272,8 @@ class SimFleet:
         for each in assignment.models:
             self.invariants.signed_for(device, each.bundle, downgrade=each.allow_downgrade)
             self.exposure.ordered(device, each.bundle, each.rollout)
+            if each.shadow is not None:
+                self.invariants.shadowed_for(device, each.shadow.bundle)
 
     def _count_stored(self) -> None:
         """Note every message that the last commit stored, by what stands in the record itself."""
@@ -270,9 +289,10 @@ class SimFleet:
                     self._seen[table] = row.id
 
 
+_RECORDS = dict.fromkeys(("progress", "receipt"), "''") | dict.fromkeys(("sample", "sketch", "shadow_report"), "record")
 _NEW = {
     table: sqlalchemy.text(
         f"SELECT id, device, boot_id, seq, {record} AS record FROM {table} WHERE id > :last ORDER BY id"
     )
-    for table, record in (("progress", "''"), ("receipt", "''"), ("sample", "record"), ("sketch", "record"))
+    for table, record in _RECORDS.items()
 }

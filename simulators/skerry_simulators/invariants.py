@@ -46,6 +46,7 @@ class _Book:
     active: str = ""
     served: set[str] = dataclasses.field(default_factory=set)
     signed: dict[str, bool] = dataclasses.field(default_factory=dict)  # bundle: a downgrade to it was allowed
+    shadowed: set[str] = dataclasses.field(default_factory=set)
     silent_since_s: float | None = None
     hour: int = -1
     ticks: int = 0
@@ -81,6 +82,10 @@ class Invariants:
         signed = self.book(device).signed
         signed[bundle] = downgrade or signed.get(bundle, False)
 
+    def shadowed_for(self, device: str, bundle: str) -> None:
+        """The fleet signed an assignment in which this device is to try a bundle in the shadow."""
+        self.book(device).shadowed.add(bundle)
+
     def stored_once(self, device: str, key: Key) -> None:
         """The fleet committed a message to its store."""
         self.book(device)
@@ -93,7 +98,8 @@ class Invariants:
     def loading(self, device: SimDevice, bundle: str, variant: str) -> None:
         """I1 and the bytes of what is about to run."""
         if bundle != self.factory:
-            if bundle not in self.book(device.name).signed:
+            book = self.book(device.name)
+            if bundle not in book.signed and bundle not in book.shadowed:
                 raise ViolationError("I1", device.name, f"loads {bundle[:12]}, which nobody signed for it")
             if bundle not in self.repository.published:
                 raise ViolationError("I1", device.name, f"loads {bundle[:12]}, which the repository does not list")
@@ -190,6 +196,8 @@ class Invariants:
 
     def _activated(self, device: SimDevice, book: _Book, record: Record, active: Installed) -> None:
         self._check_installed(device, active)
+        if active.bundle not in book.signed and active.bundle not in book.served:
+            raise ViolationError("I1", device.name, f"{active.bundle[:12]} serves, and nobody ordered that it should")
         back = active.bundle in book.served
         if active.release < record.floor and not back and not book.signed.get(active.bundle, False):
             raise ViolationError("I5", device.name, f"release {active.release} below the floor {record.floor}")

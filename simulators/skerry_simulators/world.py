@@ -25,6 +25,7 @@ from skerry_simulators.history import History
 from skerry_simulators.invariants import Invariants
 from skerry_simulators.link import Link
 from skerry_simulators.repository import Repository
+from skerry_simulators.shadowing import Shadowing
 from skerry_simulators.storage import Storage, simulated
 from skerry_simulators.weather import Weather
 
@@ -36,13 +37,16 @@ BAD_KINDS = (Kind.GOLDEN, Kind.CRASHES, Kind.NAN)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """What a world is made of. `releases`: it makes and rolls out releases by itself, some of them bad."""
+    """What a world is made of. `releases`: it makes and rolls out releases by itself, some of them bad; `shadows`: it
+    tries others beside them.
+    """
 
     devices: int = 100
     seed: int = 1
     days: float = 1.0
     faults: Faults = dataclasses.field(default_factory=Faults)
     releases: bool = True
+    shadows: bool = False
     config: AgentConfig = CONFIG
 
 
@@ -118,6 +122,8 @@ class World:
             self.heap.after(self._rng.uniform(0, 60), device.boot)
         if self.settings.releases:
             self.heap.after(self._rng.uniform(300, 900), self._release)
+        if self.settings.shadows:
+            Shadowing(self.fleet, self.repository, self.weather, self._stream("shadow")).begin()
         if self.settings.faults.fleet_restart_every_s is not None:
             self._next_restart(self.settings.faults.fleet_restart_every_s)
 
@@ -173,6 +179,10 @@ class World:
             return f"serves {serving[:12]}, wanted is {wanted[:12]} ({record.stage}, {record.trouble})"
         if (kind := self.repository.bundles[serving].kind) is not Kind.GOOD:
             return f"ends on {serving[:12]}, which is {kind}"
+        if (
+            strange := {*core.store.bundles()} - core.memory.bundles() - {self.factory.id}
+        ) and not core.memory.fetching:
+            return f"keeps {len(strange)} bundles that nobody speaks of"
         if (waiting := core.spool.health.waiting) > 0:
             return f"{waiting} messages still wait"
         return ""

@@ -17,6 +17,7 @@ from skerry_contracts import (
     quantiles,
     sample,
     sealed,
+    shadow,
     sketch,
 )
 from skerry_contracts.tensor import DType, Tensor, TensorSpec
@@ -73,6 +74,8 @@ ALARM = assignment.DriftAlarm(5.0, 900, 0.001)
 SIGNED = assignment.KeySignature(B, b"signature")
 CARRIED_MESSAGE = carried.CarriedMessage("progress", b"{}")
 UPDATE_FILE = carried_update.File(f"/blobs/{A}", 4096)
+SHADOW = shadow.Shadow("s3-0badcafe", "1.3.0", 4, B, assignment.target_path("pets", B), 2048, 1_800_000_000)
+SHADOW_ANSWER = shadow.ShadowAnswer("s3-0badcafe", B, "1.3.0", (TENSOR,))
 
 EXAMPLES: tuple[Any, ...] = (
     IMAGE,
@@ -144,6 +147,30 @@ EXAMPLES: tuple[Any, ...] = (
     carried.CarriedAck("default", "gate-1", 0, True, (device.Received(BOOT, (1, 2, 3)),)),
     UPDATE_FILE,
     carried_update.Update(carried_update.FORMAT, b"envelope", (UPDATE_FILE,)),
+    SHADOW,
+    SHADOW_ANSWER,
+    shadow.ShadowReport(
+        BOOT,
+        7,
+        "s3-0badcafe",
+        "pets",
+        B,
+        shadow.ShadowState.RUNNING,
+        1.7e9,
+        1.7e9 + 300,
+        device.Reason.OK,
+        "no temperature sensor",
+        A,
+        20,
+        12,
+        3,
+        6,
+        1,
+        2.5,
+        1 << 24,
+        sketch.Histogram("latency_ms", (0, 12)),
+        sketch.Histogram("latency_ms", (0, 10, 2)),
+    ),
 )
 
 # Records with the fields that came after their first release, filled: golden bytes in v2.
@@ -183,5 +210,30 @@ LATER: tuple[Any, ...] = (
         0.6,
         "defect-17",
         SEALED,
+    ),
+    assignment.AssignedModel(
+        "pets", "1.2.0", 3, A, assignment.target_path("pets", A), 2048, "r-1", False, WINDOW, SAMPLING, SHADOW
+    ),
+)
+
+# As above, a release later: golden bytes in v3.
+LATEST: tuple[Any, ...] = (
+    sample.Sample(
+        BOOT,
+        5,
+        1.7e9,
+        f"gate-1/{BOOT}/12",
+        "pets",
+        "1.2.0",
+        A,
+        "native-f32",
+        sample.Kept.DISAGREEING,
+        1.0,
+        (TENSOR,),
+        (TENSOR,),
+        0.6,
+        None,
+        None,
+        SHADOW_ANSWER,
     ),
 )

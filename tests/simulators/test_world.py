@@ -56,6 +56,13 @@ def test_without_bad_luck_everyone_ends_on_the_newest_release() -> None:
     assert "power cut" not in report.counts
 
 
+def test_candidates_in_the_shadow_survive_bad_luck_and_serve_nobody() -> None:
+    report = run_world(Settings(devices=6, seed=9, days=0.4, shadows=True))
+    assert report.violation is None, report.violation
+    assert report.counts["up shadow"] > 20 and report.counts["shadow"] > 10 and report.counts["power cut"] > 3
+    assert report.history == run_world(Settings(devices=6, seed=9, days=0.4, shadows=True)).history
+
+
 @pytest.mark.parametrize("bug", BUGS)
 def test_planted_bugs_are_found(bug: str) -> None:
     report = hunt(bug, HUNTED, seeds=5)

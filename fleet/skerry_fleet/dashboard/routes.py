@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from skerry_fleet import alerts, rollout_machine, rollout_rows
-from skerry_fleet.dashboard import actions, device_view, drift_view, views
+from skerry_fleet.dashboard import actions, device_view, drift_view, shadow_pages, views
 from skerry_fleet.dashboard.actions import Anyone
 from skerry_fleet.dashboard.pages import KINDS, STATIC, PageRoute, link, render
 from skerry_fleet.dashboard.session import open_sessions
@@ -33,6 +33,7 @@ def install(app: FastAPI, fleet: Fleet) -> None:
     """Put the dashboard on an application."""
     app.state.sessions = open_sessions(fleet.config.root, fleet.random)
     app.include_router(actions.router)
+    app.include_router(shadow_pages.router)
     app.include_router(router)
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from skerry_fleet import alerts, audit, devices, feeds, groups, registry, rollout_rows
+from skerry_fleet import shadow_figures as figures
 from skerry_fleet.fleet import Fleet
 from skerry_fleet.paging import Page, listing
 from skerry_fleet.records import Audit, AuditHead, Drift
@@ -17,6 +18,8 @@ from skerry_fleet.tables import Bundle, Device, DeviceState, DeviceStatus
 PLACES = tuple(place.value for place in (Place.CONFIRMED, Place.SOAKING, Place.OFFERED, Place.RETRYING, Place.WAITING))
 PLACES += tuple(place.value for place in (Place.RETURNING, Place.RETURNED, Place.FAILED))
 """The order of a rollout's bar: settled first, failures at the end."""
+SHADOWS = 5
+"""The newest, on a model's page."""
 WALK_AT_ONCE = 20_000
 """A longer audit chain is walked only when somebody asks: the page must stay quick."""
 
@@ -80,7 +83,7 @@ def models(session: Session, tenant: str, page: Page) -> dict[str, Any]:
 
 
 def model(session: Session, tenant: str, name: str, page: Page) -> dict[str, Any]:
-    """Return a model with a page of its bundles.
+    """Return a model with a page of its bundles, and its newest shadows.
 
     Raises:
         MissingError: no such model.
@@ -88,7 +91,8 @@ def model(session: Session, tenant: str, name: str, page: Page) -> dict[str, Any
     bundles = registry.list_bundles(session, tenant, name, page)
     totals = by_model(devices.totals(session, tenant)["models"])
     running = next((each for each in totals if each["model"] == name), {"devices": 0, "versions": []})
-    return {"name": name, **bundles, "running": running}
+    shadows = figures.list_shadows(session, tenant, Page(limit=SHADOWS), name)["items"]
+    return {"name": name, **bundles, "running": running, "shadows": shadows}
 
 
 def rollout(session: Session, tenant: str, name: str, place: str, page: Page) -> dict[str, Any]:

@@ -13,7 +13,19 @@ import jinja2
 _STEPS = ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600), (float("inf"), "days", 86_400))
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _SIZES = ("B", "kB", "MB", "GB", "TB")
-GOOD = {"online", "serving", "published", "complete", "confirmed", "chosen", "resolved", "steady", "committed", "ok"}
+GOOD = {
+    "online",
+    "serving",
+    "published",
+    "complete",
+    "confirmed",
+    "chosen",
+    "resolved",
+    "steady",
+    "committed",
+    "ok",
+    "promoted",
+}
 BAD = {"failed", "critical", "drifting", "inaccurate", "rolled-back", "stopped", "withdrawn", "silent", "aborted"}
 BUSY = {"running", "offered", "soaking", "downloading", "trial", "starting", "rolling-back", "returning", "verified"}
 WARN = {"open", "warning", "paused", "retrying", "degraded", "awaiting-approval", "too-large", "draft"}
