@@ -9,6 +9,8 @@
              included;
              http_overhead_*: the same with binary tensors over the Unix socket; worker_overhead_*: inside the agent,
              from its loop to the worker and back
+    grpc     grpc_http_ratio, grpc_http_overhead_*: the same inference over gRPC beside HTTP; grpc_front_pss_mb: the
+             front process, which there is only where gRPC is asked for
     unload   unload_leak_mb: how much the agent grew over many times unload and load; cold_start_ms: one load
     evict    evict_cold_start_ms: an inference of a model that had left to make room, all of it
     throughput  infer_per_s_CxI: inferences a second over the Unix socket with C clients and I workers of one model;
@@ -56,6 +58,7 @@ from skerry_simulators.errors import SimulatorError
 PARTS = {
     "memory": "agent_runtime",
     "infer": "agent_runtime",
+    "grpc": "agent_grpc",
     "unload": "agent_runtime",
     "evict": "agent_runtime",
     "throughput": "agent_throughput",

@@ -29,7 +29,7 @@ GRACE_S = 0.5
 ROOM_BYTES = 256 * 1024 * 1024  # the library's own, threads' stacks included
 COPIES = 5  # of a message at once: as it comes, as bytes, taken apart, on its way
 STREAMS = 16  # calls at once on one connection
-WINDOW_BYTES = 128 * 1024  # of each that may come before it is read
+WINDOW_BYTES = 512 * 1024  # of each that may come before it is read
 PING_S, PONG_S = 60, 20  # a connection whose other end is gone is closed
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
