@@ -28,20 +28,22 @@ import functools
 import importlib.metadata
 import logging
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
-from skerry_agent import capture_words, fast_words, oip, repository, sockets
+from skerry_agent import api_infer, capture_words, fast_words, oip, repository, sockets
 from skerry_agent.behalf import Behalf
 from skerry_agent.errors import RequestError, WorkerError
 from skerry_agent.fast import FastChannel, FastLimits
-from skerry_agent.hooks import Hooks, Prediction
+from skerry_agent.hooks import Hooks
 from skerry_agent.http import HttpServer
 from skerry_agent.http_words import HttpLimits, Request, Response, error_response, json_response
 from skerry_agent.regions import RegionLimits, Regions
 from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.slot import Slot
-from skerry_contracts.sample import Kept
+from skerry_agent.strict_json import parse_json
+from skerry_agent.tensors import check_inputs
 
 LOG = logging.getLogger("skerry.agent.api")
 # JSON takes up to 25 characters for a float of 4 bytes, and 6 for a truth value of 1.
@@ -125,6 +127,19 @@ class LocalApi:
         size = sum(spec.size_bytes for spec in (*signature.inputs, *(signature.outputs if capture else ())))
         return _SMALL_BODY_BYTES + _JSON_BYTES_PER_BYTE * size
 
+    def begin(self, request: Request, tell: Callable[[Response], None]) -> Callable[[], None] | None:
+        """Begin an inference that needs nothing but the model's worker; see Handler."""
+        parts = request.path.split("/")
+        if request.method != "POST" or len(parts) != 5 or parts[1:3] != ["v2", "models"] or parts[4] != "infer":
+            return None
+        model = parts[3]
+        slot = self._runtime.slot(model) if TRIAL not in model else None
+        if slot is None or slot.evicted:
+            return None
+        asked = self._read(request, slot)
+        data = check_inputs(slot.manifest.signature.inputs, asked.inputs)
+        return api_infer.Asking(self._hooks, model, asked, tell).begin(slot, data, request.peer.client())
+
     async def handle(self, request: Request) -> Response:
         """Return the answer to a request."""
         request = self.behalf.of(request)
@@ -192,7 +207,7 @@ class LocalApi:
             return Response(200, b"")
         if action == "register" and region is not None:
             _only("POST", request)
-            self._regions.register(region, oip.parse_json(request.body), request.peer)
+            self._regions.register(region, parse_json(request.body), request.peer)
             return Response(200, b"")
         return error_response(f"there is nothing at {request.path[:120]}", 404)
 
@@ -233,33 +248,19 @@ class LocalApi:
         return error_response(f"there is nothing at {request.path[:120]}", 404)
 
     async def _infer(self, request: Request, slot: Slot) -> Response:
-        model = slot.manifest.model
+        model, asked = slot.manifest.model, self._read(request, slot)
+        try:
+            result = await self._runtime.infer(model, asked.inputs, client=request.peer.client(), wait_s=asked.wait_s)
+        except WorkerError as error:
+            return api_infer.failure(model, error)
+        return api_infer.answer(self._hooks, model, asked, result)
+
+    def _read(self, request: Request, slot: Slot) -> oip.InferRequest:
         find = functools.partial(self._regions.find, peer=request.peer)
         asked = oip.read_infer(slot.manifest.signature, request.headers, request.body, find)
         if asked.capture is not None:
             self._hooks.check_capture(asked.capture)
-        try:
-            result = await self._runtime.infer(model, asked.inputs, client=request.peer.client(), wait_s=asked.wait_s)
-        except WorkerError as error:
-            return error_response(f"{model}: {error}", 500)
-        prediction = Prediction(
-            id=self._hooks.next_prediction(model),
-            model=model,
-            inputs=asked.inputs,
-            outputs=result.outputs,
-            latency_ms=result.latency_ms,
-            keep=asked.keep,
-            bundle=result.bundle,
-            wanted=Kept.REQUESTED if asked.capture is not None else None,
-            capture=asked.capture,
-        )
-        body, head_bytes = oip.write_infer(
-            asked, model, result.version, result.outputs, {"prediction_id": prediction.id}
-        )
-        after = functools.partial(self._hooks.on_prediction, prediction)
-        if head_bytes is None:
-            return Response(200, body, after=after)
-        return Response(200, body, oip.BINARY, ((oip.HEADER_LENGTH, str(head_bytes)),), after)
+        return asked
 
 
 def _only(method: str, request: Request) -> None:

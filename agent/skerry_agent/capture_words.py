@@ -8,11 +8,12 @@ from skerry_agent import oip
 from skerry_agent.captures import check_id
 from skerry_agent.errors import RequestError
 from skerry_agent.hooks import CaptureOrder
+from skerry_agent.http_words import Body
 from skerry_agent.tensors import check_inputs
 from skerry_contracts.bundle import Manifest
 
 
-def read(manifest: Manifest, headers: Mapping[str, str], body: bytes, find: oip.Find) -> CaptureOrder:
+def read(manifest: Manifest, headers: Mapping[str, str], body: Body, find: oip.Find) -> CaptureOrder:
     """Return what a request asks to keep: a prediction by its id, or tensors as an inference has them.
 
     Raises:

@@ -81,6 +81,9 @@ class Way(Protocol):
         """Take the memory from the agent; views that are still in use stay valid."""
 
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps with settings makes one with every call
+
+
 def head(document: Any) -> bytes:
     """Return a document as a request's JSON."""
-    return json.dumps(document, separators=(",", ":")).encode()
+    return _to_json(document).encode()

@@ -12,6 +12,7 @@ from skerry_agent.errors import RequestError
 
 _MAX_HEAD_BYTES = 65536
 _MAX_PARTS = 64
+_READ_BYTES = 65536  # more at once costs more memory from the system than it saves calls
 
 
 class Wire:
@@ -20,6 +21,9 @@ class Wire:
     def __init__(self, path: Path | None, port: int, token: str, timeout_s: float) -> None:
         self.socket: socket.socket | None = None
         self._path, self._port, self._token, self._timeout_s = path, port, token, timeout_s
+        self._asked: tuple[str, str, int, int | None] | None = None
+        self._head = self._said = b""
+        self._answer: tuple[int, int, dict[str, str]] = (0, 0, {})
 
     def close(self) -> None:
         """Close it; the next call opens another."""
@@ -35,12 +39,10 @@ class Wire:
         Raises:
             RequestError: the agent refuses (its status), or cannot be reached (503).
         """
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {sum(map(len, parts))}"]
-        if self._token:
-            lines.append(f"Authorization: Bearer {self._token}")
-        if head_bytes is not None:
-            lines += ["Content-Type: application/octet-stream", f"Inference-Header-Content-Length: {head_bytes}"]
-        request = ["\r\n".join([*lines, "", ""]).encode("ascii"), *parts]
+        asked = (method, path, sum(map(len, parts)), head_bytes)
+        if asked != self._asked:  # a program asks the same again and again
+            self._asked, self._head = asked, self._lines(*asked)
+        request = [self._head, *parts]
         kept = self.socket is not None
         try:
             status, headers, answer = self._exchange(request)
@@ -66,20 +68,28 @@ class Wire:
         if self.socket is None:
             self.socket = self._connect()
         _send(self.socket, request)
-        received = bytearray()
+        received = self._more()
         while (end := received.find(b"\r\n\r\n")) < 0:
             if len(received) > _MAX_HEAD_BYTES:
                 raise ConnectionError("the answer is no HTTP")
             received += self._more()
-        first, *lines = received[:end].decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        try:
-            status, length = int(first.split(" ")[1]), int(headers["content-length"])
-        except (IndexError, ValueError, KeyError) as error:
-            raise ConnectionError("the answer is no HTTP") from error
-        while len(received) < end + 4 + length:
-            received += self._more()
-        return status, headers, bytes(received[end + 4 : end + 4 + length])
+        if (said := received[:end]) != self._said:
+            self._answer = _read_head(said)
+            self._said = said
+        status, length, headers = self._answer
+        chunks, missing = [received[end + 4 :]], end + 4 + length - len(received)
+        while missing > 0:
+            chunks.append(self._more())
+            missing -= len(chunks[-1])
+        return status, headers, b"".join(chunks)[:length]
+
+    def _lines(self, method: str, path: str, body_bytes: int, head_bytes: int | None) -> bytes:
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {body_bytes}"]
+        if self._token:
+            lines.append(f"Authorization: Bearer {self._token}")
+        if head_bytes is not None:
+            lines += ["Content-Type: application/octet-stream", f"Inference-Header-Content-Length: {head_bytes}"]
+        return "\r\n".join([*lines, "", ""]).encode("ascii")
 
     def _connect(self) -> socket.socket:
         if self._path is not None:
@@ -90,7 +100,7 @@ class Wire:
 
     def _more(self) -> bytes:
         assert self.socket is not None
-        data = self.socket.recv(262144)
+        data = self.socket.recv(_READ_BYTES)
         if not data:
             raise ConnectionResetError("the agent closed the connection")
         return data
@@ -100,6 +110,16 @@ class Wire:
         return RequestError(
             f"no agent answers at {where}: {reason}", status=503, hint="is it running? see: skerry agent run"
         )
+
+
+def _read_head(said: bytes) -> tuple[int, int, dict[str, str]]:
+    """Return an answer's status, the length of its body, and its headers. Raises ConnectionError: it is no HTTP."""
+    first, *lines = said.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    try:
+        return int(first.split(" ")[1]), int(headers["content-length"]), headers
+    except (IndexError, ValueError, KeyError) as error:
+        raise ConnectionError("the answer is no HTTP") from error
 
 
 def _send(connection: socket.socket, parts: Sequence[bytes | memoryview]) -> None:

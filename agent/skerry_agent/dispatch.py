@@ -53,8 +53,12 @@ class Dispatch(SlotView["Served"]):
         try:
             return await future
         except asyncio.CancelledError:
-            self._line.remove(request)
+            self.withdraw(request)
             raise
+
+    def withdraw(self, request: Pending[Served]) -> None:
+        """Take out what `ask` returned, if it waits: nobody is there for its answer."""
+        self._line.remove(request)
 
     def ask(
         self,
@@ -65,7 +69,7 @@ class Dispatch(SlotView["Served"]):
         client: Hashable = None,
         wait_s: float | None = None,
     ) -> Pending[Served]:
-        """Let `waiter` have later on, on the event loop, what `run` returns or raises; returns what waits for it.
+        """Let `waiter` have later, on the event loop, what `run` returns or raises; returns what `withdraw` takes.
 
         Raises:
             RequestError: what `run` refuses at once.

@@ -12,6 +12,7 @@ from skerry_agent.errors import AgentError, RequestError
 from skerry_agent.fast_words import FrameError, Run
 from skerry_agent.hooks import Hooks, Prediction
 from skerry_agent.peers import Peer
+from skerry_agent.pending import Pending
 from skerry_agent.runtime import Runtime, result_of
 from skerry_agent.slot import Slot
 from skerry_contracts.sample import Kept
@@ -46,6 +47,7 @@ class Lane:
         self._region: shm.Region | None = None
         self._asked: Run | None = None
         self._inputs: list[bytes] = []
+        self._request: Pending[Served] | None = None
         self._closed = False
         self._recalling: asyncio.Task[None] | None = None
         self.used_s = self._loop.time()
@@ -71,6 +73,8 @@ class Lane:
         self._opening.cancel()
         if self._recalling is not None:
             self._recalling.cancel()
+        if self._asked is not None and self._slot is not None and self._request is not None:
+            self._slot.withdraw(self._request)
         self._loop.remove_reader(self._socket)
         self._socket.close()
         if self._region is not None:
@@ -171,7 +175,7 @@ class Lane:
         if slot.evicted:
             self._recalling = self._loop.create_task(self._recall(self._model))
         else:
-            slot.ask(self._inputs, self, client=self._client)
+            self._request = slot.ask(self._inputs, self, client=self._client)
 
     async def _recall(self, model: str) -> None:
         """Ask a model that had left to make room for others."""
@@ -179,7 +183,7 @@ class Lane:
             await self._channel.runtime.recall(model)
             slot = self._channel.slot(model)
             self._fit(slot)
-            slot.ask(self._inputs, self, client=self._client)
+            self._request = slot.ask(self._inputs, self, client=self._client)
         except RequestError as error:
             self._refuse(error)
         finally:

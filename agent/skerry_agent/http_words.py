@@ -12,6 +12,7 @@ from skerry_agent.errors import AgentError, RequestError
 from skerry_agent.peers import Peer
 
 JSON = "application/json"
+Body = bytes | bytearray
 # Made once: json.dumps with settings makes an encoder with every call.
 to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -39,7 +40,7 @@ class Request:
     method: str
     path: str
     headers: dict[str, str]
-    body: bytes
+    body: Body
     peer: Peer
 
 
@@ -60,12 +61,31 @@ class Handler(Protocol):
     def body_limit(self, method: str, path: str) -> int:
         """Return how many bytes of body this request may have."""
 
+    def begin(self, request: Request, tell: Callable[[Response], None]) -> Callable[[], None] | None:
+        """Begin to answer where that needs no task: `tell` is then called once. Returns how to give it up, or None
+        where `handle` is to be asked.
+
+        Raises:
+            RequestError: answered with its status.
+        """
+
     async def handle(self, request: Request) -> Response:
         """Return the answer.
 
         Raises:
             RequestError: answered with its status.
         """
+
+
+class Server(Protocol):
+    """What a connection needs of its server (http.HttpServer)."""
+
+    handler: Handler
+    limits: HttpLimits
+    token: str | None
+    connections: set[Any]
+    closed: bool
+    scratch: bytearray
 
 
 def json_response(plain: Any, status: int = 200) -> Response:
@@ -86,17 +106,3 @@ def refusal(error: AgentError) -> Response:
 def error_response(message: str, status: int) -> Response:
     """Return an error in the form of the Open Inference Protocol."""
     return json_response({"error": message}, status)
-
-
-def refuse_browser(headers: dict[bytes, bytes]) -> None:
-    """Refuse what a web page makes a browser send: pages may reach loopback ports, also by names that resolve to them.
-
-    Raises:
-        RequestError: 403.
-    """
-    host = headers.get(b"host", b"").lower()
-    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() else host
-    if b"origin" in headers or name not in (b"127.0.0.1", b"localhost", b"[::1]"):
-        raise RequestError(
-            "web pages may not ask this server", status=403, hint="ask 127.0.0.1 without an Origin header"
-        )

@@ -10,16 +10,17 @@ binary answer is built alike.
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from skerry_agent import tensors
 from skerry_agent.errors import RequestError
-from skerry_agent.http_words import to_json
+from skerry_agent.http_words import Body, to_json
 from skerry_agent.regions import Part, Region
+from skerry_agent.strict_json import parse_json
 from skerry_contracts.bundle import Manifest, Signature
-from skerry_contracts.tensor import Tensor, TensorSpec
+from skerry_contracts.tensor import DType, Tensor, TensorSpec
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics", "system_shared_memory")
 HEADER_LENGTH = "inference-header-content-length"
@@ -73,7 +74,7 @@ def _metadata(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.dtype.value, "shape": list(spec.shape)}
 
 
-def read_infer(signature: Signature, headers: Mapping[str, str], body: bytes, find: Find = _no_region) -> InferRequest:
+def read_infer(signature: Signature, headers: Mapping[str, str], body: Body, find: Find = _no_region) -> InferRequest:
     """Return the inference a request asks for; `find` gives the regions of shared memory it may name.
 
     Raises:
@@ -135,7 +136,7 @@ def read_tensors(
     return tuple(found), at
 
 
-def split(headers: Mapping[str, str], body: bytes) -> tuple[Any, memoryview]:
+def split(headers: Mapping[str, str], body: Body) -> tuple[Any, memoryview]:
     """Return the JSON document (None: there is only binary data) and the binary data behind it.
 
     Raises:
@@ -232,55 +233,33 @@ def write_infer(
         RequestError: an infinite number is to be written as JSON, or a region was cut short.
     """
     by_name = {tensor.name: tensor for tensor in outputs}
-    entries, chunks = [], []
+    entries: list[str] = []
+    chunks = []
     for name, binary in request.outputs:
         tensor = by_name[name]
+        if name not in request.places and binary:
+            chunks.append(tensor.data or b"")
+            entries.append(_binary_entry(name, tensor.dtype, tensor.shape, len(chunks[-1])))
+            continue
         entry: dict[str, Any] = {"name": name, "datatype": tensor.dtype.value, "shape": list(tensor.shape)}
         if (place := request.places.get(name)) is not None:
             place.write(tensor.data or b"")
-            said = {_REGION: place.region.name, _SIZE: place.size_bytes}
-            entry["parameters"] = {**said, _OFFSET: place.offset} if place.offset else said
-        elif binary:
-            data = tensor.data or b""
-            entry["parameters"] = {"binary_data_size": len(data)}
-            chunks.append(data)
+            where = {_REGION: place.region.name, _SIZE: place.size_bytes}
+            entry["parameters"] = {**where, _OFFSET: place.offset} if place.offset else where
         else:
             entry["data"] = tensors.to_json(tensor)
-        entries.append(entry)
-    document: dict[str, Any] = {"model_name": model, "model_version": version}
-    if request.id is not None:
-        document["id"] = request.id
-    document |= {"parameters": dict(parameters), "outputs": entries}
-    head = to_json(document).encode()
-    return b"".join((head, *chunks)), len(head) if chunks else None
+        entries.append(to_json(entry))
+    name = f'"id":{to_json(request.id)},' if request.id is not None else ""
+    release = f'"model_name":{to_json(model)},"model_version":{to_json(version)}'
+    said = f'{{{release},{name}"parameters":{to_json(dict(parameters))},"outputs":[{",".join(entries)}]}}'.encode()
+    return b"".join((said, *chunks)), len(said) if chunks else None
 
 
-def parse_json(data: bytes) -> Any:
-    """Return a request's JSON. Its size was limited before; depth is limited by the parser.
-
-    Raises:
-        RequestError: not JSON, NaN, too deep, a number beyond all bounds, or a key twice.
-    """
-    try:
-        return _DECODER.decode(data.decode("utf-8"))
-    except RecursionError:
-        raise RequestError("the JSON is nested too deep") from None
-    except ValueError as error:  # also not UTF-8, and integers of more digits than Python converts
-        raise RequestError(f"not JSON: {str(error)[:120]}") from error
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return result
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+@functools.lru_cache(maxsize=64)
+def _binary_entry(name: str, dtype: DType, shape: tuple[int, ...], size_bytes: int) -> str:
+    """Return how the answer's JSON names an output whose bytes follow; the same with each inference."""
+    form = {"name": name, "datatype": dtype.value, "shape": list(shape)}
+    return to_json({**form, "parameters": {"binary_data_size": size_bytes}})
 
 
 def _object(holder: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from skerry_agent.errors import RequestError
-from skerry_agent.oip import parse_json
+from skerry_agent.http_words import Body
 from skerry_agent.slot import Slot
+from skerry_agent.strict_json import parse_json
 
 # tritonclient says this with every unload; there are no dependents here, so both values mean the same.
 _HARMLESS = frozenset({"unload_dependents"})
@@ -76,7 +77,7 @@ def config(slot: Slot, instances: int) -> dict[str, Any]:
     }
 
 
-def index(slots: Iterable[Slot], body: bytes) -> list[dict[str, str]]:
+def index(slots: Iterable[Slot], body: Body) -> list[dict[str, str]]:
     """Return the repository's index; the request may ask for what is ready only.
 
     Raises:
@@ -100,7 +101,7 @@ def _entry(slot: Slot) -> dict[str, str]:
     return {"name": slot.manifest.model, "version": slot.manifest.version, "state": state, "reason": reason}
 
 
-def check_control(body: bytes) -> None:
+def check_control(body: Body) -> None:
     """Check the body of a load or an unload: only what the fleet signed is loaded, so nothing can be overridden.
 
     Raises:
@@ -116,7 +117,7 @@ def check_control(body: bytes) -> None:
         )
 
 
-def _document(body: bytes) -> dict[str, Any]:
+def _document(body: Body) -> dict[str, Any]:
     document = parse_json(body) if body.strip() else {}
     if not isinstance(document, dict):
         raise RequestError("the request must be a JSON object")

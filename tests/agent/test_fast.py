@@ -36,7 +36,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "inference-api.md"
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with serving(tmp_path_factory.mktemp("fast"), FastLimits(connections=4, open_s=0.2, idle_s=0.0)) as found:
+    with serving(tmp_path_factory.mktemp("fast"), FastLimits(connections=4, open_s=1.0, idle_s=0.0)) as found:
         yield found
 
 

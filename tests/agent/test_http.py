@@ -26,6 +26,9 @@ class Echo:
     def body_limit(self, method: str, path: str) -> int:
         return 1000
 
+    def begin(self, request: Request, tell: Callable[[Response], None]) -> Callable[[], None] | None:
+        return None
+
     async def handle(self, request: Request) -> Response:
         if request.path == "/refuse":
             raise RequestError("no", status=409, hint="ask nicely")
@@ -282,8 +285,8 @@ def test_an_idle_connection_makes_room_for_one_that_asks(tmp_path: Path) -> None
         while len(server.connections) < 2:
             await asyncio.sleep(0.01)
         for connection in server.connections:
-            assert connection._due_s is not None
-            connection._due_s -= 5.0  # as if they had been idle for that long
+            assert connection._patience.due_s is not None
+            connection._patience.due_s -= 5.0  # as if they had been idle for that long
         reader, writer = await connect()
         writer.write(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await answer(reader))[0] == 200
