@@ -33,7 +33,7 @@ class Dispatch(SlotView["Served"]):
 
     async def run(
         self,
-        inputs: Sequence[bytes],
+        inputs: Sequence[bytes | memoryview],
         deadline_s: float | None = None,
         *,
         client: Hashable = None,
@@ -62,7 +62,7 @@ class Dispatch(SlotView["Served"]):
 
     def ask(
         self,
-        inputs: Sequence[bytes],
+        inputs: Sequence[bytes | memoryview],
         waiter: Waiter[Served],
         deadline_s: float | None = None,
         *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from typing import Protocol
 
 from skerry_agent import fast_words, shm
@@ -46,7 +47,7 @@ class Lane:
         self._slot: Dispatch | None = None
         self._region: shm.Region | None = None
         self._asked: Run | None = None
-        self._inputs: list[bytes] = []
+        self._inputs: Sequence[bytes] = ()
         self._request: Pending[Served] | None = None
         self._closed = False
         self._recalling: asyncio.Task[None] | None = None
@@ -99,7 +100,7 @@ class Lane:
             view[:] = data
         manifest = result.slot.manifest
         prediction = self._channel.hooks.next_prediction(self._model)
-        self._asked, self._inputs = None, []
+        self._asked, self._inputs = None, ()
         self._loop.call_soon(self._note, asked, inputs, result, prediction)
         version, elapsed_ns = manifest.version.encode(), result.answer.elapsed_ns
         self._send(fast_words.done(asked.tag, elapsed_ns, version, prediction.encode()))
@@ -170,12 +171,17 @@ class Lane:
                 raise RequestError("a capture's id asks to keep this input, the flag NO_SAMPLE forbids it")
             self._channel.hooks.check_capture(asked.capture)
         self.used_s = self._loop.time()
-        # Copied out once: samples and sketches see what the model saw, whatever the program writes meanwhile.
-        self._inputs = [bytes(view) for view in self._region.inputs]
         if slot.evicted:
+            self._inputs = [bytes(view) for view in self._region.inputs]
             self._recalling = self._loop.create_task(self._recall(self._model))
         else:
-            self._request = slot.ask(self._inputs, self, client=self._client)
+            views = self._region.inputs
+            self._request = slot.ask(views, self, client=self._client)
+            # Copied for samples and sketches while the worker is at it: on a slow machine that takes as long as all the
+            # rest. A program that writes meanwhile, against the rules, spoils its own.
+            if not self._closed:
+                copied = [bytes(view) for view in views]
+                self._inputs, self._request.inputs = copied, copied
 
     async def _recall(self, model: str) -> None:
         """Ask a model that had left to make room for others."""
@@ -202,7 +208,7 @@ class Lane:
             raise RequestError(words, status=409, hint="connect again")
         self._slot = slot
 
-    def _note(self, asked: Run, inputs: list[bytes], served: Served, prediction: str) -> None:
+    def _note(self, asked: Run, inputs: Sequence[bytes], served: Served, prediction: str) -> None:
         """Tell the hooks, once the answer has gone out."""
         result, specs = result_of(served), served.slot.manifest.signature.inputs
         self._channel.hooks.on_prediction(
@@ -222,7 +228,7 @@ class Lane:
         )
 
     def _refuse(self, error: AgentError) -> None:
-        asked, self._asked, self._inputs = self._asked, None, []
+        asked, self._asked, self._inputs = self._asked, None, ()
         words = f"{error} ({error.hint})" if error.hint else str(error)
         status = 500
         if isinstance(error, RequestError):

@@ -36,7 +36,7 @@ class Pending(Generic[T]):
 
     def __init__(
         self,
-        inputs: Sequence[bytes],
+        inputs: Sequence[bytes | memoryview],
         deadline_s: float,
         future: Waiter[T],
         client: Hashable = None,

@@ -130,7 +130,7 @@ class WorkerProcess:
         """Return the worker's resident memory, 0 when it is gone."""
         return self._child.rss_bytes()
 
-    def run(self, inputs: Sequence[bytes], deadline_s: float, on_answer: OnAnswer) -> bool:
+    def run(self, inputs: Sequence[bytes | memoryview], deadline_s: float, on_answer: OnAnswer) -> bool:
         """Start one inference, behind those under way, and return True; `on_answer` is called exactly once, with None
         where the worker died before it began. One that runs too long is killed.
 
