@@ -36,7 +36,20 @@ from skerry_simulators.power_life import LAST, Life
 LIFE_IMAGES = 250  # out of one life: more of them come from more lives
 DISK_BYTES = 24 << 20
 OPTIONS = ("commit=5", "commit=1,noauto_da_alloc,data=writeback")  # the usual, and the least that ext4 promises
-_MKFS = ("-q", "-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard")
+_BACKUP = "2048"  # where the second superblock lies: in so small a disk there is one only where groups are small, too
+_MKFS = (
+    "-q",
+    "-F",
+    "-b",
+    "4096",
+    "-g",
+    _BACKUP,
+    "-J",
+    "size=4",
+    "-E",
+    "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
+)
+_UNCORRECTED = 4  # e2fsck's exit code, from which on the file system is not sound
 BASE, LOG, FLEET, TOLD = "base.img", "log", "fleet", "life.json"
 
 
@@ -174,6 +187,14 @@ def make_disk(path: Path) -> None:
     subprocess.run([tool("mkfs.ext4"), *_MKFS, str(path)], check=True, stdout=subprocess.DEVNULL)
 
 
+def repair(path: Path) -> None:
+    """Repair an ext4 in a file, as far as that can be done: by its second superblock where the first is torn."""
+    for where in ((), ("-b", _BACKUP, "-B", "4096")):
+        done = subprocess.run([tool("e2fsck"), "-fy", *where, str(path)], check=False, capture_output=True)
+        if done.returncode < _UNCORRECTED:
+            return
+
+
 def _lived(work: Path, folder: Path, seed: int, bug: str) -> str:
     """Live, as a process of its own: what it holds open must not keep the folder mounted."""
     mark = os.open(work / "disk" / blockfuse.MARK, os.O_WRONLY)
@@ -237,7 +258,7 @@ class Recorded:
             self._mount(image)
         except OSError:
             self.repaired += 1  # as every system does at boot
-            subprocess.run([tool("e2fsck"), "-fy", str(image)], check=False, capture_output=True)
+            repair(image)
             try:
                 self._mount(image)
             except OSError as error:

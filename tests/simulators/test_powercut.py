@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def test_a_machine_that_cannot_is_told_plainly(
         "skerry: error: block images need root (loop devices, mounts) "
         "(run as root on Linux with FUSE, loop devices and e2fsprogs)\n"
     )
+
+
+@pytest.mark.skipif(not powercut.tool("e2fsck"), reason="needs e2fsck: apt install e2fsprogs")
+def test_a_torn_superblock_is_repaired_as_at_boot(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    powercut.make_disk(disk)
+    with disk.open("r+b") as file:
+        file.seek(1024 + 64)
+        file.write(b"torn" * 100)
+    sound = [powercut.tool("e2fsck"), "-fn", str(disk)]
+    assert subprocess.run(sound, check=False, capture_output=True).returncode != 0
+    powercut.repair(disk)
+    assert subprocess.run(sound, check=False, capture_output=True).returncode == 0
 
 
 @pytest.mark.blocks
