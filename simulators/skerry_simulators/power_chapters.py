@@ -9,7 +9,7 @@ from skerry_agent.carrying_update import carry_update_in
 from skerry_agent.identity import promote
 from skerry_agent.records import Stage
 from skerry_contracts import codec
-from skerry_simulators.catalogue import Kind, MadeBundle
+from skerry_simulators.catalogue import MODEL, Kind, MadeBundle
 from skerry_simulators.errors import SimulatorError
 from skerry_simulators.power_fleet import LIFE_DAYS
 from skerry_simulators.power_life import DEVICE, LIBRARY_BYTES, Life, Offer
@@ -107,10 +107,12 @@ def _remove(life: Life) -> None:
 
 def _downgrade(life: Life) -> None:
     """Back to an older release, by order."""
-    older = next((each for each in life.bundles.values() if each.kind is Kind.GOOD), None)
-    if older is not None and older.id != life.active:
-        life.offer(older, downgrade=True)
-        life.updated(older)
+    core = life.device.core
+    floor = core.memory.records[MODEL].floor if core is not None else 0
+    older = [each for each in life.bundles.values() if each.kind is Kind.GOOD and each.manifest.release < floor]
+    if older and older[0].id != life.active:
+        life.offer(older[0], downgrade=True)
+        life.updated(older[0])
 
 
 _WITH: dict[str, tuple[Kind, Callable[[Life, MadeBundle], None]]] = {
