@@ -146,7 +146,7 @@ TABLE = (
     Mutant(
         "memory of a further worker",
         "room.py",
-        "return not budget_bytes or self.counted_bytes() + slot.instance_bytes() <= budget_bytes",
+        "return not budget_bytes or taken_bytes + slot.instance_bytes() <= budget_bytes",
         "return True",
         ("tests/agent/test_instances.py",),
     ),
