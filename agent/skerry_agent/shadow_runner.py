@@ -41,23 +41,20 @@ class ShadowRunner:
         self._leak_bytes = leak_bytes
         self._readings = readings or read_device
         self._candidates: dict[str, Candidate] = {}
-        self._wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Make rounds while there is a candidate."""
         while not stop.is_set():
-            self._wake.clear()
             if self._candidates:
                 await self.round()
             try:
-                await asyncio.wait_for(self._wake.wait(), ROUND_S if self._candidates else 60.0)
+                await asyncio.wait_for(stop.wait(), ROUND_S)
             except TimeoutError:
                 continue
 
     async def close(self) -> None:
         """End every candidate's worker."""
         await asyncio.gather(*(self.stop(model) for model in list(self._candidates)))
-        self._wake.set()
 
     def offer(self, prediction: Prediction) -> None:
         """A prediction was answered: perhaps ask the candidate, too. Returns at once."""
@@ -79,7 +76,6 @@ class ShadowRunner:
         self._runtime.room.guests.append(fresh)
         if known is not None:
             self._leaving = asyncio.get_running_loop().create_task(known.stop())
-        self._wake.set()
 
     async def load(self, effect: ShadowLoad) -> None:
         """Start a candidate's worker; the record says so already."""
