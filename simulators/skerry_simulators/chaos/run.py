@@ -139,13 +139,15 @@ def _revive(site: Site, blows: Blows) -> None:
 
 
 def _drain(site: Site, patience_s: float) -> bool:
-    """Wait until no device has anything left to tell, and the lake has all; False: not in time."""
-    until_s = time.monotonic() + patience_s
-    while time.monotonic() < until_s:
+    """Wait until no device has anything left to tell, and the lake has all; False: nothing moved for too long."""
+    before, moved_s = -1, time.monotonic()
+    while time.monotonic() - moved_s < patience_s:
         site.revive()
-        empty = all(reckoning.waiting(device.root) == 0 for device in site.devices)
-        if empty and reckoning.behind(site) == 0:
+        left = [reckoning.waiting(device.root) for device in site.devices] + [reckoning.behind(site)]
+        if not any(left):
             return True
+        if sum(left) != before:
+            before, moved_s = sum(left), time.monotonic()
         time.sleep(0.5)
     return False
 
