@@ -85,7 +85,7 @@ def run_chaos(root: Path, settings: Settings, say: Say, progress: Progress) -> R
         network.close()
         for name in SMALL_DISKS:
             if (root / name).is_mount():
-                subprocess.run(["umount", str(root / name)], check=False)
+                subprocess.run(["umount", "-l", str(root / name)], check=False)
 
 
 def _network(root: Path, settings: Settings) -> NamespaceNetwork | ProxyNetwork:
