@@ -22,6 +22,7 @@ from skerry_contracts.tensor import TensorSpec
 _BOOT = "import sys; sys.path[:0] = {roots!r}; from skerry_agent.worker import main; sys.exit(main({fd}))"
 _WORDS_BYTES = 65536  # what a pipe holds
 _PLACES, _PLACES_BYTES = 4, 4 * 1024 * 1024  # inferences that a worker may have at once, if all fit
+_ONE_PLACE = frozenset({"openvino"})  # it holds a model's activations once for each place that is bound
 
 
 class Child:
@@ -124,7 +125,8 @@ def launch(
         WorkerError: no memory, process or socket to be had.
     """
     inputs, outputs = ([spec.size_bytes for spec in side] for side in (signature.inputs, signature.outputs))
-    places = max(1, min(_PLACES, _PLACES_BYTES // offsets([*inputs, *outputs])[1]))
+    fitting = _PLACES_BYTES // offsets([*inputs, *outputs])[1]
+    places = 1 if variant.engine in _ONE_PLACE else max(1, min(_PLACES, fitting))
     try:
         region = Region.create(inputs, outputs, places)
     except OSError as error:
