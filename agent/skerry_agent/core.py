@@ -107,6 +107,8 @@ class DeviceCore(Shadower):
             # What passed by the monotonic clock has passed; a wall clock set to 2100 for an hour must not outlive it.
             self.memory.raise_clock_floor(work, self.memory.clock_floor_s + passed_s)
             told += [effects.Verify(self._dated)] if self._dated is not None else []
+        if self._uncollected_s is not None and now_s >= self._uncollected_s:
+            self._collect()
         return told + self._finish(work)
 
     def next_wake_s(self) -> float:
@@ -119,6 +121,8 @@ class DeviceCore(Shadower):
             times.append(due_s)
         if self._stalled:
             times.append(self._hold_s)
+        if self._uncollected_s is not None:
+            times.append(self._uncollected_s)
         return max(min(times), self._hold_s)
 
     def stopping(self) -> list[Effect]:

@@ -22,6 +22,7 @@ from skerry_contracts.device import Hardware, Reason
 
 STALLED_RETRY_S = 5.0
 MAX_STALLED = 64
+COLLECT_RETRY_S = 60.0
 
 Again = Callable[[], list[Effect]]
 
@@ -61,6 +62,7 @@ class Decider:
         self.degraded: dict[str, str] = {}  # what is wrong: key -> words
         self._clock_watch = acceptance.ClockWatch()
         self._stalled: list[Again] = []
+        self._uncollected_s: float | None = None  # when to remove garbage that the disk would not let go
         self.unloaded: Callable[[str], bool] = _never  # whether a person freed a model's worker
         self._hold_s = 0.0  # no tick before this, after the ledger failed
 
@@ -93,8 +95,8 @@ class Decider:
         for watch in self.serving.leaving(work.records):
             self._sketch(work, watch.manifest.model)
         try:
-            self.memory.commit(work)
-            self.degraded.pop("storage", None)
+            if self.memory.commit(work):  # what wrote nothing proves nothing
+                self.degraded.pop("storage", None)
         except StorageError as error:
             self.degraded["storage"] = str(error)
             self._hold_s = self.clock.monotonic_s() + STALLED_RETRY_S
@@ -133,12 +135,15 @@ class Decider:
 
     def _collect(self) -> None:
         """Remove what no record speaks of; not while something is fetched, whose blobs no manifest names yet."""
+        self._uncollected_s = None
         if self.memory.fetching:
             return  # what is fetched ends, and its end collects
         try:
             self.store.collect(self.memory.bundles())
+            self.degraded.pop("store", None)
         except StorageError as error:
-            self.degraded["storage"] = str(error)
+            self.degraded["store"] = str(error)
+            self._uncollected_s = self.clock.monotonic_s() + COLLECT_RETRY_S
 
     def _sketch(self, work: Work, model: str) -> None:
         """Close a model's sketch and spool it, unless it saw nothing."""

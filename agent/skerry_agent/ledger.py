@@ -105,7 +105,10 @@ class SqliteLedger:
         self.damage: str | None = None
         self._db: sqlite3.Connection | None  # None after a failure: opened afresh when it is needed
         try:
-            self._db = _open(path)
+            try:
+                self._db = _open(path)
+            except sqlite3.OperationalError:  # for a moment, perhaps: it must not cost the device its memory
+                self._db = _open(path)
         except sqlite3.OperationalError as error:  # the disk, not the content: nothing is to be moved away
             raise _mapped(error) from error
         except sqlite3.DatabaseError as error:

@@ -207,8 +207,8 @@ class Memory:
         self.acked += keys
         self.buffered_since_s = now_s if self.buffered_since_s is None else self.buffered_since_s
 
-    def commit(self, work: Work) -> None:
-        """Make a decision durable, then take it up.
+    def commit(self, work: Work) -> bool:
+        """Make a decision durable, then take it up; returns whether anything had to be written for it.
 
         Raises:
             StorageError: nothing has changed.
@@ -221,13 +221,15 @@ class Memory:
         puts.update({f"shadow:{model}": codec.encode(each) if each is not None else None for model, each in shadows})
         puts.update(self.captures.puts(plan, work.dropped))
         change = plan.change(puts)
-        if change.puts or change.add or change.remove:
+        writes = bool(change.puts or change.add or change.remove)
+        if writes:
             self._ledger.commit(change)
         self._spool.settle(plan)
         self.captures.settle(plan, work.dropped)
         self.buffered, self.acked, self.buffered_since_s, self._lost = [], [], None, 0
         self._buffered_bytes = 0
         self.take(work)
+        return writes
 
     def take(self, work: Work) -> None:
         """Take up a decision in memory: after `commit`, or where a failing disk must not stop the serving."""

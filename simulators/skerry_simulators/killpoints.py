@@ -108,12 +108,12 @@ def _provision(root: Path) -> str:
     return ""
 
 
-def _world(root: Path, last: int | None = None) -> Alone:
+def _world(root: Path, last: int | None = None, plug: Plug | None = None) -> Alone:
     """Return the device of a folder, which notes beside the folder what it has made durable and what the fleet has.
 
-    `last`: the process ends before this operation.
+    `last`: the process ends before this operation. `plug`: another plug than one that ends the process.
     """
-    plug = Fuse()
+    plug = plug or Fuse()
     kept = storage.real(root / "root", plug)
     if last is not None:
         plug.cut_in(last)
@@ -189,9 +189,9 @@ def _rows(world: Alone) -> list[Row]:
 # Where to kill.
 
 
-def _traced(root: Path, arguments: list[str]) -> bool:
-    """Run the update under strace, and wait for its end; return whether it was killed."""
-    pid = spawn(lambda: _update(root), None)
+def _traced(root: Path, arguments: list[str], action: Callable[[Path], str] | None = None) -> bool:
+    """Run the update (or another action) under strace, and wait for its end; return whether it was killed."""
+    pid = spawn(partial(action or _update, root), None)
     os.waitpid(pid, os.WUNTRACED)
     tracer = subprocess.Popen(["strace", "-qq", "-p", str(pid), *arguments], stderr=subprocess.DEVNULL)
     try:
