@@ -27,6 +27,8 @@
 
 Long parts, only with --long or by name:
 
+    errors   disk_errors, disk_error_violations: one update, each of its durable operations failing in each way (a full
+             disk, an I/O error, read-only; once, from there on, for real)
     powercut powercut_images, powercut_violations: block images of a device whose power went, and those on which a
              promise was broken (root, FUSE, loop devices)
     vmcuts   vmcuts, vmcut_violations: virtual machines killed in mid-life, and those after which a promise was broken;
@@ -70,6 +72,7 @@ PARTS = {
 }
 # the same, only with --long (or by name): each takes from minutes to hours
 LONG: dict[str, str] = {
+    "errors": "agent_proofs",
     "powercut": "agent_power",
     "vmcuts": "agent_power",
     "samples": "agent_samples",
@@ -83,6 +86,7 @@ GOALS = {
     "http_overhead_p50_us": (400, 150),
     "unload_leak_mb": (2, 0),
     "kill_violations": (0, 0),
+    "disk_error_violations": (0, 0),
     "powercut_images": (2000, 10_000),
     "vmcuts": (50, 500),
     "powercut_violations": (0, 0),

@@ -1,4 +1,4 @@
-"""Figures of the agent's safety tools (benchmarks/agent.py): kill points, hostile models, planted bugs."""
+"""Figures of the agent's safety tools (benchmarks/agent.py): kill points, disk errors, hostile models, planted bugs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.agent_options import Options
 
-from skerry_simulators import killpoints
+from skerry_simulators import diskerrors, killpoints
 from skerry_simulators.hostile import run_hostile
 from skerry_simulators.mutants import run_mutants
 
@@ -17,6 +17,14 @@ def kill(_: Options) -> dict[str, float]:
     for words in found.violations:
         print(f"kill: {words}", file=sys.stderr)
     return {"kill_points": found.points, "kill_violations": len(found.violations)}
+
+
+def errors(_: Options) -> dict[str, float]:
+    """Return in how many ways the disk failed during an update, and how often that broke a promise."""
+    found = diskerrors.enumerate_errors()
+    for words in found.violations:
+        print(f"errors: {words}", file=sys.stderr)
+    return {"disk_errors": found.points, "disk_error_violations": len(found.violations)}
 
 
 def hostile(_: Options) -> dict[str, float]:

@@ -161,7 +161,7 @@ class DeviceCore(Shadower):
         if digest in self._heard or len(self._heard) >= MAX_REFUSALS:
             return []
         self._heard.add(digest)
-        return self._finish(Work(rows=[self.outbox.refusal(self.clock.wall_s(), reason, detail)]))
+        return self._finish(Work(facts=[self.outbox.refusal(self.clock.wall_s(), reason, detail)]))
 
     def verified(self, envelope: bytes, payload: bytes) -> list[Effect]:
         """An assignment's signature holds: adopt it, unless it is not ours, not newer, or expired."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from skerry_agent import acceptance, effects, records
 from skerry_agent.clock import Clock, Rng
@@ -100,10 +101,11 @@ class Decider:
         except StorageError as error:
             self.degraded["storage"] = str(error)
             self._hold_s = self.clock.monotonic_s() + STALLED_RETRY_S
-            if again is None:
-                self.memory.postpone(work, self.clock.monotonic_s())
+            self.memory.postpone(work, self.clock.monotonic_s())
+            if serve_anyway:
+                again = partial(self._catch_up, work, [each for each in told if not isinstance(each, effects.Serve)])
+            self._stalled = [*self._stalled, *([again] if again else [])][-MAX_STALLED:]
             if not serve_anyway:
-                self._stalled = [*self._stalled, *([again] if again else [])][-MAX_STALLED:]
                 return []
             self.memory.take(work)
             told = [effect for effect in told if isinstance(effect, effects.Serve)]
@@ -120,6 +122,19 @@ class Decider:
     def _flush(self, waiting: int) -> bool:
         """Return whether so many messages (or acknowledgements) are to be written now: not while the disk refuses."""
         return waiting >= self.config.flush_rows and self.clock.monotonic_s() >= self._hold_s
+
+    def _catch_up(self, work: Work, left: list[Effect]) -> list[Effect]:
+        """Make durable what a boot on a failing disk only remembered, and do what it left undone."""
+        now = Work(dict(work.puts), rows=list(work.rows), receipts=dict(work.receipts), collect=work.collect)
+        now.records = {model: self.memory.records[model] for model in work.records}
+        now.effects = [each for each in left if self._still_asked(each)]
+        return self._finish(now, again=lambda: self._catch_up(work, left))
+
+    def _still_asked(self, effect: Effect) -> bool:
+        """Return whether nothing has happened since that makes an effect's answer worthless."""
+        ticket = getattr(effect, "ticket", None)
+        record = self.memory.records.get(getattr(effect, "model", ""))
+        return ticket is None or (record is not None and record.ticket == ticket)
 
     def _outgoing(self) -> list[Effect]:
         """Return what may be sent now of what waits."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-from skerry_agent import doctor_fleet, doctor_host, ledger
+from skerry_agent import doctor_fleet, doctor_host, ledger_look
 from skerry_agent.clock import SystemClock, system_rng
 from skerry_agent.config import AgentConfig
 from skerry_agent.daemon import this_hardware
@@ -78,7 +78,7 @@ def _ledger(config: AgentConfig, keys: dict[str, bytes]) -> Finding:
     if not path.exists():
         return note("ledger", "none yet", "the first start of the agent makes it")
     try:
-        keys.update(ledger.inspect(path))
+        keys.update(ledger_look.inspect(path))
     except sqlite3.Error as error:
         hint = "restart the agent: it sets the damaged file aside and rebuilds it from its mirror"
         return wrong("ledger", f"{path.name}: {error}", hint)

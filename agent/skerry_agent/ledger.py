@@ -8,6 +8,7 @@ against rollback with it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import json
 import sqlite3
@@ -150,8 +151,7 @@ class SqliteLedger:
             )
             db.execute("COMMIT")
         except sqlite3.Error as error:
-            self.close()
-            self._db = None
+            self._give_up(error)
             raise _mapped(error) from error
         if change.remove:
             _shrink(db)
@@ -195,6 +195,15 @@ class SqliteLedger:
         if self._db is None:
             self._db = _open(self._path, check=False)
         return self._db
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        """End a transaction that failed. On a full disk the file stays open: opened anew, it could not even be read."""
+        if self._db is not None and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.rollback()
+                return
+        self.close()
+        self._db = None
 
     def _mirror(self, puts: Mapping[str, bytes | None]) -> None:
         mine = {key: value for key, value in puts.items() if not key.startswith(UNMIRRORED)}
@@ -248,21 +257,6 @@ def read_mirror(disk: Disk) -> dict[str, bytes]:
         return {str(key): base64.b64decode(value, validate=True) for key, value in plain.items()}
     except (ValueError, AttributeError, TypeError, StorageError):
         return {}
-
-
-def inspect(path: Path) -> dict[str, bytes]:
-    """Return every key of a ledger that may be in use, after a check; nothing is repaired or written.
-
-    Raises:
-        sqlite3.Error: it cannot be read, or is damaged.
-    """
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
-    try:
-        if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(found)
-        return {str(key): bytes(value) for key, value in db.execute("SELECT key, value FROM memory")}
-    finally:
-        db.close()
 
 
 def _open(path: Path, *, check: bool = True) -> sqlite3.Connection:

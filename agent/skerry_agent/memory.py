@@ -28,11 +28,15 @@ BUFFER_BYTES = 4 * 1024 * 1024  # held in memory at most, while the disk refuses
 
 @dataclasses.dataclass(slots=True)
 class Work:
-    """One decision under way: what it writes, tells and asks to be done. Nothing of it counts before `commit`."""
+    """One decision under way: what it writes, tells and asks to be done. Nothing of it counts before `commit`.
+
+    `rows` belong to the decision and are made again with it; `facts` are true whatever becomes of it.
+    """
 
     puts: dict[str, bytes | None] = dataclasses.field(default_factory=dict)
     records: dict[str, Record] = dataclasses.field(default_factory=dict)
     rows: list[Row] = dataclasses.field(default_factory=list)
+    facts: list[Row] = dataclasses.field(default_factory=list)
     dropped: list[Key] = dataclasses.field(default_factory=list)
     lost: int = 0
     effects: list[Effect] = dataclasses.field(default_factory=list)
@@ -45,11 +49,11 @@ class Work:
     collect: bool = False
 
     def keep(self, row: Row | None) -> None:
-        """Spool a message; None (too large for any broker) is counted as lost."""
+        """Spool a message that is a fact; None (too large for any broker) is counted as lost."""
         if row is None:
             self.lost += 1
         else:
-            self.rows.append(row)
+            self.facts.append(row)
 
 
 class Memory:
@@ -190,12 +194,12 @@ class Memory:
         return None
 
     def postpone(self, work: Work, now_s: float) -> None:
-        """Hold back the sketches of a decision that the disk refused: their windows are over, nobody makes them again
-        (what an update comes to is decided, and told, anew).
+        """Hold back the facts of a decision that the disk refused: nobody makes them again (what an update comes to is
+        decided, and told, anew).
         """
-        for row in work.rows:
-            if row.channel == "sketch":
-                self.buffer(row, now_s)
+        for row in work.facts:
+            self.buffer(row, now_s)
+        self._lost += work.lost
 
     def soon(self, now_s: float) -> None:
         """Let the next transaction come soon: something besides messages is to be written."""
@@ -213,7 +217,7 @@ class Memory:
         Raises:
             StorageError: nothing has changed.
         """
-        rows, lost = [*work.rows, *self.buffered], work.lost + self._lost
+        rows, lost = [*work.rows, *work.facts, *self.buffered], work.lost + self._lost
         plan = self._spool.plan(rows, acked=self.acked, dropped=work.dropped, lost=lost)
         puts = dict(work.puts)
         puts.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})

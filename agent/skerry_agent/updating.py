@@ -41,7 +41,7 @@ class Updater(Decider):
                 raise StorageError(f"{total} bytes needed, {max(free, 0)} free", reason=Reason.NO_SPACE)
         except (TrustError, StorageError) as error:
             self._advance(work, model, records.Refused(ticket, error.reason, str(error)))
-            return self._finish(work)
+            return self._finish(work, again=lambda: self.manifest(model, ticket, data, floors))
         work.fetching[model] = (data, tuple(missing))
         self._advance(work, model, records.Listed(ticket))
         return self._finish(work, again=lambda: self.manifest(model, ticket, data, floors))
@@ -62,7 +62,7 @@ class Updater(Decider):
             received_bytes=received_bytes,
             total_bytes=total_bytes,
         )
-        return self._finish(Work(rows=[row]))
+        return self._finish(Work(facts=[row]))
 
     def fetched(self, model: str, ticket: int) -> list[Effect]:
         """Everything the manifest names is in the store, durably."""

@@ -14,6 +14,7 @@ from skerry_simulators.cli_words import Progress, count
 from skerry_simulators.faults import BUGS
 
 if TYPE_CHECKING:
+    from skerry_simulators.killpoints import Outcome
     from skerry_simulators.runner import Report
 
 
@@ -54,6 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     kill.add_argument("--no-strace", action="store_true", help="kill between operations of disk and ledger only")
     kill.add_argument("--json", action="store_true", help="the outcome as JSON")
     kill.set_defaults(command=_kill)
+    bad = commands.add_parser(
+        "errors",
+        help="one update on a real folder, each of its durable operations failing (disk full, I/O error, read-only)",
+        description="Let each system call that changes the disk fail, and each operation of disk and ledger, once or "
+        "from there on; as root, fill a small file system for real. It must live, say so, and finish the update.",
+    )
+    bad.add_argument("--no-strace", action="store_true", help="operations of disk and ledger only")
+    bad.add_argument("--every", type=count, default=1, metavar="N", help="only every N-th of all these (1)")
+    bad.add_argument("--json", action="store_true", help="the outcome as JSON")
+    bad.set_defaults(command=_errors)
     hostile = commands.add_parser(
         "hostile",
         help="models that crash, hang, hoard, lie and attack, in real workers beside one that behaves",
@@ -108,12 +119,27 @@ def _world(arguments: argparse.Namespace) -> int:
 
 
 def _kill(arguments: argparse.Namespace) -> int:
-    from skerry_simulators.errors import SimulatorError
     from skerry_simulators.killpoints import enumerate_points
+
+    strace = False if arguments.no_strace else None
+    return _enumerated(arguments, "kill points", lambda progress: enumerate_points(progress, strace=strace))
+
+
+def _errors(arguments: argparse.Namespace) -> int:
+    from skerry_simulators.diskerrors import enumerate_errors
+
+    def ask(progress: Callable[[int, int], None]) -> Outcome:
+        return enumerate_errors(progress, strace=False if arguments.no_strace else None, every=arguments.every)
+
+    return _enumerated(arguments, "errors", ask)
+
+
+def _enumerated(arguments: argparse.Namespace, what: str, ask: Callable[[Callable[[int, int], None]], Outcome]) -> int:
+    from skerry_simulators.errors import SimulatorError
 
     try:
         with Progress() as progress:
-            outcome = enumerate_points(progress.of, strace=False if arguments.no_strace else None)
+            outcome = ask(progress.of)
     except SimulatorError as error:
         print(f"skerry: error: {error} ({error.hint})", file=sys.stderr)
         return 1
@@ -121,7 +147,7 @@ def _kill(arguments: argparse.Namespace) -> int:
         print(json.dumps(dataclasses.asdict(outcome)))
     else:
         calls = ", ".join(f"{count} {name}" for name, count in sorted(outcome.calls.items()))
-        print(f"{outcome.points} kill points by {outcome.how} ({calls}), {len(outcome.violations)} violations")
+        print(f"{outcome.points} {what} by {outcome.how} ({calls}), {len(outcome.violations)} violations")
         for violation in outcome.violations:
             print(f"  {violation}")
     return 1 if outcome.violations else 0

@@ -11,6 +11,7 @@ from skerry_agent import effects
 from skerry_agent.config import AgentConfig
 from skerry_agent.errors import StorageError
 from skerry_agent.ledger import Change, SqliteLedger
+from skerry_agent.memory import BUFFER_BYTES
 from skerry_agent.records import Measured
 from skerry_contracts.assignment import SamplingPolicy
 
@@ -111,3 +112,72 @@ def test_a_sketch_whose_window_ended_on_a_full_disk_comes_later(tmp_path: Path) 
     ledger.broken = False
     world.pass_s(10)
     assert len([each for each in world.published if each.channel == "sketch"]) == before + 1
+
+
+@pytest.mark.parametrize("stage", [effects.FetchManifest, effects.FetchBlobs, effects.Trial])
+def test_a_boot_that_could_not_be_written_goes_on_with_the_update_later(tmp_path: Path, stage: type) -> None:
+    """What it served it serves; the fetch or the trial that was under way begins as soon as the disk works."""
+    ledger = FailingLedger(Path(":memory:"))
+    world = World(tmp_path, ledger=ledger)
+    world.connect()
+    first, second = make_bundle(1), make_bundle(2)
+    world.assign(first)
+    world.settle()
+    world.hold = {stage}
+    world.assign(second, sequence=2)
+    ledger.broken = True
+    world.hold = set()
+    world.boot()
+    assert world.serving == {"digits": first.id}
+    for _ in range(3):
+        world.pass_s(6)
+    assert world.serving == {"digits": first.id} and "storage" in world.core.degraded
+    ledger.broken = False
+    world.pass_s(6)
+    world.settle()
+    assert world.serving == {"digits": second.id} and world.core.degraded == {}
+    again = World(tmp_path, ledger=ledger)
+    assert again.core.memory.boots == 3 and again.serving == {"digits": second.id}
+
+
+def test_a_refusal_that_could_not_be_written_is_one_all_the_same(tmp_path: Path) -> None:
+    """The bundle does not fit, and the disk is full just then: the update ends and is told, and no deadline is waited
+    for.
+    """
+    ledger = FailingLedger(Path(":memory:"))
+    world = World(tmp_path, ledger=ledger)
+    world.connect()
+    world.hold = {effects.FetchManifest}
+    wrong = make_bundle(2, features=("avx512_vnni",))
+    world.assign(wrong)
+    ticket = world.core.memory.records["digits"].ticket
+    ledger.broken = True
+    world.do(world.core.manifest("digits", ticket, wrong.data, {"timestamp": 1}))
+    ledger.broken = False
+    world.pass_s(6)
+    assert world.progress()[-1] == ("failed", "unfit")
+
+
+def test_what_was_seen_while_the_disk_was_bad_is_kept_or_counted(tmp_path: Path) -> None:
+    """Sketches, refusals and samples wait in a bounded memory; what does not fit is in the accounts."""
+    ledger = FailingLedger(Path(":memory:"))
+    world = World(tmp_path, ledger=ledger)
+    world.connect()
+    world.assign(make_bundle(), sampling=SamplingPolicy(random_share=1.0, sketch_seconds=60, bytes_per_hour=1 << 40))
+    world.settle()
+    made = world.core.spool.health.made
+    ledger.broken = True
+    world.predict()
+    world.pass_s(61)
+    world.down("assignment", b"rubbish")
+    for _ in range(3000):
+        world.predict()
+        world.clock.pass_s(1)
+    waiting = sum(len(row.payload) for row in world.core.memory.buffered)
+    assert waiting <= BUFFER_BYTES
+    ledger.broken = False
+    world.pass_s(6)
+    said = {each.channel for each in world.published}
+    health = world.core.spool.health
+    assert {"sketch", "progress", "sample"} <= said
+    assert health.made - made >= 3003 and health.made == health.acked + health.waiting + health.dropped
