@@ -10,8 +10,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from skerry_simulators import mounts
+
+# A machine may be slow, and a failure must come again: no deadline for one example, and the same examples each time.
+settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 def _program(*names: str) -> bool:
