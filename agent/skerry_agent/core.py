@@ -155,13 +155,13 @@ class DeviceCore(Shadower):
             return self.unverified(payload, Reason.UNSIGNED, f"unreadable: {error}") if channel == "assignment" else []
         return []
 
-    def unverified(self, envelope: bytes, reason: Reason, detail: str) -> list[Effect]:
-        """An assignment was refused as a whole; each is reported once a boot."""
+    def unverified(self, envelope: bytes, reason: Reason, detail: str, sequence: int = 0) -> list[Effect]:
+        """An assignment was refused as a whole; each is reported once a boot. `sequence` where it can be believed."""
         digest = codec.digest(envelope)
         if digest in self._heard or len(self._heard) >= MAX_REFUSALS:
             return []
         self._heard.add(digest)
-        return self._finish(Work(facts=[self.outbox.refusal(self.clock.wall_s(), reason, detail)]))
+        return self._finish(Work(facts=[self.outbox.refusal(self.clock.wall_s(), reason, detail, sequence)]))
 
     def verified(self, envelope: bytes, payload: bytes) -> list[Effect]:
         """An assignment's signature holds: adopt it, unless it is not ours, not newer, or expired."""
@@ -180,7 +180,8 @@ class DeviceCore(Shadower):
             return self.unverified(envelope, Reason.UNSIGNED, f"unreadable: {error}")
         except TrustError as error:
             self._dated = envelope if error.reason is Reason.EXPIRED else self._dated
-            return self.unverified(envelope, error.reason, str(error))
+            ours = error.reason is Reason.EXPIRED  # signed, and for this device: the fleet may know which
+            return self.unverified(envelope, error.reason, str(error), assignment.sequence if ours else 0)
         work = Work({"assignment": payload}, assignment=assignment)
         self.memory.raise_clock_floor(work, assignment.issued_s)
         self._clock_saved_s, self._dated = self.clock.monotonic_s(), None

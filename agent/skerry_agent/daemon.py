@@ -25,6 +25,7 @@ from skerry_agent.core import DeviceCore
 from skerry_agent.credentials import Credentials, Renewer
 from skerry_agent.degrading import Degrader
 from skerry_agent.disk import RealDisk, replace_file
+from skerry_agent.doors import open_to_group
 from skerry_agent.engines import catalogue
 from skerry_agent.errors import ConfigError, StorageError
 from skerry_agent.fronting import Front
@@ -227,6 +228,7 @@ class Agent(ApiHooks):
         path = self.config.root / SOCKET
         try:
             self.disk.mkdir("run")
+            open_to_group(self.config.root, path.parent)
             token = api_token.ensure(self.config.root / TOKEN) if self.config.api_token else None
             await self.api.start(path, self.config.api_port, token)
             self.front.token = token
@@ -287,6 +289,7 @@ async def serve(config: AgentConfig) -> None:
     Raises:
         AgentError: not enrolled, already running, or a port is taken.
     """
+    os.umask(0o077)  # what the agent writes is its own; the sockets set their own mode
     disk = RealDisk(config.root)
     found = identity.load(disk)
     held = lock(config.root)

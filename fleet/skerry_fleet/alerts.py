@@ -44,8 +44,10 @@ SEVERITY = {
 }
 
 
-def raise_alert(session: Session, tenant: str, now: float, kind: Kind, subject: str, text: str) -> Alert:
-    """Open an alert, or count a repetition of one that is not resolved."""
+def raise_alert(
+    session: Session, tenant: str, now: float, kind: Kind, subject: str, text: str, severity: str = ""
+) -> Alert:
+    """Open an alert, or count a repetition of one that is not resolved. `severity`: another than the kind's own."""
     row = _unresolved(session, tenant, kind, subject)
     if row is not None:
         row.count += 1
@@ -56,7 +58,7 @@ def raise_alert(session: Session, tenant: str, now: float, kind: Kind, subject: 
         tenant=tenant,
         kind=kind.value,
         subject=subject,
-        severity=SEVERITY[kind],
+        severity=severity or SEVERITY[kind],
         state=AlertState.OPEN.value,
         text=text[:2000],
         first_ms=int(now * 1000),

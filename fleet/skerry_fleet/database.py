@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import Session, SQLModel, create_engine
 
 from skerry_fleet import records, shadow_tables, tables
@@ -26,6 +28,7 @@ from skerry_fleet.errors import UnavailableError
 
 TABLES = (tables, records, shadow_tables)  # imported so that their tables are known before `create_all`
 _WRITE = "skerry_write"
+PROBE_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Database:
         self.engine = _engine(url)
         self.listeners: list[Callable[[list[Event]], None]] = []
         self._lock = threading.RLock()
+        self._probed_s, self._writable = -math.inf, True
         try:
             SQLModel.metadata.create_all(self.engine)
         except (OperationalError, sqlite3.OperationalError) as error:
@@ -65,6 +69,20 @@ class Database:
         """Give a session whose changes are thrown away."""
         with Session(self.engine) as session:
             yield session
+
+    def writable(self) -> bool:
+        """Say whether a transaction can be committed; asked anew at most every few seconds."""
+        with self._lock:
+            now_s = time.monotonic()
+            if now_s - self._probed_s >= PROBE_S:
+                self._probed_s = now_s
+                try:
+                    with self.write() as session:
+                        session.merge(records.Cursor(name="readyz", position=int(now_s * 1000)))
+                    self._writable = True
+                except DBAPIError:
+                    self._writable = False
+            return self._writable
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:

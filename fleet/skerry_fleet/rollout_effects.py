@@ -32,6 +32,7 @@ from skerry_fleet.rollout_words import (
 )
 from skerry_fleet.tables import Desired, Device, DeviceModel, RolloutDevice
 
+FIRST_PATIENCE_S, LAST_PATIENCE_S = 600.0, 86400.0
 _FINAL = (Phase.COMMITTED, Phase.ROLLED_BACK, Phase.FAILED)
 
 
@@ -42,6 +43,7 @@ class Executor:
         self._sign = sign
         self._days = assignment_days
         self._sequences: dict[tuple[str, str], int] = {}  # lower bounds: sequences only rise
+        self._patience: dict[tuple[str, str], tuple[float, float]] = {}  # not before, and how long after it
 
     def carry_out(
         self,
@@ -122,12 +124,23 @@ class Executor:
     def refused(self, session: Session, now: float, row: ProgressRow) -> None:
         """Take in that a device could not use an assignment at all, so that it names no rollout."""
         known = session.get(Device, (row.tenant, row.device))
-        if known is None or row.sequence < known.sequence:
+        unreadable = row.sequence == 0 and row.reason == Reason.UNSIGNED  # so the device cannot say which it was
+        if known is None or (row.sequence < known.sequence and not unreadable):
             return
         text = f"{row.device} refused its assignment: {row.reason} {row.detail}"
         alerts.raise_alert(session, row.tenant, now, Kind.UPDATE_FAILED, row.device, text)
-        if row.reason == Reason.EXPIRED:
+        if row.reason == Reason.EXPIRED and self._may_try_again((row.tenant, row.device), now):
             self._issue(session, now, row.tenant, {row.device: "the device found it expired"})
+
+    def _may_try_again(self, device: tuple[str, str], now: float) -> bool:
+        """Return whether to sign anew for a device that finds its assignments expired: where its clock is wrong that
+        helps nobody, so each time twice as late.
+        """
+        due_s, wait_s = self._patience.get(device, (0.0, FIRST_PATIENCE_S))
+        if now < due_s:
+            return False
+        self._patience[device] = (now + wait_s, min(2 * wait_s, LAST_PATIENCE_S))
+        return True
 
     def note(self, session: Session, row: RolloutDevice, told: ProgressRow) -> None:
         """Keep a device's last word beside its place, for people."""
@@ -165,7 +178,8 @@ class Executor:
         audit.write(session, actor, now, f"rollout.{effect.status}", f"rollout/{rollout}", was, after)
         if effect.status is Status.ROLLING_BACK:
             text = f"rollout {rollout} of {live.model} is rolled back: {effect.reason}"
-            alerts.raise_alert(session, live.tenant, now, Kind.ROLLED_BACK, rollout, text)
+            severity = "" if actor.name.startswith("system:") else "info"  # who ordered it knows
+            alerts.raise_alert(session, live.tenant, now, Kind.ROLLED_BACK, rollout, text, severity)
         return effect.status, effect.stage
 
 

@@ -54,8 +54,9 @@ def healthz() -> Response:
 
 @router.get("/readyz")
 def readyz(request: Request, fleet: FleetPart) -> Response:
-    """The database answers, and the broker has us."""
+    """The database answers and takes what is written, and the broker has us."""
     with fleet.database.read() as session:
         session.connection().execute(text("SELECT 1"))
-    connected = bool(request.app.state.connected())
-    return reply({"database": True, "broker": connected}, 200 if connected else 503)
+    writable, connected = fleet.database.writable(), bool(request.app.state.connected())
+    said = {"database": writable, "broker": connected}
+    return reply(said, 200 if writable and connected else 503)
