@@ -6,6 +6,7 @@ Everything the agent depends on from outside is made here and passed down: clock
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import importlib.metadata
 import json
@@ -88,8 +89,7 @@ class Agent(ApiHooks):
         self.stop = asyncio.Event()
         self._beat = asyncio.Event()
         self.credentials = Credentials(disk)
-        memory = self.core.memory
-        clock = self.core.clock
+        memory, clock = self.core.memory, self.core.clock
         self.degrader = Degrader(self.core, self.runtime, self.performer.serve, config.hot_c)
         self.guard = Guard(
             config,
@@ -100,9 +100,8 @@ class Agent(ApiHooks):
             address=os.environ.get("NOTIFY_SOCKET"),
             period_s=watchdog_s(os.environ.get("WATCHDOG_USEC")),
         )
-        self._renewer = Renewer(
-            self.helper, lambda: memory.trusted_s(clock.wall_s()), config.renewal_check_s, system_rng()
-        )
+        trusted_s = lambda: memory.trusted_s(clock.wall_s())  # noqa: E731  # one line of one use
+        self._renewer = Renewer(self.helper, trusted_s, config.renewal_check_s, system_rng())
 
     def services(self) -> list[Service]:
         """Return the table: name, what runs, and when it should."""
@@ -252,17 +251,15 @@ def runtime_config(config: AgentConfig) -> RuntimeConfig:
 
 def budget_bytes(config: AgentConfig) -> int:
     """Return what models may take together: as set, else half of the memory there is."""
-    if config.memory_budget_bytes is not None:
-        return config.memory_budget_bytes
-    return int(health.MODELS_SHARE * health.memory_bytes())
+    set_bytes = config.memory_budget_bytes
+    return int(health.MODELS_SHARE * health.memory_bytes()) if set_bytes is None else set_bytes
 
 
 def this_hardware() -> Hardware:
     """Return the facts about this machine."""
-    try:
+    version = "unknown"
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         version = importlib.metadata.version("skerry")
-    except importlib.metadata.PackageNotFoundError:
-        version = "unknown"
     return host.hardware(catalogue.available(), version)
 
 
