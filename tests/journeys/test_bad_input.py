@@ -286,13 +286,11 @@ def test_a_fleet_whose_disk_is_full_refuses_and_goes_on_when_there_is_space(
             if answer.status_code != 201:
                 break
         assert answer.status_code == 503 and set(answer.json()["error"]) == {"code", "message", "hint"}
-
-        def ready(status: int) -> bool | None:
-            return httpx.get(f"{street.fleet_url}/readyz", trust_env=False).status_code == status or None
-
-        wait_for("word of the full disk", lambda: ready(503), street.children, 30.0)
+        door = httpx.Client(base_url=street.fleet_url, trust_env=False)
+        wait_for("word of it", lambda: door.get("/readyz").status_code == 503 or None, street.children, 30.0)
         (small / "fill").unlink()
-        wait_for("word that it works", lambda: ready(200), street.children, 30.0)
+        wait_for("a well disk", lambda: door.get("/readyz").status_code == 200 or None, street.children, 30.0)
+        door.close()
         made = {each["name"] for each in street.ask("/groups")["items"]}
         assert made == {parts.GROUP, *(f"g{each}" for each in range(number))}
         upload(street, make_bundle("1.0", 1))
