@@ -70,7 +70,9 @@ class Fleet:
 
     def _heard(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
         channel = topics.parse(message.topic).channel
-        self.heard.append((channel.name, bytes(message.payload)))
+        told = (channel.name, bytes(message.payload))
+        if not channel.spooled or told not in self.heard:  # what is not acknowledged in time is sent again
+            self.heard.append(told)
         if channel.spooled and self.acknowledges:
             plain = json.loads(message.payload)
             ack = Ack((Received(plain["boot_id"], (plain["seq"],)),))
