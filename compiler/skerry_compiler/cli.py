@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from skerry_compiler import options, stopping
 from skerry_compiler.errors import CompileError, LimitError, UsageError
@@ -50,7 +51,14 @@ def _compile(arguments: argparse.Namespace) -> None:
     from skerry_compiler.reports import output, page, summary, terminal
     from skerry_contracts import codec
 
-    read = [arguments.source, arguments.calibration, arguments.evaluation, arguments.recipe]
+    read = [
+        arguments.source,
+        arguments.calibration,
+        arguments.evaluation,
+        arguments.scales,
+        arguments.recipe,
+        arguments.like,
+    ]
     handover = arguments.qat_handover
     beside = None if handover is None else handover.with_suffix(".onnx")
     files.refuse_unwritable([arguments.output, arguments.report, handover, beside], read)
@@ -121,13 +129,28 @@ def _request(arguments: argparse.Namespace) -> Request:
         retrain=arguments.qat_handover,
         engines=None if engines is None else chosen_engines(profile, engines),
         threads=arguments.threads,
+        scales=arguments.scales,
+        like=None if arguments.like is None else _candidates(arguments.like),
     )
+
+
+def _candidates(path: Path) -> frozenset[str]:
+    from skerry_compiler import files
+
+    with files.opened(path) as bundle:
+        return frozenset(bundle.manifest.recipe.candidates)
 
 
 def _recipe_request(arguments: argparse.Namespace, manifest: Manifest) -> Request:
     from skerry_compiler import rebuilding
 
-    return rebuilding.request_of(manifest, arguments.source, arguments.calibration, trust_pickle=arguments.trust_pickle)
+    return rebuilding.request_of(
+        manifest,
+        arguments.source,
+        arguments.calibration,
+        trust_pickle=arguments.trust_pickle,
+        scales=arguments.scales,
+    )
 
 
 def _shapes(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -196,7 +219,11 @@ def _verify(arguments: argparse.Namespace) -> None:
         found = {"bundle": bundle.bundle_id, "whole": True, "blobs": len(bundle.manifest.blobs())}
         if arguments.rebuild is not None:
             request = rebuilding.request_of(
-                bundle.manifest, arguments.rebuild, arguments.calibration, trust_pickle=arguments.trust_pickle
+                bundle.manifest,
+                arguments.rebuild,
+                arguments.calibration,
+                trust_pickle=arguments.trust_pickle,
+                scales=arguments.scales,
             )
             with progress.shown(quiet=arguments.quiet) as say:
                 result = rebuilding.rebuild(request, bundle, say)

@@ -84,7 +84,10 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
     with tempfile.TemporaryDirectory(prefix="skerry-") as name:
         folder = Path(name)
         say("reading the model")
-        prepared = prepare(request, folder, say=say)
+        prepared = prepare(request, folder, wanted=request.like, say=say)
+        if request.like is not None:
+            drafts = tuple(each for each in prepared.drafts if each.id in request.like)
+            prepared = dataclasses.replace(prepared, drafts=drafts)
         rows, calibration, notes = read_rows(request, prepared.signature)
         histogram: tuple[Baseline, ...] = ()
         if calibration is not None:
@@ -134,6 +137,8 @@ def _packed(
     """Return the bundle of an outcome."""
     histogram, built, failures = made
     shipped = shipped_of(outcome.ranked, built, request.profile)
+    if request.scales is not None:
+        shipped = shipped[:1]  # an update that is to be small carries no runners-up
     compared = rows.head(len(outcome.expected[0]))
     low = any(each.variant.precision != "fp32" for each in shipped)
     vectors = golden.choose(prepared.signature, compared, outcome.expected, int8=low)
@@ -202,6 +207,7 @@ def prepare(
         "engines": profiles.chosen_engines(request.profile, request.engines),
         "retrain": request.retrain is not None and wanted is None,
         "threads": request.threads,
+        "scales": None if request.scales is None else str(request.scales.resolve()),
     }
     words = "reading the model"
     answer = sandbox.call("skerry_compiler.prepare", job, folder, sandbox.limits_for(request.time_s), words, say)

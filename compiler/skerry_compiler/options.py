@@ -55,6 +55,7 @@ def parser(run: Mapping[str, Run]) -> argparse.ArgumentParser:
     show.add_argument("--html", type=Path, metavar="F.html", help="write the report as one HTML page, too")
     verify.add_argument("--rebuild", type=Path, metavar="MODEL", help="make it again from its model and compare bytes")
     verify.add_argument("--calibration", type=Path, metavar="F.npz", help="the calibration data it was made with")
+    verify.add_argument("--scales", type=Path, metavar="F.json", help="the scales it was made in, if any were given")
     verify.add_argument("--trust-pickle", action="store_true", help="the model is a pickle that you made yourself")
     verify.add_argument("--quiet", action="store_true", help="say nothing while working")
     return parser
@@ -116,6 +117,18 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="F.json",
         help="write what a trainer needs to retrain for 8 bits, with .onnx",
+    )
+    parser.add_argument(
+        "--scales",
+        type=Path,
+        metavar="F.json",
+        help="a hand-over of an earlier release: 8 bits in its scales, so that the update is small",
+    )
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="B.skerry",
+        help="an earlier release: only its candidates compete, so that the update is small",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="B.skerry", help="the bundle")
     parser.add_argument("--report", type=Path, metavar="F.html", help="write the report as one HTML page, too")

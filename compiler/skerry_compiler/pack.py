@@ -23,6 +23,7 @@ from skerry_targets import profile as profiles
 from skerry_targets.profile import Profile
 
 PROFILE_OPTION = "profile"
+SCALES_OPTION = "scales-sha256"
 _TOOLS = ("onnx", "onnxruntime", "numpy", "skl2onnx", "scikit-learn", "skops")
 # Beyond these, what only models of a form, or candidates of an id, are made with.
 _TOOLS_OF = {"torch-export": ("torch", "onnxscript"), "tvm": ("apache-tvm", "apache-tvm-ffi")}
@@ -70,6 +71,8 @@ def recipe(request: Request, form: str, candidates: Sequence[str]) -> Recipe:
         options["engines"] = ",".join(request.engines)
     if request.threads > 1:
         options[OPTION] = str(request.threads)
+    if request.scales is not None:
+        options[SCALES_OPTION] = codec.digest(request.scales.read_bytes())
     special = [name for each in (form, *candidates) for name in _TOOLS_OF.get(each, ())]
     calibration = request.calibration
     return Recipe(
@@ -114,7 +117,7 @@ def check_sources(request: Request, found: Recipe) -> None:
     Raises:
         CompileError: says what differs.
     """
-    for path in (request.source, request.calibration):
+    for path in (request.source, request.calibration, request.scales):
         if path is not None and not path.is_file():
             raise CompileError(f"no file {path}", hint="name the model and the data that the bundle was made from")
     fresh = recipe(request, found.source_format, found.candidates)
@@ -123,6 +126,10 @@ def check_sources(request: Request, found: Recipe) -> None:
     if fresh.calibration_sha256 != found.calibration_sha256:
         raise CompileError(
             "the calibration data is not what the recipe names", hint="pass the same file, or none if there was none"
+        )
+    if fresh.options.get(SCALES_OPTION) != found.options.get(SCALES_OPTION):
+        raise CompileError(
+            "the scales are not those that the recipe names", hint="pass the same file as --scales, or none if none was"
         )
     for name, wanted in sorted(found.tools.items()):
         have = fresh.tools.get(name, "0")

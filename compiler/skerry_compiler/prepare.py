@@ -85,7 +85,10 @@ def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     if job["drafts"]:
         wanted = None if job["wanted"] is None else frozenset(job["wanted"])
         feeds, chosen = _feeds(inputs, rows), tuple(job["engines"])
-        material = engines.Material(model, profile, feeds, source, form, chosen, wanted, job["time_s"], job["threads"])
+        scales = None if job["scales"] is None else Path(job["scales"])
+        material = engines.Material(
+            model, profile, feeds, source, form, chosen, wanted, job["time_s"], job["threads"], scales
+        )
         made = engines.drafts(material, lambda words: _note(folder, words))
         repaired = repair.offers(material, signature, lambda words: _note(folder, words), retrain=job["retrain"])
         answer["candidates"] = [

@@ -26,8 +26,10 @@ from skerry_contracts.container import Container
 from skerry_contracts.evidence import Evidence
 
 
-def request_of(manifest: Manifest, source: Path, calibration: Path | None, *, trust_pickle: bool) -> Request:
-    """Return the request that a bundle's recipe records, for a model and calibration data that lie here.
+def request_of(
+    manifest: Manifest, source: Path, calibration: Path | None, *, trust_pickle: bool, scales: Path | None = None
+) -> Request:
+    """Return the request that a bundle's recipe records, for a model, calibration data and scales that lie here.
 
     Raises:
         CompileError: the recipe holds no profile, or another than it names.
@@ -46,6 +48,7 @@ def request_of(manifest: Manifest, source: Path, calibration: Path | None, *, tr
         shapes={name: tuple(extents) for name, extents in json.loads(options.get("shapes", "{}")).items()},
         engines=tuple(sorted({each.engine for each in manifest.variants})),
         threads=recorded(options),
+        scales=scales,
     )
 
 

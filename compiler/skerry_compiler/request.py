@@ -12,7 +12,9 @@ from skerry_targets.profile import Profile
 class Request:
     """What is to be compiled, for what, and how. `time_s` bounds building and measuring
     together; `retrain` is where a hand-over for quantisation-aware retraining goes; `engines` names those that may
-    compete (None: all of the profile's that need not be named); `threads` may share one inference.
+    compete (None: all of the profile's that need not be named); `threads` may share one inference; `scales` is a
+    hand-over with those of an earlier release, in which bytes are to be kept; `like` names the only candidates that may
+    compete (None: all).
     """
 
     source: Path
@@ -30,3 +32,5 @@ class Request:
     retrain: Path | None = None
     engines: tuple[str, ...] | None = None
     threads: int = 1
+    scales: Path | None = None
+    like: frozenset[str] | None = None

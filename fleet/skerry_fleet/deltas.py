@@ -1,8 +1,8 @@
 """Deltas between published bundles: made once, after publishing, in the background; offered to devices by digest.
 
 For every blob of a new bundle, against the blobs of the same role in the model's newest earlier bundles for the same
-target: a `tensor` delta where the lengths agree, and a `zstd` patch. What saves less than a third is not kept. Only
-what was prepared is ever offered, so that no device can make the fleet compute.
+target: a `tensor` delta where the lengths agree, and a `zstd` patch; for its manifest a patch from theirs. What saves
+less than a third is not kept. Only what was prepared is ever offered, so that no device can make the fleet compute.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 EARLIER = 3
 MAX_BLOB_BYTES = 256 << 20
 LEAST_BYTES = 8192
+LEAST_MANIFEST_BYTES = 2048
 USEFUL_SHARE = 0.67
 SAMPLE_BYTES = 1 << 18
 
@@ -97,18 +98,34 @@ class Deltas:
                 offers = [offer for base in bases for offer in self._make(base, target)]
                 if offers:
                     self._keep(target, offers)
+        if not self._load(bundle):
+            offers = [offer for each in rows for offer in self._make_manifest(each, row)]
+            if offers:
+                self._keep(bundle, offers)
 
     def _make(self, base: str, target: str) -> list[DeltaOffer]:
         old, new = self._blobs.path(base).read_bytes(), self._blobs.path(target).read_bytes()
         if not LEAST_BYTES <= len(new) <= MAX_BLOB_BYTES or len(old) > MAX_BLOB_BYTES:
             return []
-        made = []
-        for method, packed in made_from(base, old, target, new):
-            if len(packed) <= USEFUL_SHARE * len(new):
+        return self._put(base, made_from(base, old, target, new), len(new))
+
+    def _make_manifest(self, old: Bundle, new: Bundle) -> list[DeltaOffer]:
+        content = new.manifest.encode()
+        if len(content) < LEAST_MANIFEST_BYTES:
+            return []
+        body = zstd.patch(old.manifest.encode(), content)
+        packed = delta.join(Delta(old.id, new.id, len(content), delta.ZSTD), body)
+        return self._put(old.id, [(delta.ZSTD, packed)], len(content))
+
+    def _put(self, base: str, made: Iterable[tuple[str, bytes]], size_bytes: int) -> list[DeltaOffer]:
+        """Keep the deltas that save enough, and return what can be said of them."""
+        offers = []
+        for method, packed in made:
+            if len(packed) <= USEFUL_SHARE * size_bytes:
                 sha256 = codec.digest(packed)
                 self._blobs.put(sha256, [packed])
-                made.append(DeltaOffer(base, sha256, len(packed), method))
-        return made
+                offers.append(DeltaOffer(base, sha256, len(packed), method))
+        return offers
 
     def _load(self, target: str) -> tuple[DeltaOffer, ...]:
         try:

@@ -70,7 +70,7 @@ def list_it(site: Site, fleet: Fleet, disk: RealDisk, bundle: Bundle, **more: An
     settings: dict[str, Any] = {"floors": {}, "clock_floor_s": NOW_S, "wall_s": NOW_S, **more}
     root = codec.decode(Trust, site.office.trust_document).tuf_root
     memory = Memory(settings["floors"], settings["clock_floor_s"])
-    listing = Listing(fleet, disk.root / "tuf", root, memory, settings["wall_s"])
+    listing = Listing(fleet, disk.root / "tuf", root, memory, settings["wall_s"], Store(disk))
     return listing.manifest(target_path("digits", bundle.id), bundle.id, len(bundle.data))
 
 

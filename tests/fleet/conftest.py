@@ -81,8 +81,9 @@ def make_bundle(
     target: str = "host",
     machine: str = "x86_64",
     library: bytes | None = None,
+    bins: int = 1,
 ) -> bytes:
-    """Return a small whole bundle file."""
+    """Return a small whole bundle file; `bins` of its baseline make its manifest long."""
     library, rows, answers = library or f"library {version}".encode(), b"\0" * 8, b"\1" * 8
     blob = {data: Blob(codec.digest(data), len(data)) for data in (library, rows, answers)}
     spec = TensorSpec("x", DType.FP32, (1, 2))
@@ -97,7 +98,7 @@ def make_bundle(
         (variant,),
         Golden(1, blob[rows], blob[answers], 1e-5, 1e-5, True),
         Contract(),
-        (Baseline("confidence", (0.5,), (1, 1)),),
+        (Baseline("confidence", tuple(0.5 + each for each in range(bins)), (1,) * (bins + 1)),),
         Recipe("0.1", "0" * 64, "onnx", target, "1" * 64),
     )
     file = io.BytesIO()

@@ -88,6 +88,29 @@ def publish(client: httpx.Client, app: FastAPI) -> Callable[[bytes, int], bytes]
 Publish = Callable[[bytes, int], bytes]
 
 
+def test_a_manifest_travels_as_a_patch_of_an_installed_one(
+    client: httpx.Client, app: FastAPI, device: Device
+) -> None:
+    client.post("/api/v1/models", json={"name": "digits"})
+    files = [make_bundle(version=str(each), release=each, library=BASE, bins=500) for each in (1, 2, 3)]
+    for file in files:
+        assert client.post("/api/v1/models/digits/bundles", content=file).status_code == 201
+    app.state.fleet.deltas.close()
+    device.install(files[0])
+    wanted = open_container(io.BytesIO(files[2]))
+    size = len(wanted.manifest_bytes)
+    offered = device_deltas.offer(device.http, Blob(wanted.bundle_id, size), device.store.bundles())
+    assert offered is not None and offered.size_bytes < 0.2 * size
+    made = device_deltas.manifest(device.store, device.http, "digits", wanted.bundle_id, size)
+    assert made == wanted.manifest_bytes
+    # Another model's manifests are no base, a length that does not fit and a spoilt patch give nothing.
+    assert device_deltas.manifest(device.store, device.http, "other", wanted.bundle_id, size) is None
+    assert device_deltas.manifest(device.store, device.http, "digits", wanted.bundle_id, size - 1) is None
+    blobs: BlobStore = app.state.fleet.blobs
+    blobs.path(offered.sha256).write_bytes(blobs.path(offered.sha256).read_bytes()[:-30] + bytes(30))
+    assert device_deltas.manifest(device.store, device.http, "digits", wanted.bundle_id, size) is None
+
+
 @pytest.mark.parametrize("change", [nudged, inserted])
 def test_an_update_travels_as_its_difference(
     publish: Publish, device: Device, change: Callable[[bytes], bytes]

@@ -64,13 +64,14 @@ def renew(disk: RealDisk, request: Request, reach: Reach) -> Reply:
 
 def manifest(disk: RealDisk, request: Request, reach: Reach) -> Reply:
     """Ask the update repository for the manifest that an assignment names (see effects.FetchManifest)."""
+    from skerry_agent.store import Store
     from skerry_agent.trust.listing import Listing
     from skerry_agent.trust.repository import Memory
 
     trust, memory = identity.load_trust(disk), Memory(request["floors"], request["clock_floor_s"])
 
     def ask(fleet: Any) -> tuple[bytes, dict[str, int]]:
-        listing = Listing(fleet, disk.root / "tuf", trust.tuf_root, memory, time.time())
+        listing = Listing(fleet, disk.root / "tuf", trust.tuf_root, memory, time.time(), Store(disk))
         return listing.manifest(request["target_path"], request["bundle"], request["size_bytes"])
 
     model, bundle = request["target_path"].partition("/")[0], request["bundle"]

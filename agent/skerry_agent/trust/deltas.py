@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlencode
 
 from skerry_agent.errors import AgentError, NetworkError, TrustError
-from skerry_agent.store import BLOBS, Store
+from skerry_agent.store import BLOBS, BUNDLES, Store
 from skerry_agent.trust import zstd
 from skerry_agent.trust.transfer import Fleet
 from skerry_contracts import codec, delta
@@ -22,6 +22,7 @@ from skerry_contracts.errors import ContractError
 
 LOG = logging.getLogger("skerry.agent.deltas")
 LEAST_BYTES = 8192  # below this a request costs more than it saves
+LEAST_MANIFEST_BYTES = 2048
 MAX_BASES = 4
 
 
@@ -81,6 +82,29 @@ def apply(store: Store, offered: DeltaOffer, blob: Blob) -> bool:
         return False
     finally:
         store.disk.unlink(f"{BLOBS}/{offered.sha256}")
+
+
+def manifest(store: Store, fleet: Fleet, model: str, bundle: str, size_bytes: int) -> bytes | None:
+    """Return a bundle's manifest, made from an installed one of the same model; None where that does not succeed."""
+    olds = [(each.release, name) for name in store.bundles() if (each := store.manifest(name)) and each.model == model]
+    known = [name for _, name in sorted(olds, reverse=True)[:MAX_BASES] if name != bundle]
+    offered = offer(fleet, Blob(bundle, size_bytes), known) if known else None
+    base = store.disk.read(f"{BUNDLES}/{offered.base}/manifest.json") if offered is not None else None
+    if offered is None or base is None:
+        return None
+    try:
+        header, body = delta.split(fleet.get(f"/blobs/{offered.sha256}", max_bytes=offered.size_bytes))
+        if header.method != delta.ZSTD:
+            return None
+        found = bytearray()
+        for piece in zstd.restored(base, bytes(body)):
+            found += piece
+            if len(found) > size_bytes:
+                return None
+    except (AgentError, ContractError) as error:
+        LOG.warning("delta to manifest %s: %s", bundle[:12], error)
+        return None
+    return bytes(found) if codec.digest(found) == bundle else None
 
 
 def _pieces(header: delta.Delta, base: bytes, body: memoryview) -> Iterator[bytes]:

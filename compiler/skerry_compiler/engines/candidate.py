@@ -8,6 +8,7 @@ from skerry_contracts.bundle import Predicates, Variant
 from skerry_contracts.evidence import Unsupported
 
 GIVEN = "native-int8-given"  # in bytes because the model came in bytes
+FROZEN = "native-int8-frozen"  # in the scales of an earlier release
 MEGABYTE = 1 << 20
 # What a drafter that has not thought of some model raises: that is one engine's failure, and the others go on.
 MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)

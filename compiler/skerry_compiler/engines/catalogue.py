@@ -27,7 +27,7 @@ class Material:
 
     `engines` are those that may compete. `wanted` holds the ids to draft when a bundle is made again from its recipe;
     an engine may skip the others, and must not search. None: draft all. `time_s` is the person's budget, a bound for
-    an engine that searches; `threads` may share one inference.
+    an engine that searches; `threads` may share one inference; `scales` is a file with those of an earlier release.
     """
 
     model: ModelProto
@@ -39,6 +39,7 @@ class Material:
     wanted: frozenset[str] | None = None
     time_s: float = 60.0
     threads: int = 1
+    scales: Path | None = None
 
 
 Drafter = Callable[[Material, Pairs], list[Draft | Failure]]

@@ -78,12 +78,37 @@ def equalise(plain: ModelProto, peaks: Mapping[str, Array]) -> ModelProto:
         plain: in the form of `layers.plain`.
         peaks: for each link's value, the largest absolute value of each channel over calibration inputs.
     """
-    model = Model(plain)
+    return rescaled(plain, factors(plain, peaks))
+
+
+def factors(plain: ModelProto, peaks: Mapping[str, Array]) -> dict[str, NDArray[np.float64]]:
+    """Return what `equalise` divides the channels of each link's value by."""
+    model, found = Model(plain), {}
     for link in links(model):
         if link.value in peaks:
             factor = _factors(model, link, peaks[link.value].astype(np.float64))
             if factor is not None:
+                found[link.value] = factor
                 _apply(model, link, factor)
+    return found
+
+
+def rescaled(plain: ModelProto, by: Mapping[str, NDArray[np.float64]]) -> ModelProto:
+    """Return the model with the channels of some links' values divided by given factors.
+
+    Raises:
+        ValueError: there is no such link, or it has another number of channels.
+    """
+    model, left = Model(plain), dict(by)
+    for link in links(model):
+        factor = left.pop(link.value, None)
+        if factor is None:
+            continue
+        if any(model.array(name).shape[axis] != len(factor) for name, axis in link.scaled):
+            raise ValueError(f"{link.value!r:.80} has not {len(factor)} channels")
+        _apply(model, link, factor)
+    if left:
+        raise ValueError(f"no channels of {min(left)!r:.80} can be equalised")
     return model.written()
 
 

@@ -52,6 +52,7 @@ def made(search: Search) -> Handover:
         if layer.out in place.inputs:
             entry["input"] = _quant(place.inputs[layer.out])
         layers.append(entry)
+    equalised = workshop.factors(workshop.everything) if best.cle else {}
     judged = next(trial for trial in search.trials if trial.recipe == best)
     return Handover(
         {
@@ -60,6 +61,7 @@ def made(search: Search) -> Handover:
             "worst_cosine": judged.judgement.cosine,
             "range_share": judged.judgement.range_share,
             "refusal": judged.judgement.refusal,
+            "equalised": {name: [float(each) for each in by] for name, by in sorted(equalised.items())},
             "activations": {name: _quant(quant) for name, quant in sorted(place.values.items())},
             "layers": sorted(layers, key=lambda each: each["number"]),
             "train": to_train(harm),

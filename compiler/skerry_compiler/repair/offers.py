@@ -15,7 +15,7 @@ import numpy as np
 from onnx import ModelProto
 
 from skerry_compiler.engines import onnxruntime
-from skerry_compiler.engines.candidate import Draft
+from skerry_compiler.engines.candidate import FROZEN, Draft
 from skerry_compiler.engines.catalogue import Material
 from skerry_compiler.engines.native.machine import Machine as Processor
 from skerry_compiler.engines.network import engine, library
@@ -23,7 +23,7 @@ from skerry_compiler.engines.network.calibrate import Feed
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.generate import generate
 from skerry_compiler.errors import CompileError, LimitError, ToolError, UnsupportedError
-from skerry_compiler.repair import handover
+from skerry_compiler.repair import frozen, handover
 from skerry_compiler.repair.layers import KINDS
 from skerry_compiler.repair.recipe import Recipe, parse
 from skerry_compiler.repair.search import TIE, Search, Speeds, Trial, countdown
@@ -72,7 +72,7 @@ def offers(given: Material, signature: Signature, say: Say, *, retrain: bool = F
 
 
 def _offers(given: Material, signature: Signature, say: Say, *, retrain: bool) -> Offers:
-    names = None if given.wanted is None else sorted(name for name in given.wanted if parse(name) is not None)
+    names = None if given.wanted is None else sorted(name for name in given.wanted if parse(name) or name == FROZEN)
     rows = rows_of(given)
     if "native" not in given.engines or names == [] or not _has_layers(given.model):
         return Offers()
@@ -84,6 +84,8 @@ def _offers(given: Material, signature: Signature, say: Say, *, retrain: bool) -
         workshop = Workshop(given.model, rows)
         if len(workshop.fixed) == len(workshop.order):
             return Offers()
+        if given.scales is not None:
+            return _frozen(given, workshop, given.scales)
         if names is not None:
             wanted = [recipe for name in names if (recipe := parse(name)) is not None]
             return Offers(drafted(workshop, wanted, given.profile, given.threads))
@@ -94,6 +96,13 @@ def _offers(given: Material, signature: Signature, say: Say, *, retrain: bool) -
         if names is not None:
             raise ToolError(f"repair: {_line(error)}") from error
         return Offers(notes=[f"repair: given up, ONNX Runtime failed: {_line(error)}"])
+
+
+def _frozen(given: Material, workshop: Workshop, path: Path) -> Offers:
+    """Return the candidate in given scales, and nothing else: what was searched for once is not searched for again."""
+    scales = frozen.read(path)
+    made = frozen.drafted(workshop, scales, given.profile, given.threads, FIRST_ORDER)
+    return Offers([made], [f"repair: in the scales of an earlier release, by its recipe {scales.recipe.name}"])
 
 
 def _has_layers(model: ModelProto) -> bool:

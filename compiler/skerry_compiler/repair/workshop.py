@@ -17,7 +17,7 @@ from skerry_compiler.engines.network.emit import Source
 from skerry_compiler.engines.network.generate import generate, network_of
 from skerry_compiler.engines.network.quantise import Precision
 from skerry_compiler.repair import layers, rounding, simulate
-from skerry_compiler.repair.equalise import Link, equalise, links, peak
+from skerry_compiler.repair.equalise import Link, factors, links, peak, rescaled
 from skerry_compiler.repair.layers import Array, Model
 from skerry_compiler.repair.recipe import Recipe
 
@@ -131,11 +131,15 @@ class Workshop:
         if not cle:
             return self.plain, self._base, part
         if part not in self._equal:
-            names = [link.value for link in self._links]
-            peaks = {name: np.max([self._peaks[i][name] for i in part], axis=0) for name in names}
-            proto = equalise(self.plain, peaks)
+            proto = rescaled(self.plain, self.factors(part))
             self._equal[part] = proto, Statistics.of(proto, self._names, [self.rows[i] for i in part])
         return *self._equal[part], None
+
+    def factors(self, part: Part) -> dict[str, NDArray[np.float64]]:
+        """Return what equalisation divides channels by, from some rows."""
+        names = [link.value for link in self._links]
+        peaks = {name: np.max([self._peaks[i][name] for i in part], axis=0) for name in names}
+        return factors(self.plain, peaks)
 
     def _second(self, cle: bool, part: Part, proto: ModelProto) -> rounding.Moments:
         key = (cle, part)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from skerry_compiler.engines.network import curves, halves
 from skerry_compiler.engines.network.calibrate import Ranges
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit import Source, emit
 from skerry_compiler.engines.network.fuse import fuse
-from skerry_compiler.engines.network.graph import Network
+from skerry_compiler.engines.network.graph import Conv, Network
 from skerry_compiler.engines.network.operators import HANDLERS
 from skerry_compiler.engines.network.plan import plan
 from skerry_compiler.engines.network.quantise import Precision, quantise
@@ -47,13 +49,18 @@ def generate(
     shapes: Mapping[str, Sequence[int]] | None = None,
     tiles: bool = False,
     pairs: bool = False,
+    scales: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> Source:
-    """Return C for a model: float32, or with bytes where `ranges` and `precision` say so; with 3x3 convolutions in
-    Winograd's form where `tiles` allows it and it pays, the others in bfloat16 where `pairs` does.
+    """Return C for a model: float32, or with bytes where `ranges` and `precision` say so, those of weights in `scales`
+    (a layer's name: one for each output channel) where they are given; with 3x3 convolutions in Winograd's form where
+    `tiles` allows it and it pays, the others in bfloat16 where `pairs` does.
     """
     network = network_of(model, shapes)
     if ranges is not None:
         quantise(network, ranges, precision or Precision())
+        for op in network.ops:
+            if isinstance(op, Conv) and op.int8 and scales is not None:
+                op.scale = scales.get(op.label)
     curves.choose(network, machine)
     if tiles:
         choose(network, machine)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+from numpy.typing import NDArray
+
 from skerry_compiler.engines.network.curve import Curve
 from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES as ALIGNMENT_BYTES
 from skerry_compiler.engines.network.tensors import SLACK_BYTES as SLACK_BYTES
@@ -104,10 +107,13 @@ class Output(Unary):
 
 @dataclasses.dataclass(eq=False, slots=True, kw_only=True)
 class Conv(Unary):
-    """Convolution: weight f32[kh, kw, ci / groups, co], bias f32[co]; also dense layers (kh = kw = 1)."""
+    """Convolution: weight f32[kh, kw, ci / groups, co], bias f32[co]; also dense layers (kh = kw = 1). `scale`
+    f64[co]: of the weight's bytes, where they are given.
+    """
 
     weight: Array
     bias: Array
+    scale: NDArray[np.float64] | None = None
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)

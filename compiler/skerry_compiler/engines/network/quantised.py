@@ -43,17 +43,19 @@ class Requantised:
         return f"as_real{n}({name})" if self.magic else f"real{n}({name})"
 
 
-def quantise_weights(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Return symmetric bytes and the scale of each output channel."""
+def quantise_weights(
+    weight: NDArray[np.float32], given: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Return symmetric bytes and the scale of each output channel: the given one, or what its largest weight asks."""
     flat = weight.reshape(-1, weight.shape[3]).astype(np.float64)
-    scale = np.maximum(np.abs(flat).max(0), 1e-12) / 127
+    scale = np.maximum(np.abs(flat).max(0), 1e-12) / 127 if given is None else given
     return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
 
 
 def requantise(op: Conv, machine: Machine, channels: slice = slice(None), offset: float = 0.0) -> Requantised:
     """Return the integer form of a convolution whose input is bytes; `offset` is added to its bias."""
     assert op.x.quant is not None
-    q, scale = quantise_weights(op.weight[..., channels])
+    q, scale = quantise_weights(op.weight[..., channels], None if op.scale is None else op.scale[channels])
     bias = op.bias[channels].astype(np.float64)
     flat = q.reshape(-1, q.shape[3]).astype(np.int64)
     shift = 128 if machine.signed_dot else 0
