@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -154,7 +155,7 @@ class Network:
                 x = "flat"
             parts = {f"w{place}": layer.weight, f"b{place}": layer.bias}
             constants += [numpy_helper.from_array(content, name) for name, content in parts.items()]
-            words = {"pads": [1] * 4, "strides": [layer.stride] * 2} if layer.stride else {}
+            words: dict[str, Any] = {"pads": [1] * 4, "strides": [layer.stride] * 2} if layer.stride else {}
             kind = "Conv" if layer.stride else "Gemm"
             nodes.append(helper.make_node(kind, [x, f"w{place}", f"b{place}"], [f"h{place}"], **words))
             x = f"h{place}"

@@ -49,7 +49,9 @@ class DeviceCore(Shadower):
         """Take up what the ledger holds and make what served serve again; needs neither network nor a sound disk."""
         self.memory.load()
         count = self.memory.boots + 1
-        self.outbox = Outbox(names.new_boot_id(count, self.rng.randbytes(4)))
+        # The count orders boots for the fleet; where a full or failing disk keeps it from being saved, the time does.
+        token = int(self.memory.trusted_s(self.clock.wall_s())) % (1 << 32)
+        self.outbox = Outbox(names.new_boot_id(count, token.to_bytes(4, "big")))
         self._heard: set[str] = set()  # digests of assignments already refused in this boot
         self._booted_s = self._clock_saved_s = self._ticked_s = self.clock.monotonic_s()
         work = Work({"boots": str(count).encode()}, collect=True)
@@ -97,7 +99,8 @@ class DeviceCore(Shadower):
         stalled, self._stalled = self._stalled, []
         told = [effect for call in stalled for effect in call()]
         for model, record in list(self.memory.records.items()):
-            if record.stage != records.Stage.IDLE or record.retry_at_s is not None:
+            waits = record.retry_at_s is not None or record.serve_at_s is not None
+            if record.stage != records.Stage.IDLE or waits:
                 self._tick_model(work, model)
         self._shadow_tick(work)
         for watch in self.serving.due(now_s):

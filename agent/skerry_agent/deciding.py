@@ -67,13 +67,13 @@ class Decider:
         self.unloaded: Callable[[str], bool] = _never  # whether a person freed a model's worker
         self._hold_s = 0.0  # no tick before this, after the ledger failed
 
-    def _event(self, model: str, event: records.Event) -> list[Effect]:
-        """Let one model's machine see an event, durably."""
+    def _event(self, model: str, event: records.Event, *, serve_anyway: bool = False) -> list[Effect]:
+        """Let one model's machine see an event, durably; `serve_anyway`: see `_finish`."""
         if model not in self.memory.records:
             return []
         work = Work()
         self._advance(work, model, event)
-        return self._finish(work, again=lambda: self._event(model, event))
+        return self._finish(work, again=lambda: self._event(model, event), serve_anyway=serve_anyway)
 
     def _advance(self, work: Work, model: str, event: records.Event) -> None:
         for wish in self.memory.advance(work, model, event, self.clock.monotonic_s()):
@@ -90,7 +90,8 @@ class Decider:
     def _finish(self, work: Work, *, again: Again | None = None, serve_anyway: bool = False) -> list[Effect]:
         """Make a decision durable and return its effects; on failure keep `again` for later and return nothing.
 
-        `serve_anyway`: a disk that cannot be written must not keep a device from serving after a boot.
+        `serve_anyway`: a disk that cannot be written must not keep a device from serving after a boot, or where what
+        served is damaged.
         """
         told: list[Effect] = work.effects
         for watch in self.serving.leaving(work.records):
@@ -107,7 +108,7 @@ class Decider:
             self._stalled = [*self._stalled, *([again] if again else [])][-MAX_STALLED:]
             if not serve_anyway:
                 return []
-            self.memory.take(work)
+            self.memory.owe(work)
             told = [effect for effect in told if isinstance(effect, effects.Serve)]
         if work.records or work.assignment is not None:
             self.serving.refresh(work.records, self.memory.records)

@@ -27,6 +27,7 @@ from skerry_agent.steps import Step
 from skerry_contracts.device import Phase, Reason
 
 MAX_BOOTS = 2
+NOTHING_SERVES_S = 30.0  # the longest pause between attempts to serve anything at all
 STOPPED_S = 30.0  # a Tick so much later than it was due: nobody was there to see the time pass
 _PHASE = {
     Stage.DOWNLOADING: Phase.DOWNLOADING,
@@ -43,7 +44,7 @@ def advance(record: Record, event: Event, now_s: float, limits: Limits) -> Step:
 
 def wake_s(record: Record) -> float | None:
     """Return when a Tick is due (monotonic seconds); None: nothing waits for time to pass."""
-    times = [time for time in (record.deadline_s, record.retry_at_s) if time is not None]
+    times = [time for time in (record.deadline_s, record.retry_at_s, record.serve_at_s) if time is not None]
     return min(times, default=None)
 
 
@@ -137,6 +138,7 @@ def _trial_passed(record: Record, event: records.TrialPassed, now_s: float, limi
         active=fresh,
         previous=record.active,
         measured=event.measured,
+        serve_at_s=None,
         deadline_s=now_s + limits.observe_s,
     )
     return record, [records.Swap()]
@@ -145,7 +147,10 @@ def _trial_passed(record: Record, event: records.TrialPassed, now_s: float, limi
 def _trial_failed(record: Record, event: records.TrialFailed, now_s: float, limits: Limits) -> Step:
     if record.stage != Stage.TRIAL or event.ticket != record.ticket:
         return record, []
-    record, effects = steps.fail(record, event.reason, event.detail, now_s, limits, final=True)
+    if event.reason in steps.NO_FAULT:
+        record, effects = steps.try_again(record, event.reason, event.detail, now_s, limits)
+    else:
+        record, effects = steps.fail(record, event.reason, event.detail, now_s, limits, final=True)
     return record, [records.StopTrial(), *effects]
 
 
@@ -161,23 +166,29 @@ def _unhealthy(record: Record, event: records.Unhealthy, now_s: float, limits: L
         return record, []
     if record.stage == Stage.OBSERVING:
         record, effects = steps.roll_back(record, event.reason, event.detail)
+        record = steps.doubted(record, event.reason, now_s, limits)
         return steps.then(effects, steps.next_order(record, now_s, limits))
     wanted = record.order is not None and record.order.bundle == event.bundle and record.stage == Stage.IDLE
     fallback = steps.fallback(record)
-    if fallback is None:  # nothing else to serve: the same again, after a fresh download where one is ordered
-        if record.stage == Stage.IDLE:
-            wait_s = min(limits.retry_max_s, limits.retry_first_s * 2 ** min(record.attempts, 20))
-            record = replace(record, retry_at_s=now_s + wait_s, attempts=record.attempts + 1, trouble=None)
+    if fallback is None:  # nothing else to serve: the same again, and a fresh download where one is ordered
+        wait_s = min(limits.retry_max_s, NOTHING_SERVES_S, limits.retry_first_s * 2 ** min(record.attempts, 20))
+        record = replace(record, serve_at_s=now_s + wait_s, attempts=record.attempts + 1)
+        if record.stage == Stage.IDLE and record.order is not None:
+            record = replace(record, retry_at_s=now_s + wait_s, trouble=event.reason)
         return record, []
     effects = [Report(steps.order_of(record), Phase.ROLLED_BACK, event.reason, event.detail)] if wanted else []
     record = replace(record, active=fallback, previous=None)
-    if wanted:
-        record = replace(record, retry_at_s=now_s + limits.retry_first_s, trouble=event.reason)
+    if wanted:  # damaged files are fetched at once; what did not start may do so when the device has calmed down
+        wait_s = limits.retry_first_s if event.reason in steps.ROTTEN else limits.retry_failed_s
+        record = replace(record, retry_at_s=now_s + wait_s, trouble=event.reason)
     return record, [*effects, records.Serve(fallback)]
 
 
 def _boot(record: Record, event: records.Boot, now_s: float, limits: Limits) -> Step:
-    record = replace(record, factory=event.factory, active=record.active or event.factory)
+    factory = (
+        event.factory or record.factory
+    )  # one whose files cannot be read just now is still the one to come back to
+    record = replace(record, factory=factory, active=record.active or factory, serve_at_s=None)
     serve: list[Effect] = [records.Serve(record.active)] if record.active is not None else []
     if record.stage == Stage.IDLE:
         retry_at_s = None if record.retry_at_s is None else now_s + limits.retry_first_s
@@ -191,10 +202,11 @@ def _boot(record: Record, event: records.Boot, now_s: float, limits: Limits) -> 
     if record.stage == Stage.TRIAL:
         if record.boots >= MAX_BOOTS:
             record, effects = steps.fail(record, Reason.POWER_CUT, "restarted twice during the trial", now_s, limits)
-            return record, [*serve, *effects]
+            return steps.doubted(record, Reason.POWER_CUT, now_s, limits), [*serve, *effects]
         return replace(record, deadline_s=now_s + limits.trial_s), [*serve, records.StartTrial()]
     if record.boots >= MAX_BOOTS:
         record, effects = steps.roll_back(record, Reason.POWER_CUT, "restarted twice while it was observed")
+        record = steps.doubted(record, Reason.POWER_CUT, now_s, limits)
         return steps.then(effects, steps.next_order(record, now_s, limits))
     return replace(record, deadline_s=now_s + limits.observe_s, served=0), serve
 
@@ -205,6 +217,14 @@ def _online(record: Record, event: records.Online, now_s: float, limits: Limits)
 
 
 def _tick(record: Record, event: records.Tick, now_s: float, limits: Limits) -> Step:
+    if record.serve_at_s is None or now_s < record.serve_at_s:
+        return _time(record, event, now_s, limits)
+    record = replace(record, serve_at_s=None)
+    serve: list[Effect] = [records.Serve(record.active)] if record.active is not None else []
+    return steps.then(serve, _time(record, event, now_s, limits))
+
+
+def _time(record: Record, event: records.Tick, now_s: float, limits: Limits) -> Step:
     late = record.deadline_s is not None and now_s >= record.deadline_s
     retry = record.retry_at_s is not None and now_s >= record.retry_at_s
     expired = record.order is not None and event.wall_s > record.order.expires_s
@@ -239,7 +259,7 @@ def _tick(record: Record, event: records.Tick, now_s: float, limits: Limits) -> 
     if record.stage == Stage.DOWNLOADING:
         return replace(record, ticket=record.ticket + 1), [records.StartFetch()]
     same = record.order is not None and record.active is not None and record.order.bundle == record.active.bundle
-    if record.order is not None and not expired and (same or record.trouble in steps.PASSING):
+    if record.order is not None and not expired and (same or record.trouble in steps.REPAIRED):
         return steps.begin(record, record.order, now_s, limits, again=True)
     return record, [records.Serve(record.active)] if record.active is not None else []
 

@@ -84,6 +84,7 @@ class Memory:
         self.buffered_since_s: float | None = None
         self._lost = 0
         self._buffered_bytes = 0
+        self._owed: dict[str, bytes | None] = {}  # taken up although the ledger could not write it: still to be written
         self.captures = Captures()
 
     @property
@@ -219,7 +220,7 @@ class Memory:
         """
         rows, lost = [*work.rows, *work.facts, *self.buffered], work.lost + self._lost
         plan = self._spool.plan(rows, acked=self.acked, dropped=work.dropped, lost=lost)
-        puts = dict(work.puts)
+        puts = {**self._owed, **work.puts}
         puts.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})
         shadows = work.shadows.items()
         puts.update({f"shadow:{model}": codec.encode(each) if each is not None else None for model, each in shadows})
@@ -232,11 +233,18 @@ class Memory:
         self.captures.settle(plan, work.dropped)
         self.buffered, self.acked, self.buffered_since_s, self._lost = [], [], None, 0
         self._buffered_bytes = 0
+        self._owed = {}
+        self.take(work)
+
+    def owe(self, work: Work) -> None:
+        """Take up a decision that could not be made durable, and write it with the next one that can."""
+        self._owed.update(work.puts)
+        self._owed.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})
         self.take(work)
         return writes
 
     def take(self, work: Work) -> None:
-        """Take up a decision in memory: after `commit`, or where a failing disk must not stop the serving."""
+        """Take up a decision in memory: after `commit`, or by `owe`."""
         self.records.update(work.records)
         for model, receipt in work.receipts.items():
             if receipt is None:

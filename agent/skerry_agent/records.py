@@ -80,9 +80,10 @@ class Record:
     """All that is remembered of one model. `floor` is the highest release ever committed; it never falls.
 
     `active` serves; `previous` is what a failed observation goes back to; `factory` is never removed. `order` is what
-    the fleet wants last, `following` what it wanted meanwhile. `deadline_s` and `retry_at_s` are monotonic and set
-    anew by every boot. `boots` counts boots that found a trial or an observation under way. `trouble` is why the last
-    attempt to fetch failed.
+    the fleet wants last, `following` what it wanted meanwhile. `deadline_s`, `retry_at_s` and `serve_at_s` (of the next
+    attempt to serve `active`, where nothing serves) are monotonic and set anew by every boot. `boots` counts boots that
+    found a trial or an observation under way, `trials` those of the order that proved nothing against its bundle.
+    `trouble` is why the last attempt to fetch failed.
     """
 
     model: str
@@ -97,9 +98,11 @@ class Record:
     measured: Measured | None = None
     deadline_s: float | None = None
     retry_at_s: float | None = None
+    serve_at_s: float | None = None
     attempts: int = 0
     boots: int = 0
     served: int = 0
+    trials: int = 0
     trouble: Reason | None = None
     trouble_detail: str = ""
 
@@ -214,20 +217,9 @@ class Tick:
 
 
 Event = (
-    Offered
-    | Unnamed
-    | Listed
-    | Fetched
-    | Refused
-    | Delayed
-    | TrialPassed
-    | TrialFailed
-    | Served
-    | Unhealthy
-    | Boot
-    | Online
-    | Tick
-)
+    Offered | Unnamed | Listed | Fetched | Refused | Delayed | TrialPassed | TrialFailed | Served | Unhealthy
+    | Boot | Online | Tick
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,14 +8,23 @@ from skerry_agent import records
 from skerry_agent.records import Effect, Installed, Limits, Order, Record, Report, Stage
 from skerry_contracts.device import Phase, Reason
 
+MAX_TRIALS = 6
+NO_FAULT_FACTOR = 8  # each pause after a trial that proved nothing is so many times as long as the one before
 Step = tuple[Record, list[Effect]]
 
 PASSING = {Reason.NETWORK, Reason.TIMEOUT, Reason.NO_SPACE, Reason.STORAGE}  # worth another attempt without a new order
+# Worth taking up what is ordered again, where something else serves meanwhile: its trial decides.
+REPAIRED = {*PASSING, Reason.CORRUPT, Reason.LOAD, Reason.CRASHED, Reason.POWER_CUT}
+# What a candidate may have died of that was not its fault: a device short of memory, a bad power supply.
+DOUBTFUL = {Reason.CRASHED, Reason.TIMEOUT, Reason.POWER_CUT}
+ROTTEN = {Reason.STORAGE, Reason.CORRUPT}  # files that were here are gone or damaged
+NO_FAULT = {*ROTTEN, Reason.UNFIT}  # of the bundle's: its trial proved nothing, or there was no memory for it just then
 
 
 def begin(record: Record, order: Order, now_s: float, limits: Limits, *, again: bool = False) -> Step:
     """Take up an order from idle. `again`: fetch it even if it is what should be serving (and cannot)."""
     record = replace(idle(record), order=order, following=None, attempts=0, trouble=None, trouble_detail="")
+    record = record if again else replace(record, trials=0)
     same = record.active is not None and record.active.bundle == order.bundle
     if same and not again:
         return record, [Report(order, Phase.COMMITTED, detail="already serving"), records.Collect()]
@@ -49,6 +58,15 @@ def roll_back(record: Record, reason: Reason, detail: str) -> Step:
     return replace(idle(record), active=instead, previous=None), [*effects, records.Collect()]
 
 
+def doubted(record: Record, reason: Reason, now_s: float, limits: Limits) -> Record:
+    """Return the record of an order that was just given up, to be tried once more where its end proves little; unless
+    the fleet orders something else before.
+    """
+    if reason not in DOUBTFUL or record.trials:
+        return record
+    return replace(record, trials=record.trials + 1, retry_at_s=now_s + limits.retry_failed_s, trouble=reason)
+
+
 def fail(record: Record, reason: Reason, detail: str, now_s: float, limits: Limits, *, final: bool = False) -> Step:
     """End an order that never came to serve. `final`: not to be tried again without a new order."""
     effects: list[Effect] = [Report(order_of(record), Phase.FAILED, reason, detail)]
@@ -56,6 +74,18 @@ def fail(record: Record, reason: Reason, detail: str, now_s: float, limits: Limi
     if reason in PASSING and not final:
         return replace(record, retry_at_s=now_s + limits.retry_failed_s), effects  # what was received stays
     return record, [*effects, records.Collect()]
+
+
+def try_again(record: Record, reason: Reason, detail: str, now_s: float, limits: Limits) -> Step:
+    """Go back from a trial that proved nothing to the download, which finds at once what is whole: after a pause that
+    grows, and not for ever.
+    """
+    if record.trials >= MAX_TRIALS:
+        return fail(record, reason, detail, now_s, limits, final=True)
+    wait_s = min(limits.retry_max_s, limits.retry_first_s * NO_FAULT_FACTOR**record.trials)
+    record = replace(idle(record), stage=Stage.DOWNLOADING, trials=record.trials + 1, retry_at_s=now_s + wait_s)
+    record = replace(record, deadline_s=now_s + limits.download_s, trouble=reason, trouble_detail=detail)
+    return record, [Report(order_of(record), Phase.DOWNLOADING, reason, detail)]
 
 
 def next_order(record: Record, now_s: float, limits: Limits) -> Step:

@@ -49,11 +49,15 @@ class Store:
 
     def manifest(self, bundle: str) -> Manifest | None:
         """Return an installed bundle's manifest; None where it is not there, or not what its name says."""
-        data = self.disk.read(f"{BUNDLES}/{bundle}/manifest.json")
-        if data is None or codec.digest(data) != bundle:
-            return None
         try:
-            return parse_manifest(data)
+            return self._manifest(bundle)
+        except StorageError:  # what cannot be read is not there: something else serves meanwhile
+            return None
+
+    def _manifest(self, bundle: str) -> Manifest | None:
+        data = self.disk.read(f"{BUNDLES}/{bundle}/manifest.json")
+        try:
+            return parse_manifest(data) if data is not None and codec.digest(data) == bundle else None
         except ContractError:
             return None
 
@@ -84,6 +88,17 @@ class Store:
             reason = Reason.STORAGE if found is None else Reason.CORRUPT
             raise StorageError(f"blob {blob.sha256[:12]} is {'missing' if found is None else 'damaged'}", reason=reason)
 
+    def discard_damaged(self, manifest: Manifest) -> list[str]:
+        """Remove those of a bundle's blobs that are no longer what their names say, and return them: what is not here
+        is fetched again, and what another installed bundle shares with this one is gone with it.
+        """
+        found = []
+        for sha256 in manifest.blobs():
+            if self.disk.digest(f"{BLOBS}/{sha256}") not in (None, sha256):
+                self.disk.unlink(f"{BLOBS}/{sha256}")
+                found.append(sha256)
+        return found
+
     def partial_bytes(self, blob: Blob) -> int:
         """Return how much of a download is here; too much counts as nothing."""
         size = self.disk.size(f"{PARTIAL}/{blob.sha256}") or 0
@@ -105,12 +120,18 @@ class Store:
         """Turn a complete download into a blob: fsync, rename, fsync of the folder; then it is there for good.
 
         Raises:
-            StorageError: its digest is not its name (CORRUPT); the download is forgotten.
+            StorageError: it cannot be made durable, or its digest is not its name (CORRUPT); the download is forgotten.
         """
         partial = f"{PARTIAL}/{blob.sha256}"
         if blob.size_bytes == 0 and self.disk.size(partial) is None:
             self.disk.write(partial, b"")
-        self.disk.fsync(partial)
+        try:
+            self.disk.fsync(partial)
+        except StorageError:
+            # After an error the kernel may call the lost pages clean: what is read back then proves nothing, and a
+            # second fsync succeeds (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
+            self.disk.unlink(partial)
+            raise
         if self.disk.digest(partial) != blob.sha256:
             self.disk.unlink(partial)
             raise StorageError(f"blob {blob.sha256[:12]} has another digest", reason=Reason.CORRUPT)
@@ -140,7 +161,10 @@ class Store:
         """Return the factory bundle of each model that has one."""
         found = {}
         for model in self.disk.names(FACTORY):
-            bundle = (self.disk.read(f"{FACTORY}/{model}") or b"").decode("ascii", "replace")
+            try:
+                bundle = (self.disk.read(f"{FACTORY}/{model}") or b"").decode("ascii", "replace")
+            except StorageError:
+                continue
             if self.manifest(bundle) is not None:
                 found[model] = bundle
         return found
@@ -168,6 +192,9 @@ class Store:
 
         The manifest goes first: a bundle without one is not there, whatever its blobs. Returns the ids of removed
         bundles.
+
+        Raises:
+            StorageError: the disk fails; no blob is removed while a kept manifest cannot be read.
         """
         keep = keep | set(self.factory().values())
         gone = [bundle for bundle in self.disk.names(BUNDLES) if bundle not in keep]
@@ -176,7 +203,7 @@ class Store:
             for name in self.disk.names(folder):
                 self.disk.unlink(f"{folder}/{name}")
             self.disk.rmdir(folder)
-        manifests = [manifest for bundle in keep if (manifest := self.manifest(bundle)) is not None]
+        manifests = [manifest for bundle in keep if (manifest := self._manifest(bundle)) is not None]
         used = {digest for manifest in manifests for digest in manifest.blobs()}
         for name in self.disk.names(BLOBS):
             if name not in used:

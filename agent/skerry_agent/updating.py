@@ -15,7 +15,8 @@ from skerry_contracts.assignment import Envelope
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.device import Phase, Reason
 
-LATER = {Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED, Reason.REPLAYED}  # fetching may succeed by itself later
+# Fetching may succeed by itself later; what arrived damaged, too: the deadline of the download ends it.
+LATER = {Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED, Reason.REPLAYED, Reason.CORRUPT}
 
 
 class Updater(Decider):
@@ -82,6 +83,9 @@ class Updater(Decider):
 
     def trial_failed(self, model: str, ticket: int, reason: Reason, detail: str) -> list[Effect]:
         """The candidate did not."""
+        record = self.memory.records.get(model)
+        if reason is Reason.CORRUPT and record is not None and record.order is not None:
+            self._discard_damaged(record.order.bundle)
         return self._event(model, records.TrialFailed(ticket, reason, detail))
 
     def unhealthy(self, model: str, bundle: str, reason: Reason, detail: str) -> list[Effect]:
@@ -90,7 +94,19 @@ class Updater(Decider):
         observed = record is not None and record.stage == records.Stage.OBSERVING
         if not observed and reason not in (Reason.CORRUPT, Reason.STORAGE, Reason.LOAD):
             return []
-        return self._event(model, records.Unhealthy(bundle, reason, detail))
+        if reason is Reason.CORRUPT:
+            self._discard_damaged(bundle)
+        gone = reason in (Reason.CORRUPT, Reason.STORAGE, Reason.LOAD)  # nothing serves
+        return self._event(model, records.Unhealthy(bundle, reason, detail), serve_anyway=gone)
+
+    def _discard_damaged(self, bundle: str) -> None:
+        """Remove what rotted, so that it counts as missing: a download looks at lengths alone."""
+        manifest = self.store.manifest(bundle)
+        try:
+            if manifest is not None:
+                self.store.discard_damaged(manifest)
+        except StorageError as error:
+            self.degraded["storage"] = str(error)
 
     def signed(self, model: str, envelope: Envelope) -> list[Effect]:
         """A receipt is signed: keep it until the fleet has it."""

@@ -85,9 +85,6 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
         folder = Path(name)
         say("reading the model")
         prepared = prepare(request, folder, wanted=request.like, say=say)
-        if request.like is not None:
-            drafts = tuple(each for each in prepared.drafts if each.id in request.like)
-            prepared = dataclasses.replace(prepared, drafts=drafts)
         rows, calibration, notes = read_rows(request, prepared.signature)
         histogram: tuple[Baseline, ...] = ()
         if calibration is not None:
@@ -96,15 +93,13 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
             data.refuse_nan(answers, prepared.signature.outputs, "the calibration data")
             histogram = histograms.baseline(prepared.signature, calibration, answers)
         begun = time.monotonic()
-        built, failures = building.build_all(
-            prepared.drafts, request.profile, begun + BUILDING_SHARE * request.time_s, say
-        )
+        deadline = begun + BUILDING_SHARE * request.time_s
+        built, failures = building.build_all(prepared.drafts, request.profile, deadline, say)
         failures += [_failed(each) for each in prepared.failures]
         if not built:
             raise _none_built(failures, request)
-        for each in built:
-            for content in each.blobs.values():
-                (folder / codec.digest(content)).write_bytes(content)
+        for content in (content for each in built for content in each.blobs.values()):
+            (folder / codec.digest(content)).write_bytes(content)
         place = Place(request, prepared, rows, folder, begun + request.time_s)
         outcome = measured(place, built, say) if runs_here(request.profile) else unmeasured(place, built, say)
         say("packing")
@@ -136,9 +131,7 @@ def _packed(
 ) -> Result:
     """Return the bundle of an outcome."""
     histogram, built, failures = made
-    shipped = shipped_of(outcome.ranked, built, request.profile)
-    if request.scales is not None:
-        shipped = shipped[:1]  # an update that is to be small carries no runners-up
+    shipped = shipped_of(outcome.ranked[: 1 if request.scales else None], built, request.profile)
     compared = rows.head(len(outcome.expected[0]))
     low = any(each.variant.precision != "fp32" for each in shipped)
     vectors = golden.choose(prepared.signature, compared, outcome.expected, int8=low)
@@ -209,8 +202,8 @@ def prepare(
         "threads": request.threads,
         "scales": None if request.scales is None else str(request.scales.resolve()),
     }
-    words = "reading the model"
-    answer = sandbox.call("skerry_compiler.prepare", job, folder, sandbox.limits_for(request.time_s), words, say)
+    limits = sandbox.limits_for(request.time_s)
+    answer = sandbox.call("skerry_compiler.prepare", job, folder, limits, "reading the model", say)
     made, failures = [], []
     for each in answer.get("candidates", []):
         if "failure" in each:
@@ -225,7 +218,8 @@ def prepare(
     if answer.get("handover") and request.retrain is not None:
         files.write_handover(request.retrain, answer["handover"], folder / sandbox.HANDOVER)
     notes = tuple(answer.get("notes", ()))
-    return Prepared(signature, answer["format"], original, tuple(made), tuple(failures), answer["operators"], notes)
+    drafted = tuple(each for each in made if wanted is None or each.id in wanted)
+    return Prepared(signature, answer["format"], original, drafted, tuple(failures), answer["operators"], notes)
 
 
 def read_rows(request: Request, signature: Signature) -> tuple[data.Rows, data.Rows | None, list[str]]:

@@ -122,14 +122,9 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
         "--scales",
         type=Path,
         metavar="F.json",
-        help="a hand-over of an earlier release: 8 bits in its scales, so that the update is small",
+        help="a hand-over of an earlier release: 8 bits in its scales, for a small update",
     )
-    parser.add_argument(
-        "--like",
-        type=Path,
-        metavar="B.skerry",
-        help="an earlier release: only its candidates compete, so that the update is small",
-    )
+    parser.add_argument("--like", type=Path, metavar="B.skerry", help="a release whose candidates alone compete")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="B.skerry", help="the bundle")
     parser.add_argument("--report", type=Path, metavar="F.html", help="write the report as one HTML page, too")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

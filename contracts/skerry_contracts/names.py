@@ -38,9 +38,9 @@ def boot_id(value: str, path: str = "boot_id") -> str:
     return _match(_BOOT, value, path, "eight digits, a hyphen, eight hex digits")
 
 
-def new_boot_id(count: int, random_bytes: bytes) -> str:
-    """Return the boot id of boot number `count`, made distinct by four random bytes."""
-    return boot_id(f"{count % 10**8:08d}-{random_bytes[:4].hex()}")
+def new_boot_id(count: int, token: bytes) -> str:
+    """Return the boot id of boot number `count`, made distinct by four more bytes; ids are compared as text."""
+    return boot_id(f"{count % 10**8:08d}-{token[:4].hex()}")
 
 
 def _match(pattern: re.Pattern[str], value: str, path: str, wanted: str) -> str:

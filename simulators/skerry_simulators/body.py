@@ -6,20 +6,24 @@ the simulated disk; what is loaded is checked by the store's digests and again a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from skerry_agent import effects
-from skerry_agent.errors import StorageError
+from skerry_agent.core import DeviceCore
+from skerry_agent.errors import AgentError, NetworkError, StorageError, TrustError, WorkerError
 from skerry_agent.hooks import Prediction
 from skerry_agent.records import Measured
+from skerry_agent.store import BLOBS
+from skerry_agent.trust.fetch import fetch_bundle
 from skerry_contracts.bundle import Blob
 from skerry_contracts.device import ModelHealth, ModelState, Reason
 from skerry_simulators.catalogue import Kind
 from skerry_simulators.host import Host, Worker
+from skerry_simulators.mirror import Mirror, Pause
 from skerry_simulators.shadow_body import ShadowBody
 
-PIECE_BYTES = 512
+SERVE_AGAIN_S = 30.0
 FIRST_RESTART_S = 0.1
 LAST_RESTART_S = 30.0
 
@@ -62,14 +66,18 @@ class Body(ShadowBody):
         believed_s, true_s = self.host.times()
         faults, rng = self.host.faults, self.host.rng
         if not self.host.reachable() or rng.random() < faults.download_cut:
+            self.host.hit("download cut")
             self.host.ask("fetch_failed", effect.model, effect.ticket, Reason.NETWORK, "no answer")
             return
+        stale = rng.random() < faults.hostile
+        if stale:
+            self.host.hit("old metadata")
         answer = self.host.repository.ask(
             effect.target_path,
             believed_s=max(believed_s, effect.clock_floor_s),
             true_s=true_s,
             floors=dict(effect.floors),
-            stale=rng.random() < faults.hostile,
+            stale=stale,
         )
         if answer.manifest is None:
             self.host.ask("fetch_failed", effect.model, effect.ticket, answer.reason, answer.detail)
@@ -78,38 +86,23 @@ class Body(ShadowBody):
 
     def _fetch_blobs(self, effect: effects.FetchBlobs) -> None:
         self.fetching[effect.model] = effect.ticket
-        self.host.later(self.host.rng.uniform(0.1, 1.0), self._next_piece, effect, list(effect.blobs))
+        self.host.later(self.host.rng.uniform(0.1, 1.0), self._next_pieces, effect)
 
-    def _next_piece(self, effect: effects.FetchBlobs, left: list[Blob]) -> None:
-        """Receive a piece of the first blob that is left; after the last, write the manifest."""
+    def _next_pieces(self, effect: effects.FetchBlobs) -> None:
+        """Let the agent's own download go on for some pieces."""
         if self.fetching.get(effect.model) != effect.ticket or self.host.core is None:
             return
-        store, rng, faults = self.host.core.store, self.host.rng, self.host.faults
+        host, store = self.host, self.host.core.store
+        mirror = Mirror(host.repository, host.faults, host.rng, host.reachable, host.hit)
         try:
-            if not left:
-                store.put_manifest(effect.manifest)
-                self.host.ask("fetched", effect.model, effect.ticket)
-                return
-            blob = left[0]
-            if not self.host.reachable() or rng.random() < faults.download_cut:
-                self.host.ask("fetch_failed", effect.model, effect.ticket, Reason.NETWORK, "the connection broke")
-                return
-            offset = store.partial_bytes(blob)
-            if offset == 0:
-                store.reserve(blob)
-            piece = self.host.repository.blobs[blob.sha256][offset : offset + PIECE_BYTES]
-            if rng.random() < faults.download_corrupt:
-                piece = bytes(each ^ 0x55 for each in piece)
-            store.append(blob, offset, piece)
-            if offset + len(piece) == blob.size_bytes:
-                store.finish(blob)
-                left = left[1:]
-        except StorageError as error:
-            # A digest that does not fit is the network's fault here, as it is for the real download: worth another try.
-            reason = Reason.NETWORK if error.reason is Reason.CORRUPT else error.reason
-            self.host.ask("fetch_failed", effect.model, effect.ticket, reason, str(error))
-            return
-        self.host.later(rng.uniform(0.05, 0.5), self._next_piece, effect, left)
+            fetch_bundle(store, mirror, effect.manifest, effect.blobs, lambda *_: None)
+        except Pause:
+            host.later(host.rng.uniform(0.05, 0.5), self._next_pieces, effect)
+        except (NetworkError, StorageError, TrustError) as error:
+            reason = Reason.NETWORK if isinstance(error, NetworkError) else error.reason
+            host.ask("fetch_failed", effect.model, effect.ticket, reason, str(error))
+        else:
+            host.ask("fetched", effect.model, effect.ticket)
 
     def _cancel_fetch(self, effect: effects.CancelFetch) -> None:
         self.fetching.pop(effect.model, None)
@@ -122,8 +115,11 @@ class Body(ShadowBody):
     def _tried(self, effect: effects.Trial) -> None:
         try:
             worker = self._load(effect.bundle, effect.variants[0])
-        except StorageError as error:
-            self.host.ask("trial_failed", effect.model, effect.ticket, error.reason, str(error))
+            manifest = self.host.core.store.manifest(effect.bundle) if self.host.core is not None else None
+            if self.host.core is not None and manifest is not None:
+                self._check(self.host.core, (manifest.golden.inputs, manifest.golden.outputs))
+        except AgentError as error:
+            self.host.ask("trial_failed", effect.model, effect.ticket, _reason(error), str(error))
             return
         if worker.kind is Kind.GOLDEN:
             self.host.ask("trial_failed", effect.model, effect.ticket, Reason.GOLDEN, "3 of 8 vectors are wrong")
@@ -146,17 +142,20 @@ class Body(ShadowBody):
 
     def _serve(self, effect: effects.Serve) -> None:
         self.wanted[effect.model] = effect.bundle
-        self.live.pop(effect.model, None)
         self.host.note("serve", effect.bundle[:8])
         self.host.later(self.host.rng.uniform(0.2, 1.0), self._served, effect)
 
     def _served(self, effect: effects.Serve) -> None:
-        if self.wanted.get(effect.model) != effect.bundle or effect.model in self.live:
+        live = self.live.get(effect.model)
+        if self.wanted.get(effect.model) != effect.bundle or (live is not None and live.bundle == effect.bundle):
             return
         try:
             self.live[effect.model] = self._load(effect.bundle, effect.variant)
-        except StorageError as error:
-            self.host.ask("unhealthy", effect.model, effect.bundle, error.reason, str(error))
+        except AgentError as error:
+            if _reason(error) is Reason.UNFIT:  # as the daemon does: no fault of the bundle's
+                self.host.later(SERVE_AGAIN_S, self._served, effect)
+            else:
+                self.host.ask("unhealthy", effect.model, effect.bundle, _reason(error), str(error))
 
     def _stop(self, effect: effects.Stop) -> None:
         self.wanted.pop(effect.model, None)
@@ -168,9 +167,18 @@ class Body(ShadowBody):
         manifest = core.store.manifest(bundle) if core is not None else None
         if core is None or manifest is None:
             raise StorageError(f"bundle {bundle[:12]} is not here")
-        core.store.check(manifest, next(each for each in manifest.variants if each.id == variant))
+        if self.host.pressed:
+            raise WorkerError("killed by the kernel while loading", reason=Reason.UNFIT)
+        self._check(core, next(each for each in manifest.variants if each.id == variant).blobs.values())
         self.host.loading(bundle, variant)
         return Worker(bundle, variant, self.host.repository.bundles[bundle].kind)
+
+    def _check(self, core: DeviceCore, blobs: Iterable[Blob]) -> None:
+        for blob in blobs:
+            found = core.store.disk.digest(f"{BLOBS}/{blob.sha256}")
+            if found != blob.sha256:
+                reason = Reason.LOAD if found is None else Reason.CORRUPT
+                raise WorkerError(f"blob {blob.sha256[:12]} is not what its digest says", reason=reason)
 
     def crash(self, model: str) -> None:
         """The live worker dies; the core hears of it, and the runtime starts another after a pause that doubles."""
@@ -182,16 +190,28 @@ class Body(ShadowBody):
         worker.crashes += 1
         worker.errors += 1
         self.host.note("worker died", worker.bundle[:8])
-        self.host.later(pause_s, self._restarted, worker)
+        self.host.later(pause_s, self._restarted, model, worker)
         self.host.ask("unhealthy", model, worker.bundle, Reason.CRASHED, "exit code -11")
 
-    def _restarted(self, worker: Worker) -> None:
+    def _restarted(self, model: str, worker: Worker) -> None:
+        if self.live.get(model) is not worker:
+            return
+        try:
+            self._load(worker.bundle, worker.variant)
+        except AgentError as error:
+            pause_s = min(LAST_RESTART_S, FIRST_RESTART_S * 2.0 ** min(worker.crashes, 20))
+            worker.crashes += 1
+            self.host.later(pause_s, self._restarted, model, worker)
+            if _reason(error) is not Reason.UNFIT:
+                self.host.ask("unhealthy", model, worker.bundle, _reason(error), str(error))
+            return
         worker.running = True
         worker.restarts += 1
 
     def predict(self, model: str) -> None:
         """A local program asks for an inference."""
         worker, core = self.live.get(model), self.host.core
+        self.host.answered(worker is not None and worker.running and worker.kind is not Kind.CRASHES)
         if worker is None or not worker.running or core is None:
             return
         if worker.kind is Kind.CRASHES:
@@ -241,3 +261,10 @@ class Body(ShadowBody):
         effects.Sign: lambda self, effect: self.host.sign(effect),
         effects.Publish: lambda self, effect: self.host.publish(effect.channel, effect.payload, effect.key),
     }
+
+
+def _reason(error: AgentError) -> Reason:
+    """Return what the daemon would say of a worker that does not start (performer.py)."""
+    kept = (Reason.CORRUPT, Reason.STORAGE, Reason.UNFIT)
+    known = isinstance(error, (StorageError, WorkerError)) and error.reason in kept
+    return error.reason if known and isinstance(error, (StorageError, WorkerError)) else Reason.LOAD

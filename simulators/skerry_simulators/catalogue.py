@@ -70,10 +70,10 @@ class MadeBundle:
 
 
 def make_bundle(version: str, release: int, kind: Kind, rng: random.Random, library: bytes | None = None) -> MadeBundle:
-    """Return a new bundle: a library (of a kilobyte or so, where none is given) in two variants, golden vectors and a
+    """Return a new bundle: a library (nine kilobytes or so, where none is given) in two variants, golden vectors and a
     baseline.
     """
-    made, spare = rng.randbytes(rng.randrange(600, 1800)), rng.randbytes(rng.randrange(400, 900))
+    made, spare = rng.randbytes(rng.randrange(8600, 9800)), rng.randbytes(rng.randrange(400, 900))
     library = made if library is None else library
     golden_inputs = rng.randbytes(_GOLDEN_ROWS * INPUT.size_bytes)
     golden_outputs = rng.randbytes(_GOLDEN_ROWS * OUTPUT.size_bytes)
@@ -101,6 +101,15 @@ def make_bundle(version: str, release: int, kind: Kind, rng: random.Random, libr
     )
     data = codec.encode(manifest)
     return MadeBundle(codec.digest(data), kind, manifest, data, blobs)
+
+
+def trained_on(bundle: MadeBundle, rng: random.Random) -> bytes:
+    """Return a bundle's library as training on leaves it: of the same length, a few bytes another."""
+    changed = bytearray(bundle.blobs[bundle.manifest.variants[0].blobs["library"].sha256])
+    for _ in range(60):
+        place = rng.randrange(len(changed))
+        changed[place] = (changed[place] + rng.choice((1, 255))) % 256
+    return bytes(changed)
 
 
 class Inputs:

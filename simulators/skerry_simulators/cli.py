@@ -47,6 +47,18 @@ def _parser() -> argparse.ArgumentParser:
     world.add_argument("--jobs", type=count, default=1, metavar="J", help="worlds at the same time, each a process (1)")
     world.add_argument("--json", action="store_true", help="the reports as JSON")
     world.set_defaults(command=_world)
+    updates = commands.add_parser(
+        "updates",
+        help="worlds that do little but update under many faults: how many updates succeed, how many devices end dead",
+        description="Run worlds until so many updates were hit by a fault and had an outcome; count what they came to.",
+    )
+    updates.add_argument("--updates", type=count, default=10_000, metavar="N", help="faulted updates (10000)")
+    updates.add_argument("--devices", type=count, default=100, metavar="N", help="devices in each world (100)")
+    updates.add_argument("--days", type=_days, default=1.5, metavar="D", help="days of bad luck in each world (1.5)")
+    updates.add_argument("--seed", type=int, default=1, metavar="S", help="the first world's seed (1)")
+    updates.add_argument("--jobs", type=count, default=1, metavar="J", help="worlds at the same time (1)")
+    updates.add_argument("--json", action="store_true", help="the figures as JSON")
+    updates.set_defaults(command=_updates)
     kill = commands.add_parser(
         "kill",
         help="one update on a real folder, its process killed at every durable operation",
@@ -116,6 +128,31 @@ def _world(arguments: argparse.Namespace) -> int:
         again = _again(first, arguments.bug)
         print(f"skerry: error: seed {first.seed}: {message} (replay: {again})", file=sys.stderr)
     return 1 if broken else 0
+
+
+def _updates(arguments: argparse.Namespace) -> int:
+    from skerry_simulators.storm import run_storm
+
+    with Progress() as progress:
+        found = run_storm(
+            arguments.updates,
+            seed=arguments.seed,
+            jobs=arguments.jobs,
+            devices=arguments.devices,
+            days=arguments.days,
+            heard=lambda _, faulted: progress.share(min(1.0, faulted / arguments.updates)),
+        )
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        print(f"{found.updates} updates on {found.device_days:,.0f} device-days, {found.unfaulted} without a fault")
+        print(f"{found.succeeded} of {found.faulted} faulted updates succeeded ({found.share:.3%}), ", end="")
+        print(f"{found.superseded} more were superseded before they were done; {found.bricks} bricks")
+        for kind, hits in found.kinds.items():
+            print(f"  {hits:>6} hit by {kind}")
+        for words in (*found.lost, *found.violations):
+            print(f"  {words}")
+    return 1 if found.bricks or found.violations else 0
 
 
 def _kill(arguments: argparse.Namespace) -> int:

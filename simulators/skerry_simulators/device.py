@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -15,7 +15,7 @@ from skerry_agent import effects
 from skerry_agent.config import AgentConfig
 from skerry_agent.core import DeviceCore
 from skerry_agent.errors import StorageError
-from skerry_agent.ledger import Change, Key
+from skerry_agent.ledger import Key
 from skerry_agent.store import Store
 from skerry_contracts import codec
 from skerry_contracts.assignment import RECEIPT_TYPE
@@ -29,30 +29,12 @@ from skerry_simulators.faults import Faults
 from skerry_simulators.heap import Heap
 from skerry_simulators.history import History
 from skerry_simulators.link import Link
+from skerry_simulators.observer import Observer
 from skerry_simulators.repository import Repository
 from skerry_simulators.storage import Storage
 
 PREDICTION_EVERY_S = 120.0
 LEAST_TICK_S = 0.01
-
-
-class Observer(Protocol):
-    """Who watches the invariants."""
-
-    def after(self, device: SimDevice) -> None:
-        """Something happened on this device."""
-
-    def committed(self, device: SimDevice, change: Change) -> None:
-        """The device's ledger took a change."""
-
-    def booting(self, device: SimDevice) -> None:
-        """The device is about to take up what its ledger and disk hold."""
-
-    def loading(self, device: SimDevice, bundle: str, variant: str) -> None:
-        """The device is about to run a bundle."""
-
-    def asking(self, device: SimDevice, effect: effects.FetchManifest) -> None:
-        """The device asks the update repository."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -94,6 +76,8 @@ class SimDevice:
         self.body: Body | None = None
         self.epoch = 0
         self.ticks = 0
+        self.pressed = False  # the kernel ends whatever begins to load
+        self.ask_every_s = PREDICTION_EVERY_S
         self.asked = True  # whether local programs ask for inferences
         self._around = around
         self._tick_at_s = 0.0
@@ -136,7 +120,7 @@ class SimDevice:
         self._survive(self._boot_core)
         if self.epoch != epoch:
             return
-        self.later(self.rng.uniform(0, PREDICTION_EVERY_S), self._predict)
+        self.later(self.rng.uniform(0, self.ask_every_s), self._predict)
         self.later(self.rng.uniform(0, self.config.heartbeat_s), self._heartbeat)
         self.link.switch_on(self)
 
@@ -148,6 +132,7 @@ class SimDevice:
         """The power goes: what was not durable may be lost or torn."""
         if self.core is not None:
             self.note("power cut")
+            self.hit("power cut")
             self.off()
             self.storage.power_cut(self.rng)
             self._around.heap.after(self.rng.uniform(5, 120), self.boot)
@@ -156,6 +141,7 @@ class SimDevice:
         """The agent's process dies; what it wrote is still with the system, synced or not."""
         if self.core is not None:
             self.note("agent crash")
+            self.hit("agent crash")
             self.off()
             self._around.heap.after(self.rng.uniform(1, 10), self.boot)
 
@@ -169,7 +155,14 @@ class SimDevice:
     def worker_crash(self, model: str) -> None:
         """The worker that serves a model dies."""
         if self.body is not None:
+            self.hit("worker crash")
             self._survive(self.body.crash, model)
+
+    def set_pressed(self, pressed: bool) -> None:
+        """Memory becomes short, or is no longer: the kernel ends the worker, and what loads meanwhile."""
+        self.pressed = pressed
+        if pressed and self.body is not None:
+            self._survive(self.body.crash, MODEL)
 
     @property
     def on(self) -> bool:
@@ -215,8 +208,16 @@ class SimDevice:
         self._around.observer.loading(self, bundle, variant)
 
     def asking(self, effect: effects.FetchManifest) -> None:
-        """The update repository is about to be asked."""
+        """The update repository is asked."""
         self._around.observer.asking(self, effect)
+
+    def hit(self, kind: str) -> None:
+        """Something went wrong for this device."""
+        self._around.observer.hit(self, kind)
+
+    def answered(self, answered: bool) -> None:
+        """A local program asked for an inference, and was answered or not."""
+        self._around.observer.answered(self, answered)
 
     def note(self, what: str, detail: str = "") -> None:
         """Add to the history."""
@@ -283,7 +284,7 @@ class SimDevice:
             self._survive(self.ask, "tick")
 
     def _predict(self) -> None:
-        self.later(PREDICTION_EVERY_S * self.rng.uniform(0.9, 1.1), self._predict)
+        self.later(self.ask_every_s * self.rng.uniform(0.9, 1.1), self._predict)
         if self.body is not None and self.asked:
             self.body.predict(MODEL)
 

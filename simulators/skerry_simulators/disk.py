@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 
 from skerry_agent.errors import StorageError
 from skerry_contracts.device import Reason
@@ -19,12 +20,13 @@ from skerry_simulators.power import Plug
 class _File:
     """One file: what programs see, and what the medium holds for certain."""
 
-    __slots__ = ("data", "durable", "reserved")
+    __slots__ = ("clean", "data", "durable", "reserved")
 
     def __init__(self) -> None:
         self.data = b""
         self.durable = b""
         self.reserved = 0
+        self.clean = False  # the kernel believes it is written, after an error; the medium holds the old bytes
 
     @property
     def blocks(self) -> int:
@@ -45,6 +47,8 @@ class SimDisk:
         self.filler_bytes = 0
         self.ledger_bytes = 0
         self.read_only = False  # after an error of the medium, as ext4 does
+        self.bad: Callable[[], bool] | None = None  # whether the medium fails the operation that is about to happen
+        self.damaged: set[str] = set()  # names whose content rotted once
         self._files: dict[str, _File] = {}
         self._durable: dict[str, _File] = {}
         self._changes: dict[str, list[_Change]] = {}
@@ -55,6 +59,8 @@ class SimDisk:
     def read(self, path: str) -> bytes | None:
         """Return a file's content; None where there is no such file."""
         file = self._files.get(path)
+        if file is not None:
+            self._medium("read", path)
         return None if file is None else file.data
 
     def size(self, path: str) -> int | None:
@@ -65,7 +71,9 @@ class SimDisk:
     def write(self, path: str, data: bytes, offset: int = 0) -> None:
         """Write bytes at an offset and cut what stood behind it; creates the file. Not durable before `fsync`."""
         self._begin("write", path)
+        self._medium("write", path)
         file = self._create(path)
+        file.clean = False
         self._grow(file, max(offset + len(data), file.reserved) - file.blocks, path)
         file.data = file.data[:offset].ljust(offset, b"\0") + bytes(data)
 
@@ -80,7 +88,13 @@ class SimDisk:
         """Make a file's content durable."""
         self._begin("fsync", path)
         file = self._existing(path)
-        file.durable = file.data
+        try:
+            self._medium("fsync", path)
+        except StorageError:
+            file.clean = True
+            raise
+        if not file.clean:
+            file.durable = file.data
 
     def fsync_dir(self, path: str) -> None:
         """Make a folder's names durable."""
@@ -110,7 +124,27 @@ class SimDisk:
     def digest(self, path: str) -> str | None:
         """Return the SHA-256 of a file's content in hex; None where there is no such file."""
         file = self._files.get(path)
+        if file is not None:
+            self._medium("read", path)
         return None if file is None else hashlib.sha256(file.data).hexdigest()
+
+    def truth(self, path: str) -> bytes | None:
+        """Return a file's content for those who watch; None where there is no such file."""
+        file = self._files.get(path)
+        return None if file is None else file.data
+
+    def rot(self, rng: random.Random, folder: str) -> str | None:
+        """Change one bit of a file below a folder that was safely written; return its name (None: there is none)."""
+        safe = [path for path, file in sorted(self._files.items()) if path.startswith(f"{folder}/")]
+        safe = [path for path in safe if self._files[path].data and self._files[path].data == self._files[path].durable]
+        if not safe:
+            return None
+        path = rng.choice(safe)
+        file, place = self._files[path], rng.randrange(len(self._files[path].data))
+        file.data = bytes([*file.data[:place], file.data[place] ^ 1 << rng.randrange(8), *file.data[place + 1 :]])
+        file.durable = file.data
+        self.damaged.add(path)
+        return path
 
     def names(self, path: str) -> list[str]:
         """Return the names in a folder, sorted; empty where there is no such folder."""
@@ -170,6 +204,10 @@ class SimDisk:
         self.plug.operation(kind, what)
         if self.read_only:
             raise StorageError(f"{what}: Read-only file system", hint="check the disk")
+
+    def _medium(self, kind: str, path: str) -> None:
+        if self.bad is not None and self.bad():
+            raise StorageError(f"{path}: Input/output error ({kind})", hint="check the disk")
 
     def _existing(self, path: str) -> _File:
         file = self._files.get(path)

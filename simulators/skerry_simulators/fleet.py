@@ -32,7 +32,7 @@ from skerry_fleet.rollouts import Rollouts
 from skerry_fleet.tables import Bundle, BundleState, Device, DeviceState, Model, SignedAssignment
 from skerry_fleet.trust import signing
 from skerry_fleet.trust.errors import SignatureError
-from skerry_simulators.catalogue import HARDWARE, MODEL, TENANT, MadeBundle
+from skerry_simulators.catalogue import HARDWARE, MODEL, TENANT, Kind, MadeBundle
 from skerry_simulators.exposure import Exposure
 from skerry_simulators.heap import Heap
 from skerry_simulators.history import History
@@ -110,6 +110,7 @@ class SimFleet:
             self.core = self.rollouts = None
             self._life += 1
             self.history.add("fleet", "killed")
+            self.invariants.updates.hit_all("fleet killed")
 
     # What it hears and does.
 
@@ -269,8 +270,12 @@ class SimFleet:
     def _given(self, device: str, sequence: int) -> None:
         assignment = self._signed.pop((device, sequence))
         self.history.add("fleet", "assign", f"{device} {sequence}")
+        if not assignment.models:
+            self.invariants.updates.offered(device, MODEL, None)
         for each in assignment.models:
             self.invariants.signed_for(device, each.bundle, downgrade=each.allow_downgrade)
+            good = self.invariants.repository.bundles[each.bundle].kind is Kind.GOOD
+            self.invariants.updates.offered(device, each.model, each.bundle if good else None)
             self.exposure.ordered(device, each.bundle, each.rollout)
             if each.shadow is not None:
                 self.invariants.shadowed_for(device, each.shadow.bundle)

@@ -37,6 +37,7 @@ class Host(Protocol):
     faults: Faults
     repository: Repository
     inputs: Inputs
+    pressed: bool
 
     def later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
         """Run an action after a while, unless the device goes off before."""
@@ -63,7 +64,13 @@ class Host(Protocol):
         """A worker is about to map a bundle's bytes: the moment that I1 speaks of."""
 
     def asking(self, effect: effects.FetchManifest) -> None:
-        """The update repository is about to be asked: the moment at which I5 looks at what the device believes."""
+        """The update repository is asked."""
+
+    def hit(self, kind: str) -> None:
+        """Something went wrong for this device."""
+
+    def answered(self, answered: bool) -> None:
+        """A local program asked for an inference, and was answered or not."""
 
     def note(self, what: str, detail: str = "") -> None:
         """Add to the history."""

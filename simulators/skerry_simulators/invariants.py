@@ -18,7 +18,7 @@ import json
 
 from skerry_agent import effects
 from skerry_agent.ledger import Change, Key
-from skerry_agent.records import Installed, Record
+from skerry_agent.records import Installed, Record, Stage
 from skerry_agent.spool import TOTALS
 from skerry_agent.store import BLOBS, BUNDLES, PARTIAL, needed
 from skerry_contracts import codec
@@ -26,6 +26,7 @@ from skerry_simulators.catalogue import MODEL
 from skerry_simulators.device import SimDevice
 from skerry_simulators.errors import ViolationError
 from skerry_simulators.repository import Repository
+from skerry_simulators.updates import Updates
 
 WORKER_WITHIN_S = 60.0
 MOST_TICKS_AN_HOUR = 3600
@@ -60,6 +61,8 @@ class Invariants:
         self.factory = factory
         self.stored: dict[str, set[Key]] = {}  # device: what the fleet has committed
         self.checks = 0
+        self.updates = Updates()
+        self.asked = self.unanswered = 0
         self._books: dict[str, _Book] = {}
 
     def book(self, device: str) -> _Book:
@@ -86,6 +89,15 @@ class Invariants:
         """The fleet signed an assignment in which this device is to try a bundle in the shadow."""
         self.book(device).shadowed.add(bundle)
 
+    def hit(self, device: SimDevice, kind: str) -> None:
+        """Something went wrong for a device."""
+        self.updates.hit(device.name, kind)
+
+    def answered(self, device: SimDevice, answered: bool) -> None:
+        """A program on the device asked for an inference."""
+        self.asked += 1
+        self.unanswered += not answered
+
     def stored_once(self, device: str, key: Key) -> None:
         """The fleet committed a message to its store."""
         self.book(device)
@@ -103,7 +115,9 @@ class Invariants:
                 raise ViolationError("I1", device.name, f"loads {bundle[:12]}, which nobody signed for it")
             if bundle not in self.repository.published:
                 raise ViolationError("I1", device.name, f"loads {bundle[:12]}, which the repository does not list")
-        if not self._whole(device, bundle, variant):
+        truth = self.repository.bundles[bundle]
+        blobs = next(each for each in truth.manifest.variants if each.id == variant).blobs.values()
+        if any(device.storage.truth(f"{BLOBS}/{blob.sha256}") != truth.blobs[blob.sha256] for blob in blobs):
             raise ViolationError("I1", device.name, f"loads {bundle[:12]}, whose bytes are not the published ones")
 
     def asking(self, device: SimDevice, effect: effects.FetchManifest) -> None:
@@ -163,6 +177,7 @@ class Invariants:
             self._activated(device, book, record, record.active)
         book.floor, book.sequence = record.floor, core.memory.sequence
         book.clock_floor_s = core.memory.clock_floor_s
+        self._outcome(device, record)
         self._worker(device, book)
         self._pace(device, book)
 
@@ -181,18 +196,28 @@ class Invariants:
     # Inside.
 
     def _check_installed(self, device: SimDevice, installed: Installed) -> None:
+        if self._rotten(device, installed.bundle):
+            return  # found when it is loaded: no state of the disk could be better
         if not self._whole(device, installed.bundle, installed.measured.variant):
             raise ViolationError("I2", device.name, f"{installed.bundle[:12]} is installed, but not whole on the disk")
 
     def _whole(self, device: SimDevice, bundle: str, variant: str) -> bool:
         truth = self.repository.bundles.get(bundle)
-        if truth is None or device.disk.read(f"{BUNDLES}/{bundle}/manifest.json") != truth.manifest_bytes:
+        if truth is None:
             return False
         chosen = [each for each in truth.manifest.variants if each.id == variant]
-        blobs = needed(truth.manifest, chosen)
-        return bool(chosen) and all(
-            device.disk.read(f"{BLOBS}/{blob.sha256}") == truth.blobs[blob.sha256] for blob in blobs
-        )
+        wanted = {f"{BLOBS}/{blob.sha256}": truth.blobs[blob.sha256] for blob in needed(truth.manifest, chosen)}
+        wanted[f"{BUNDLES}/{bundle}/manifest.json"] = truth.manifest_bytes
+        storage = device.storage
+        return bool(chosen) and all(storage.truth(path) == content for path, content in wanted.items())
+
+    def _rotten(self, device: SimDevice, bundle: str) -> bool:
+        """Return whether bits of a bundle rotted on this device and were not put right yet."""
+        truth = self.repository.bundles[bundle]
+        wanted = {f"{BLOBS}/{sha256}": content for sha256, content in truth.blobs.items()}
+        wanted[f"{BUNDLES}/{bundle}/manifest.json"] = truth.manifest_bytes
+        storage = device.storage
+        return any(storage.damaged(path) and storage.truth(path) != content for path, content in wanted.items())
 
     def _activated(self, device: SimDevice, book: _Book, record: Record, active: Installed) -> None:
         self._check_installed(device, active)
@@ -207,13 +232,31 @@ class Invariants:
     def _worker(self, device: SimDevice, book: _Book) -> None:
         body, now_s = device.body, device.clock.true.now_s
         worker = body.live.get(MODEL) if body is not None else None
-        if worker is not None and worker.running:
+        spared = device.pressed or device.storage.failing or self._nothing_left(device)
+        if spared or (worker is not None and worker.running):
             book.silent_since_s = None
             return
         since_s = max(device.clock.boot_s, book.silent_since_s or now_s)
         book.silent_since_s = since_s
         if now_s - since_s > WORKER_WITHIN_S:
             raise ViolationError("I2", device.name, f"no worker runs since {since_s:.0f} s")
+
+    def _nothing_left(self, device: SimDevice) -> bool:
+        """Return whether every bundle that could serve has rotted."""
+        record = device.core.memory.records.get(MODEL) if device.core is not None else None
+        known = (record.active, record.previous, record.factory) if record is not None else ()
+        return all(self._rotten(device, each.bundle) for each in known if each is not None)
+
+    def _outcome(self, device: SimDevice, record: Record) -> None:
+        """Tell the books of updates what became of the one that is open."""
+        wanted = self.updates.wanted(device.name, MODEL)
+        if wanted is None or record.stage is not Stage.IDLE or record.order is None or record.order.bundle != wanted:
+            return
+        if record.active is not None and record.active.bundle == wanted:
+            self.updates.committed(device.name, MODEL)
+        else:
+            why = "" if record.retry_at_s is not None else f"{record.trouble}: {record.trouble_detail}"
+            self.updates.gave_up(device.name, MODEL, why)
 
     def _pace(self, device: SimDevice, book: _Book) -> None:
         hour = int(device.clock.true.now_s // 3600)

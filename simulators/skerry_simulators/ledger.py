@@ -42,6 +42,8 @@ class SimLedger:
         self.plug.operation("commit", ",".join(change.puts))
         if self.disk.read_only:
             raise StorageError("ledger: attempt to write a readonly database", hint="check the disk")
+        if self.disk.bad is not None and self.disk.bad():
+            raise StorageError("ledger: disk I/O error", hint="check the disk")
         more = sum(len(row.payload) + _ROW_BYTES for row in change.add)
         more += sum(len(value) for value in change.puts.values() if value is not None)
         if more and self.disk.free_bytes() < more:

@@ -53,6 +53,7 @@ class Link:
         self._rng = rng
         self._to_fleet = to_fleet
         self._rewrite = rewrite
+        self.on_fault: Callable[[str], None] = lambda kind: None
         self._end: DeviceEnd | None = None
         self._partitioned_until_s = 0.0
         self._numbers = 0
@@ -71,6 +72,7 @@ class Link:
     def drop(self) -> None:
         """End the session; the device notices and comes back."""
         if self.connected:
+            self.on_fault("session dropped")
             lost = list(self._unconfirmed)
             self._broken()
             if self._end is not None:
@@ -112,6 +114,7 @@ class Link:
     def _on_the_way_down(self, channel: str, payload: bytes) -> None:
         if channel == "assignment" and self._rng.random() < self.faults.hostile:
             payload = self._rewrite(self.device, payload)
+            self.on_fault("assignment rewritten")
         # Within a session a broker's QoS 1 message is late, not lost; with the session, whatever is on its way is gone.
         for delay_s in self._fates() or [self._rng.uniform(RESEND_S, 4 * RESEND_S)]:
             self._heap.after(delay_s, self._arrive_down, self.session, channel, payload)
@@ -121,8 +124,11 @@ class Link:
         faults, rng = self.faults, self._rng
         fate = rng.random()
         if fate < faults.loss:
+            self.on_fault("message lost")
             return []
         count = 2 if fate > 1 - faults.duplicate else 1
+        if count == 2:
+            self.on_fault("message doubled")
         return [rng.expovariate(1 / faults.delay_s) for _ in range(count)]
 
     def _arrive_up(self, channel: str, payload: bytes, number: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from skerry_simulators.bugs import planted
 from skerry_simulators.errors import ViolationError
+from skerry_simulators.updates import Tally
 from skerry_simulators.world import Settings
 
 LAST_EVENTS = 25
@@ -38,6 +39,10 @@ class Report:
     history: str
     counts: dict[str, int]
     worst_exposure: int
+    updates: Tally
+    bricks: int
+    asked: int
+    unanswered: int
     violation: Violation | None = None
 
 
@@ -67,6 +72,10 @@ def run_world(settings: Settings, bug: str = "", progress: Callable[[float], Non
             world.history.digest(),
             dict(sorted(world.history.counts.items())),
             max(world.fleet.exposure.worst.values(), default=0),
+            world.invariants.updates.tally(),
+            len(world.bricks),
+            world.invariants.asked,
+            world.invariants.unanswered,
             violation,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skerry_agent import effects
-from skerry_agent.errors import StorageError
+from skerry_agent.errors import AgentError
 from skerry_agent.records import Stage
 from skerry_agent.shadow_tally import Tally
 from skerry_contracts.device import Reason
@@ -49,7 +49,7 @@ class ShadowBody:
             return
         try:
             worker = self._load(effect.bundle, effect.variant)
-        except StorageError:
+        except AgentError:
             self.host.ask("shadow_lost", effect.model)
             return
         self.host.note("shadow", effect.bundle[:8])

@@ -59,6 +59,29 @@ class Storage:
         if isinstance(self.disk, SimDisk):
             self.disk.filler_bytes = 0
             self.disk.read_only = False
+            self.disk.bad = None
+
+    def rot(self, rng: random.Random, folder: str) -> str | None:
+        """Let one bit of a file below a folder change; return which file."""
+        return self.disk.rot(rng, folder) if isinstance(self.disk, SimDisk) else None
+
+    def fail(self, bad: Callable[[], bool]) -> None:
+        """Let the medium fail whatever `bad` says."""
+        if isinstance(self.disk, SimDisk):
+            self.disk.bad = bad
+
+    @property
+    def failing(self) -> bool:
+        """Whether the medium fails some reads and writes just now."""
+        return isinstance(self.disk, SimDisk) and self.disk.bad is not None
+
+    def damaged(self, path: str) -> bool:
+        """Return whether a file rotted once."""
+        return isinstance(self.disk, SimDisk) and path in self.disk.damaged
+
+    def truth(self, path: str) -> bytes | None:
+        """Return a file's content for those who watch, whatever the medium is like."""
+        return self.disk.truth(path) if isinstance(self.disk, SimDisk) else self.disk.read(path)
 
 
 class WatchedSqliteLedger(SqliteLedger):

@@ -12,23 +12,39 @@ from skerry_simulators.device import SimDevice
 from skerry_simulators.faults import DAY_S, HOUR_S, Faults
 from skerry_simulators.heap import Heap
 from skerry_simulators.history import History
+from skerry_simulators.updates import Updates
 
 CUT_WITHIN_OPERATIONS = 60
 CLOCK_RIGHT_AFTER_S = 2 * HOUR_S
 YEAR_2100_S = 4_102_444_800.0
 
 
+# What lasts: told to the books when it begins and when it ceases.
+PARTITION, CLOCK, FULL, READ_ONLY, IO_ERROR, PRESSURE = (
+    "partition", "wrong clock", "disk full", "disk read-only", "input/output error", "memory pressure"
+)  # fmt: skip
+ROTTING = ("store/blobs", "store/bundles")
+SOON_S = 120.0
+
+
 class Weather:
     """Schedules the faults of every device until `calm`, which ends them all and puts right what they left."""
 
     def __init__(
-        self, heap: Heap, history: History, devices: Sequence[SimDevice], rng: random.Random, rates: Faults
+        self,
+        heap: Heap,
+        history: History,
+        devices: Sequence[SimDevice],
+        rng: random.Random,
+        rates: Faults,
+        updates: Updates,
     ) -> None:
         self.heap = heap
         self.history = history
         self.devices = devices
         self.rng = rng
         self.rates = rates
+        self.updates = updates
         self.calmed = False
         for device in devices:
             device.faults = device.link.faults = rates
@@ -46,6 +62,8 @@ class Weather:
             self._mend(device)
             device.boot()
             device.link.heal()
+            device.pressed = False
+            self.updates.over(device.name)
 
     def _table(self) -> tuple[tuple[float | None, Callable[[SimDevice], None]], ...]:
         rates = self.rates
@@ -58,6 +76,9 @@ class Weather:
             (rates.wrong_clock_every_s, self._wrong_clock),
             (rates.full_disk_every_s, self._fill_disk),
             (rates.read_only_every_s, self._read_only),
+            (rates.bit_rot_every_s, self._rot),
+            (rates.io_error_every_s, self._fail_disk),
+            (rates.pressure_every_s, self._press),
         )
 
     def _schedule(self, every_s: float, fault: Callable[[SimDevice], None], device: SimDevice) -> None:
@@ -91,15 +112,18 @@ class Weather:
     def _partition(self, device: SimDevice) -> None:
         seconds = self.rng.expovariate(1 / self.rates.partition_s)
         self.history.add(device.name, "partition", f"{seconds:.0f}")
+        self._lasting(device, PARTITION, seconds)
         device.link.partition(seconds)
 
     def _wrong_clock(self, device: SimDevice) -> None:
-        """1970 (no battery), 2100, an hour back, a day ahead; somebody sets it right after a while."""
+        """1970 (no battery), 2100, an hour back, sixty days ahead; somebody sets it right after a while."""
         true_s = device.clock.true.wall_s()
-        wall_s = self.rng.choice((true_s - EPOCH_S, YEAR_2100_S, true_s - HOUR_S, true_s + DAY_S))
+        wall_s = self.rng.choice((true_s - EPOCH_S, YEAR_2100_S, true_s - HOUR_S, true_s + 60 * DAY_S))
         device.clock.set_wall(wall_s)
         self.history.add(device.name, "wrong clock", f"{wall_s:.0f}")
-        self.heap.after(self.rng.expovariate(1 / CLOCK_RIGHT_AFTER_S), self._right_clock, device)
+        seconds = self.rng.expovariate(1 / CLOCK_RIGHT_AFTER_S)
+        self._lasting(device, CLOCK, seconds)
+        self.heap.after(seconds, self._right_clock, device)
 
     def _right_clock(self, device: SimDevice) -> None:
         device.clock.error_s = 0.0
@@ -108,12 +132,51 @@ class Weather:
         left = self.rng.choice((0, 0, 2000))
         device.storage.fill(left)
         self.history.add(device.name, "disk full", str(left))
-        self.heap.after(self.rng.expovariate(1 / self.rates.full_disk_s), self._mend, device)
+        self._mended_after(device, FULL, self.rates.full_disk_s)
 
     def _read_only(self, device: SimDevice) -> None:
         device.storage.refuse()
         self.history.add(device.name, "disk read-only")
-        self.heap.after(self.rng.expovariate(1 / self.rates.read_only_s), self._mend, device)
+        self._mended_after(device, READ_ONLY, self.rates.read_only_s)
+
+    def _fail_disk(self, device: SimDevice) -> None:
+        """The medium fails some reads and writes for a while."""
+        dice, share = random.Random(self.rng.random()), self.rates.io_error
+        device.storage.fail(lambda: dice.random() < share)
+        self.history.add(device.name, "disk fails")
+        self._mended_after(device, IO_ERROR, self.rates.io_error_s)
+
+    def _rot(self, device: SimDevice) -> None:
+        """A bit of something stored changes; as a rule somebody reads it soon, because the worker starts anew."""
+        path = device.storage.rot(self.rng, self.rng.choice(ROTTING))
+        if path is not None:
+            self.history.add(device.name, "bit rot", path[-8:])
+            device.hit("bit rot")
+            self.heap.after(self.rng.uniform(0, SOON_S), self._worker_crash, device)
+
+    def _press(self, device: SimDevice) -> None:
+        """Memory is short for a while: the kernel ends workers, and what begins to load."""
+        seconds = self.rng.expovariate(1 / self.rates.pressure_s)
+        self.history.add(device.name, "memory short", f"{seconds:.0f}")
+        self._lasting(device, PRESSURE, seconds)
+        device.set_pressed(True)
+        self.heap.after(seconds, self._relieve, device)
+
+    def _relieve(self, device: SimDevice) -> None:
+        device.set_pressed(False)
+
+    def _lasting(self, device: SimDevice, kind: str, seconds: float) -> None:
+        self.updates.lasts(device.name, kind, begins=True)
+        self.heap.after(seconds, self._ceases, device, kind)
+
+    def _ceases(self, device: SimDevice, kind: str) -> None:
+        if not self.calmed:
+            self.updates.lasts(device.name, kind, begins=False)
+
+    def _mended_after(self, device: SimDevice, kind: str, mean_s: float) -> None:
+        seconds = self.rng.expovariate(1 / mean_s)
+        self._lasting(device, kind, seconds)
+        self.heap.after(seconds, self._mend, device)
 
     def _mend(self, device: SimDevice) -> None:
         device.storage.mend()

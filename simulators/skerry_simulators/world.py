@@ -5,18 +5,19 @@ the reckoning.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Callable
 
 from skerry_agent.config import AgentConfig
 from skerry_contracts import codec
-from skerry_contracts.assignment import Assignment, DriftAlarm, Envelope, SamplingPolicy, target_path
-from skerry_fleet.rollout_rows import RolloutRequest
-from skerry_fleet.rollout_words import Order, Wave
+from skerry_contracts.assignment import Assignment, Envelope, Window, target_path
+from skerry_fleet.rollout_words import Order
 from skerry_fleet.tables import Desired, Device
-from skerry_simulators.catalogue import CONFIG, MODEL, TENANT, Inputs, Kind, MadeBundle, make_bundle
+from skerry_simulators import plans
+from skerry_simulators.catalogue import CONFIG, MODEL, TENANT, Inputs, Kind, MadeBundle, make_bundle, trained_on
 from skerry_simulators.clock import TrueClock
-from skerry_simulators.device import SimDevice, Surroundings
+from skerry_simulators.device import PREDICTION_EVERY_S, SimDevice, Surroundings
 from skerry_simulators.errors import ViolationError
 from skerry_simulators.faults import DAY_S, HOUR_S, Faults
 from skerry_simulators.fleet import SimFleet
@@ -31,14 +32,15 @@ from skerry_simulators.weather import Weather
 
 SETTLE_S = 2.5 * HOUR_S
 HUSH_S = 1.5 * HOUR_S
-ROLLOUT_EVERY_S = 3 * HOUR_S
+FINAL_S = 1.5 * HOUR_S
 BAD_KINDS = (Kind.GOLDEN, Kind.CRASHES, Kind.NAN)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """What a world is made of. `releases`: it makes and rolls out releases by itself, some of them bad; `shadows`: it
-    tries others beside them.
+    tries others beside them; `brisk`: releases go to everybody at once, where the point is how many updates there are,
+    and not how carefully they go. `ask_every_s`: how often a program on each device wants an inference.
     """
 
     devices: int = 100
@@ -47,20 +49,10 @@ class Settings:
     faults: Faults = dataclasses.field(default_factory=Faults)
     releases: bool = True
     shadows: bool = False
+    release_every_s: float = 3 * HOUR_S
+    brisk: bool = False
+    ask_every_s: float = PREDICTION_EVERY_S
     config: AgentConfig = CONFIG
-
-
-SAMPLING = SamplingPolicy(
-    0.03,
-    0.02,
-    200_000,
-    3600,
-    novel_rate=0.01,
-    rare_below=0.05,
-    quantiles=("confidence",),
-    top_labels=8,
-    alarm=DriftAlarm(),
-)
 
 
 class World:
@@ -78,11 +70,13 @@ class World:
         self.repository = Repository()
         self.factory = make_bundle("1", 1, Kind.GOOD, rng)
         self.repository.add(self.factory)
+        self._last = self.factory
         self.invariants = Invariants(self.repository, self.factory.id)
         self.releases = 1
         self.rollout: str | None = None
         self.rollouts: dict[str, MadeBundle] = {}
         self.devices: dict[str, SimDevice] = {}
+        self.final: str | None = None
         self._rng = rng
         links: dict[str, Link] = {}
         keys = {name: device.key.public_key() for name, device in self.devices.items()}
@@ -95,13 +89,21 @@ class World:
         for name in names:
             link = Link(name, self.heap, self._stream(f"link/{name}"), self._hear, self._rewrite)
             device = SimDevice(name, around, link, self._stream(f"device/{name}"), self.make_storage(), settings.config)
+            link.on_fault = functools.partial(self.invariants.updates.hit, name)
             links[name], self.devices[name] = link, device
             keys[name] = device.key.public_key()
+            device.ask_every_s = settings.ask_every_s
             device.provision(self.factory)
         self.fleet.enrol()
         self.weather = Weather(
-            self.heap, self.history, list(self.devices.values()), self._stream("weather"), settings.faults
+            self.heap,
+            self.history,
+            list(self.devices.values()),
+            self._stream("weather"),
+            settings.faults,
+            self.invariants.updates,
         )
+        self.bricks: list[str] = []
 
     def run(self, progress: Callable[[float], None] | None = None) -> None:
         """Live: some days of weather, then calm, then the reckoning.
@@ -146,6 +148,9 @@ class World:
         self.let_pass(SETTLE_S)
         if self.rollout is not None:
             self.fleet.order(self.rollout, Order.ABORT)
+        if self.settings.releases:  # whoever cannot take this one is a brick
+            self.final = self.release(Kind.GOOD, supersede=True, brisk=True) and self._last.id
+            self.let_pass(FINAL_S)
         for device in self.devices.values():
             device.asked = False  # so that at the end nothing has just been made
         self.let_pass(HUSH_S)
@@ -156,6 +161,7 @@ class World:
         Raises:
             ViolationError: somebody does not.
         """
+        self.bricks = [name for name, device in self.devices.items() if self._brick(device)]
         with self.fleet.database.read() as session:
             for name, device in self.devices.items():
                 self.invariants.after(device)
@@ -165,6 +171,14 @@ class World:
                 problem = self._unsettled(device, row.sequence if row is not None else -1, wanted)
                 if problem:
                     raise ViolationError("I8", name, problem)
+
+    def _brick(self, device: SimDevice) -> bool:
+        """Return whether a device serves no working model, or did not take the last one, though nothing is wrong."""
+        core, worker = device.core, device.body.live.get(MODEL) if device.body is not None else None
+        active = core.memory.records[MODEL].active if core is not None else None
+        if worker is None or not worker.running or worker.kind is not Kind.GOOD or active is None:
+            return True
+        return active.bundle != worker.bundle or (self.final is not None and active.bundle != self.final)
 
     def _unsettled(self, device: SimDevice, sequence: int, wanted: str) -> str:
         """Return why a device is not where it should be at the end; empty where it is."""
@@ -189,27 +203,19 @@ class World:
 
     # Releases, and the fleet's own bad luck.
 
-    def release(self, kind: Kind, *, supersede: bool = False) -> str | None:
-        """Publish a new release of the model and roll it out; returns the rollout."""
+    def release(self, kind: Kind, *, supersede: bool = False, brisk: bool = False) -> str | None:
+        """Publish a new release of the model and roll it out (`brisk`: to everybody at once); returns the rollout."""
         self.releases += 1
-        bundle = make_bundle(str(self.releases), self.releases, kind, self._rng)
+        library = trained_on(self._last, self._rng) if self._rng.random() < 0.5 else None
+        bundle = self._last = make_bundle(str(self.releases), self.releases, kind, self._rng, library)
         self.repository.publish(bundle)
         self.fleet.publish_bundle(bundle)
         self.history.add("world", "release", f"{self.releases} {kind} {bundle.id[:8]}")
-        count = len(self.devices)
-        request = RolloutRequest(
-            MODEL,
-            bundle.id,
-            canary=min(2, count),
-            waves=(Wave(25), Wave(100, max(4, count // 4))),
-            soak_s=300.0,
-            failure_budget=1,
-            exposure_budget=max(3, count // 20),
-            timeout_s=2 * HOUR_S,
-            supersede=supersede,
-            sampling=SAMPLING,
-        )
-        self.rollout = self.fleet.create_rollout(request)
+        windowed = self._rng.random() < self.settings.faults.windowed and not self.weather.calmed
+        minute = int(self.clock.wall_s() // 60 + self._rng.uniform(-30, 60)) % 1440
+        window = Window(minute, 60) if windowed else None
+        request = (plans.brisk if brisk else plans.careful)(bundle.id, len(self.devices))
+        self.rollout = self.fleet.create_rollout(dataclasses.replace(request, supersede=supersede, window=window))
         if self.rollout is not None:
             self.rollouts[self.rollout] = bundle
         return self.rollout
@@ -217,11 +223,13 @@ class World:
     def _release(self) -> None:
         if self.weather.calmed:
             return
-        self.heap.after(ROLLOUT_EVERY_S * self._rng.uniform(0.7, 1.3), self._release)
+        self.heap.after(self.settings.release_every_s * self._rng.uniform(0.7, 1.3), self._release)
         if self.rollout is not None and self._rng.random() < 0.2:
             self.fleet.order(self.rollout, self._rng.choice((Order.ABORT, Order.ROLL_BACK, Order.PAUSE)))
         bad = self._rng.random() < self.settings.faults.bad_release
-        self.release(self._rng.choice(BAD_KINDS) if bad else Kind.GOOD, supersede=self._rng.random() < 0.5)
+        kind = self._rng.choice(BAD_KINDS) if bad else Kind.GOOD
+        brisk = self.settings.brisk and not bad
+        self.release(kind, supersede=self._rng.random() < 0.5, brisk=brisk)
 
     def _next_restart(self, every_s: float) -> None:
         self.heap.after(self._rng.expovariate(1 / every_s), self._restart, every_s)

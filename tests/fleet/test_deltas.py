@@ -88,9 +88,7 @@ def publish(client: httpx.Client, app: FastAPI) -> Callable[[bytes, int], bytes]
 Publish = Callable[[bytes, int], bytes]
 
 
-def test_a_manifest_travels_as_a_patch_of_an_installed_one(
-    client: httpx.Client, app: FastAPI, device: Device
-) -> None:
+def test_a_manifest_travels_as_a_patch_of_an_installed_one(client: httpx.Client, app: FastAPI, device: Device) -> None:
     client.post("/api/v1/models", json={"name": "digits"})
     files = [make_bundle(version=str(each), release=each, library=BASE, bins=500) for each in (1, 2, 3)]
     for file in files:

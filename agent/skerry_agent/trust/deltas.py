@@ -104,7 +104,8 @@ def manifest(store: Store, fleet: Fleet, model: str, bundle: str, size_bytes: in
     except (AgentError, ContractError) as error:
         LOG.warning("delta to manifest %s: %s", bundle[:12], error)
         return None
-    return bytes(found) if codec.digest(found) == bundle else None
+    made = bytes(found)
+    return made if codec.digest(made) == bundle else None
 
 
 def _pieces(header: delta.Delta, base: bytes, body: memoryview) -> Iterator[bytes]:

@@ -82,7 +82,7 @@ def test_a_bundle_in_given_scales_answers_right_and_is_made_again(
 ) -> None:
     source, calibration = tmp_path / "new.onnx", tmp_path / "cal.npz"
     onnx.save(trained_on(first, 0.01), source)
-    np.savez(calibration, **FEEDS)
+    np.savez(calibration, x=FEEDS["x"])
     request = Request(
         source, catalogue.get("x86-64-v3"), "m", "2", 2, calibration, time_s=2.0, engines=("native",), scales=handed
     )
