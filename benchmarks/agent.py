@@ -25,6 +25,11 @@
     tuf      tuf_checks, tuf_passed: the public TUF conformance suite against `skerry agent tuf-client` (its checkout in
              the folder that SKERRY_TUF_CONFORMANCE names, and the program faketime)
 
+    faults   updates_faulted, updates_succeeded, bricks: worlds that update under some twenty kinds of fault
+    clock    clock_interruptions: inferences that found no model because the clock was wrong, in simulation
+    delta    delta_head_ratio, delta_int8_ratio: bytes of an update by difference over the whole, the worst of several
+             networks and seeds
+
 Long parts, only with --long or by name:
 
     errors   disk_errors, disk_error_violations: one update, each of its durable operations failing in each way (a full
@@ -67,6 +72,9 @@ PARTS = {
     "kill": "agent_proofs",
     "hostile": "agent_proofs",
     "mutants": "agent_proofs",
+    "faults": "agent_faults",
+    "clock": "agent_faults",
+    "delta": "agent_faults",
     "triton": "agent_external",
     "tuf": "agent_external",
 }
@@ -87,6 +95,12 @@ GOALS = {
     "unload_leak_mb": (2, 0),
     "kill_violations": (0, 0),
     "disk_error_violations": (0, 0),
+    "updates_faulted": (10_000, 100_000),
+    "updates_succeeded_percent": (99.9, 100),
+    "bricks": (0, 0),
+    "clock_interruptions": (0, 0),
+    "delta_head_ratio": (0.05, 0.03),
+    "delta_int8_ratio": (0.25, 0.15),
     "powercut_images": (2000, 10_000),
     "vmcuts": (50, 500),
     "powercut_violations": (0, 0),
@@ -95,7 +109,15 @@ GOALS = {
     "samples_lost": (0, 0),
     "samples_duplicated": (0, 0),
 }
-AT_LEAST = {"powercut_images", "vmcuts", "samples", "tuf_passed"}  # what counts how much was tried
+# what counts how much was tried, or went well
+AT_LEAST = {
+    "powercut_images",
+    "vmcuts",
+    "samples",
+    "tuf_passed",
+    "updates_faulted",
+    "updates_succeeded_percent",
+}
 
 
 def run(part: str, options: Options) -> dict[str, float]:

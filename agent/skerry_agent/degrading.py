@@ -17,7 +17,6 @@ from skerry_agent.runtime import Runtime
 from skerry_targets import fit
 
 LOG = logging.getLogger("skerry.agent.ladder")
-SHORT_SHARE = 0.05  # of the memory: with less available the kernel begins to end processes
 
 Serve = Callable[[str, str, str], None]
 
@@ -38,7 +37,7 @@ class Degrader:
         """Make room where memory is short, and step where there is cause."""
         temperature_c = health.temperature_c()
         hot = temperature_c is not None and temperature_c >= self._hot_c
-        short = health.available_share() < SHORT_SHARE
+        short = health.memory_short()
         if await self._runtime.relieve(short=short):
             short = False  # who was idle has left: that may be enough
         records = self._core.memory.records

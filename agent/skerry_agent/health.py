@@ -13,6 +13,7 @@ from pathlib import Path
 _THERMAL = Path("/sys/class/thermal")
 _POWER = Path("/sys/class/power_supply")
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+SHORT_SHARE = 0.05  # of the memory: with less available the kernel begins to end processes
 MODELS_SHARE = 0.5  # of the memory, where no budget is set
 
 
@@ -83,6 +84,11 @@ def available_share(proc: Path = _PROC) -> float:
     found = _meminfo(proc)
     total = found.get("MemTotal", 0)
     return found["MemAvailable"] / total if total and "MemAvailable" in found else 1.0
+
+
+def memory_short() -> bool:
+    """Return whether so little is available that the kernel may end whatever begins to load."""
+    return available_share() < SHORT_SHARE
 
 
 def _word(path: Path) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from skerry_agent import effects
+from skerry_agent import effects, health
 from skerry_agent.core import DeviceCore
 from skerry_agent.effects import Effect
 from skerry_agent.errors import AgentError, StorageError, TrustError, WorkerError
@@ -214,7 +214,9 @@ class Performer:
             variants = _named(manifest, effect.variants)
             measured = await hold(self._runtime, slot, self._blobs, manifest, effect.bundle, variants)
         except TrialError as error:
-            self.decide(core.trial_failed, effect.model, effect.ticket, error.reason, str(error))
+            ended = error.reason in (Reason.LOAD, Reason.CRASHED)
+            reason = Reason.UNFIT if ended and health.memory_short() else error.reason
+            self.decide(core.trial_failed, effect.model, effect.ticket, reason, str(error))
         else:
             self.decide(core.trial_passed, effect.model, effect.ticket, measured)
 
@@ -235,7 +237,8 @@ class Performer:
         except (WorkerError, StorageError) as error:
             self._core.degraded[f"model {model}"] = str(error)
             LOG.warning("%s: %s", model, error, extra={"skerry_model": model})
-            if error.reason is Reason.UNFIT:  # no fault of the bundle's: there may be room later
+            short = error.reason is Reason.LOAD and health.memory_short()
+            if short or error.reason is Reason.UNFIT:  # no fault of the bundle's: there may be room later
                 asyncio.get_running_loop().call_later(RETRY_S, self._serve_again, effects.Serve(model, bundle, variant))
                 return
             reason = error.reason if error.reason in (Reason.CORRUPT, Reason.STORAGE) else Reason.LOAD
