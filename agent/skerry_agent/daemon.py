@@ -181,7 +181,7 @@ class Agent(ApiHooks):
         """A worker died or failed; a candidate's own failures are the trial's business."""
         if event.reason != Reason.OK and TRIAL not in event.slot:
             self.degrader.fell(event.slot, asyncio.get_running_loop().time())
-            if not (event.reason is Reason.LOAD and health.memory_short()):  # else no fault of the bundle's
+            if not health.blameless(event.reason):
                 self.performer.decide(self.core.unhealthy, event.slot, event.bundle, event.reason, event.detail)
 
     # The services.

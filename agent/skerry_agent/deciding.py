@@ -152,10 +152,8 @@ class Decider:
     def _collect(self) -> None:
         """Remove what no record speaks of; not while something is fetched, whose blobs no manifest names yet."""
         self._uncollected_s = None
-        if self.memory.fetching:
-            return  # what is fetched ends, and its end collects
-        try:
-            self.store.collect(self.memory.bundles())
+        try:  # what is fetched ends, and its end collects the blobs
+            self.store.collect(self.memory.bundles(), blobs=not self.memory.fetching)
             self.degraded.pop("store", None)
         except StorageError as error:
             self.degraded["store"] = str(error)

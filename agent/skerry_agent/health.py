@@ -10,6 +10,8 @@ import socket
 import time
 from pathlib import Path
 
+from skerry_contracts.device import Reason
+
 _THERMAL = Path("/sys/class/thermal")
 _POWER = Path("/sys/class/power_supply")
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -89,6 +91,11 @@ def available_share(proc: Path = _PROC) -> float:
 def memory_short() -> bool:
     """Return whether so little is available that the kernel may end whatever begins to load."""
     return available_share() < SHORT_SHARE
+
+
+def blameless(reason: Reason) -> bool:
+    """Return whether a worker that ended so had no room, or may have been ended because memory is short."""
+    return reason is Reason.UNFIT or (reason in (Reason.LOAD, Reason.CRASHED) and memory_short())
 
 
 def _word(path: Path) -> str:

@@ -259,7 +259,10 @@ def _time(record: Record, event: records.Tick, now_s: float, limits: Limits) -> 
     if record.stage == Stage.DOWNLOADING:
         return replace(record, ticket=record.ticket + 1), [records.StartFetch()]
     same = record.order is not None and record.active is not None and record.order.bundle == record.active.bundle
-    if record.order is not None and not expired and (same or record.trouble in steps.REPAIRED):
+    worth = record.order is not None and (same or record.trouble in steps.REPAIRED)
+    if worth and expired:  # by this clock, which may be wrong: it is asked again
+        return replace(record, retry_at_s=now_s + limits.retry_failed_s), []
+    if record.order is not None and worth:
         return steps.begin(record, record.order, now_s, limits, again=True)
     return record, [records.Serve(record.active)] if record.active is not None else []
 

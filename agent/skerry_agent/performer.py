@@ -214,8 +214,7 @@ class Performer:
             variants = _named(manifest, effect.variants)
             measured = await hold(self._runtime, slot, self._blobs, manifest, effect.bundle, variants)
         except TrialError as error:
-            ended = error.reason in (Reason.LOAD, Reason.CRASHED)
-            reason = Reason.UNFIT if ended and health.memory_short() else error.reason
+            reason = Reason.UNFIT if health.blameless(error.reason) else error.reason
             self.decide(core.trial_failed, effect.model, effect.ticket, reason, str(error))
         else:
             self.decide(core.trial_passed, effect.model, effect.ticket, measured)
@@ -237,8 +236,7 @@ class Performer:
         except (WorkerError, StorageError) as error:
             self._core.degraded[f"model {model}"] = str(error)
             LOG.warning("%s: %s", model, error, extra={"skerry_model": model})
-            short = error.reason is Reason.LOAD and health.memory_short()
-            if short or error.reason is Reason.UNFIT:  # no fault of the bundle's: there may be room later
+            if health.blameless(error.reason):  # no fault of the bundle's: there may be room later
                 asyncio.get_running_loop().call_later(RETRY_S, self._serve_again, effects.Serve(model, bundle, variant))
                 return
             reason = error.reason if error.reason in (Reason.CORRUPT, Reason.STORAGE) else Reason.LOAD

@@ -110,6 +110,7 @@ class Record:
     def fetching(self) -> bool:
         """Whether parts of a bundle are here or coming that no installed manifest names."""
         waiting = self.stage == Stage.IDLE and self.order is not None and self.retry_at_s is not None
+        waiting = waiting and self.trouble is not Reason.EXPIRED
         return self.stage == Stage.DOWNLOADING or waiting
 
 

@@ -14,7 +14,7 @@ Step = tuple[Record, list[Effect]]
 
 PASSING = {Reason.NETWORK, Reason.TIMEOUT, Reason.NO_SPACE, Reason.STORAGE}  # worth another attempt without a new order
 # Worth taking up what is ordered again, where something else serves meanwhile: its trial decides.
-REPAIRED = {*PASSING, Reason.CORRUPT, Reason.LOAD, Reason.CRASHED, Reason.POWER_CUT}
+REPAIRED = {*PASSING, Reason.EXPIRED, Reason.CORRUPT, Reason.LOAD, Reason.CRASHED, Reason.POWER_CUT}
 # What a candidate may have died of that was not its fault: a device short of memory, a bad power supply.
 DOUBTFUL = {Reason.CRASHED, Reason.TIMEOUT, Reason.POWER_CUT}
 ROTTEN = {Reason.STORAGE, Reason.CORRUPT}  # files that were here are gone or damaged
@@ -71,7 +71,7 @@ def fail(record: Record, reason: Reason, detail: str, now_s: float, limits: Limi
     """End an order that never came to serve. `final`: not to be tried again without a new order."""
     effects: list[Effect] = [Report(order_of(record), Phase.FAILED, reason, detail)]
     record = replace(idle(record), trouble=reason, trouble_detail=detail)
-    if reason in PASSING and not final:
+    if (reason in PASSING or reason is Reason.EXPIRED) and not final:  # the clock may have been wrong
         return replace(record, retry_at_s=now_s + limits.retry_failed_s), effects  # what was received stays
     return record, [*effects, records.Collect()]
 

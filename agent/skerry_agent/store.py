@@ -178,7 +178,7 @@ class Store:
         if manifest is None or bundle in self.factory().values():
             return 0
         self.disk.unlink(f"{BUNDLES}/{bundle}/manifest.json")
-        others = [found for name in self.bundles() if (found := self.manifest(name)) is not None]
+        others = [found for name in self.bundles() if (found := self._manifest(name)) is not None]
         used = {*spare, *(digest for other in others for digest in other.blobs())}
         freed = 0
         for digest in manifest.blobs():
@@ -187,8 +187,9 @@ class Store:
                 freed += size
         return freed
 
-    def collect(self, keep: set[str]) -> list[str]:
-        """Remove bundles not in `keep`, blobs that none of the kept needs, and all downloads: call it while none runs.
+    def collect(self, keep: set[str], *, blobs: bool = True) -> list[str]:
+        """Remove bundles not in `keep`; with `blobs` (while no download runs) also blobs that none of the kept needs,
+        and all downloads.
 
         The manifest goes first: a bundle without one is not there, whatever its blobs. Returns the ids of removed
         bundles.
@@ -203,6 +204,8 @@ class Store:
             for name in self.disk.names(folder):
                 self.disk.unlink(f"{folder}/{name}")
             self.disk.rmdir(folder)
+        if not blobs:
+            return gone
         manifests = [manifest for bundle in keep if (manifest := self._manifest(bundle)) is not None]
         used = {digest for manifest in manifests for digest in manifest.blobs()}
         for name in self.disk.names(BLOBS):

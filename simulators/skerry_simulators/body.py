@@ -191,7 +191,8 @@ class Body(ShadowBody):
         worker.errors += 1
         self.host.note("worker died", worker.bundle[:8])
         self.host.later(pause_s, self._restarted, model, worker)
-        self.host.ask("unhealthy", model, worker.bundle, Reason.CRASHED, "exit code -11")
+        if not self.host.pressed:  # as the daemon does: with memory short it is no fault of the bundle's
+            self.host.ask("unhealthy", model, worker.bundle, Reason.CRASHED, "exit code -11")
 
     def _restarted(self, model: str, worker: Worker) -> None:
         if self.live.get(model) is not worker:

@@ -10,6 +10,7 @@ import pytest
 
 from skerry_agent.errors import StorageError
 from skerry_agent.store import Store
+from skerry_simulators.alone import Alone
 from skerry_simulators.cli import main
 from skerry_simulators.disk import SimDisk
 from skerry_simulators.faults import NONE
@@ -17,6 +18,7 @@ from skerry_simulators.power import Plug
 from skerry_simulators.runner import run_world
 from skerry_simulators.storm import run_storm
 from skerry_simulators.updates import Updates
+from skerry_simulators.weather import YEAR_2100_S
 from skerry_simulators.world import Settings
 
 
@@ -63,6 +65,35 @@ def test_wrong_clocks_interrupt_no_inference() -> None:
     assert found.violation is None and found.bricks == 0
     assert found.counts["wrong clock"] > 20 and found.counts["swap"] > 6
     assert found.asked > 1000 and found.unanswered == 0
+
+
+def test_an_update_resumes_with_the_first_heartbeat_after_the_clock_is_right_again() -> None:
+    world = Alone(1)
+    world.run(60)
+    new, device = world.make(2), world.device
+    device.clock.set_wall(YEAR_2100_S)
+    world.run(700)
+    world.offer(new, days=1.0)
+    world.run(1800)
+    assert world.active == world.factory.id, "refused by its date"
+    device.clock.error_s = 0.0
+    world.run(device.config.heartbeat_s + device.config.observe_s + 60)
+    assert world.active == new.id
+
+
+def test_an_update_under_way_outlives_a_clock_that_jumps_ahead() -> None:
+    world = Alone(2)
+    world.run(60)
+    new, device = world.make(2), world.device
+    world.link.partition(3600)
+    world.run(1)
+    device.clock.set_wall(YEAR_2100_S)
+    world.link.heal()
+    world.offer(new, days=1.0)
+    world.run(3000)
+    device.clock.error_s = 0.0
+    world.run(device.config.heartbeat_s + device.config.observe_s + 60)
+    assert world.active == new.id
 
 
 def test_the_command_says_what_it_counted(capsys: pytest.CaptureFixture[str]) -> None:
