@@ -41,8 +41,6 @@ class DeviceCore(Shadower):
     _booted_s = 0.0
     _ticked_s = 0.0
     _clock_saved_s = 0.0
-    _offset_s: float | None = None  # of wall time against monotonic time, at the last heartbeat
-    _dated: bytes | None = None  # an assignment refused for its date alone: the clock may be wrong, so ask again
 
     # Life: boot, link, time.
 
@@ -256,19 +254,6 @@ class DeviceCore(Shadower):
             self.serving.drift(self.clock.monotonic_s(), heard=True) or None,
         )
         return [*moved, Publish("heartbeat", codec.encode(message))]
-
-    def _clock_moved(self) -> list[Effect]:
-        """Ask again what was refused for its date, if the wall clock was set since the last heartbeat."""
-        offset_s = self.clock.wall_s() - self.clock.monotonic_s()
-        before_s, self._offset_s = self._offset_s, offset_s
-        if before_s is None or abs(offset_s - before_s) <= acceptance.CLOCK_STEP_S:
-            return []
-        told: list[Effect] = [effects.Verify(self._dated)] if self._dated is not None else []
-        work = Work()
-        for model, record in self.memory.records.items():
-            if record.trouble is Reason.EXPIRED:
-                self._advance(work, model, records.Online())
-        return [*told, *self._finish(work)]
 
     def _told(self, health: ModelHealth) -> ModelHealth:
         """Return a model's health with what only this core knows: it serves for good only after its observation."""

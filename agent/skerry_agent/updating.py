@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from skerry_agent import acceptance, records
+from skerry_agent import acceptance, effects, records
 from skerry_agent.deciding import Decider
 from skerry_agent.effects import Effect
 from skerry_agent.errors import StorageError, TrustError
@@ -21,6 +21,9 @@ LATER = {Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED, Reason.REPLAYED, Reason
 
 class Updater(Decider):
     """Takes the answers to the effects of an update."""
+
+    _offset_s: float | None = None  # of wall time against monotonic time, at the last heartbeat
+    _dated: bytes | None = None  # an assignment refused for its date alone: the clock may be wrong, so ask again
 
     # Fetching.
 
@@ -114,3 +117,16 @@ class Updater(Decider):
             return []
         work = Work({f"receipt:{model}": None}, rows=[self.outbox.receipt(envelope)], receipts={model: None})
         return self._finish(work, again=lambda: self.signed(model, envelope))
+
+    def _clock_moved(self) -> list[Effect]:
+        """Ask again what was refused for its date, if the wall clock was set since the last heartbeat."""
+        offset_s = self.clock.wall_s() - self.clock.monotonic_s()
+        before_s, self._offset_s = self._offset_s, offset_s
+        if before_s is None or abs(offset_s - before_s) <= acceptance.CLOCK_STEP_S:
+            return []
+        told: list[Effect] = [effects.Verify(self._dated)] if self._dated is not None else []
+        work = Work()
+        for model, record in self.memory.records.items():
+            if record.trouble is Reason.EXPIRED:
+                self._advance(work, model, records.Online())
+        return [*told, *self._finish(work)]

@@ -32,7 +32,7 @@ from skerry_fleet.rollouts import Rollouts
 from skerry_fleet.tables import Bundle, BundleState, Device, DeviceState, Model, SignedAssignment
 from skerry_fleet.trust import signing
 from skerry_fleet.trust.errors import SignatureError
-from skerry_simulators.catalogue import HARDWARE, MODEL, TENANT, Kind, MadeBundle
+from skerry_simulators.catalogue import HARDWARE, MODEL, TENANT, MadeBundle
 from skerry_simulators.exposure import Exposure
 from skerry_simulators.heap import Heap
 from skerry_simulators.history import History
@@ -257,7 +257,6 @@ class SimFleet:
         return codec.decode(Receipt, payload)
 
     # The world's books.
-
     def _told(self, events: list[Event]) -> None:
         """The database has committed: assignments now count as given."""
         for event in events:
@@ -271,11 +270,9 @@ class SimFleet:
         assignment = self._signed.pop((device, sequence))
         self.history.add("fleet", "assign", f"{device} {sequence}")
         if not assignment.models:
-            self.invariants.updates.offered(device, MODEL, None)
+            self.invariants.withdrawn(device)
         for each in assignment.models:
             self.invariants.signed_for(device, each.bundle, downgrade=each.allow_downgrade)
-            good = self.invariants.repository.bundles[each.bundle].kind is Kind.GOOD
-            self.invariants.updates.offered(device, each.model, each.bundle if good else None)
             self.exposure.ordered(device, each.bundle, each.rollout)
             if each.shadow is not None:
                 self.invariants.shadowed_for(device, each.shadow.bundle)

@@ -22,7 +22,7 @@ from skerry_agent.records import Installed, Record, Stage
 from skerry_agent.spool import TOTALS
 from skerry_agent.store import BLOBS, BUNDLES, PARTIAL, needed
 from skerry_contracts import codec
-from skerry_simulators.catalogue import MODEL
+from skerry_simulators.catalogue import MODEL, Kind
 from skerry_simulators.device import SimDevice
 from skerry_simulators.errors import ViolationError
 from skerry_simulators.repository import Repository
@@ -84,6 +84,12 @@ class Invariants:
         """The fleet signed an assignment of this bundle to this device."""
         signed = self.book(device).signed
         signed[bundle] = downgrade or signed.get(bundle, False)
+        made = self.repository.bundles.get(bundle)
+        self.updates.offered(device, MODEL, bundle if made is not None and made.kind is Kind.GOOD else None)
+
+    def withdrawn(self, device: str) -> None:
+        """The fleet signed an assignment that names no model."""
+        self.updates.offered(device, MODEL, None)
 
     def shadowed_for(self, device: str, bundle: str) -> None:
         """The fleet signed an assignment in which this device is to try a bundle in the shadow."""
