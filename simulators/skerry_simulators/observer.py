@@ -1,36 +1,33 @@
-"""Who watches the simulated devices."""
+"""Who watches the simulated devices (`device`: a `SimDevice`, which this module cannot name without a ring)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from skerry_agent import effects
 from skerry_agent.ledger import Change
-
-if TYPE_CHECKING:
-    from skerry_simulators.device import SimDevice
 
 
 class Observer(Protocol):
     """Who watches the invariants."""
 
-    def after(self, device: SimDevice) -> None:
+    def after(self, device: Any) -> None:
         """Something happened on this device."""
 
-    def committed(self, device: SimDevice, change: Change) -> None:
+    def committed(self, device: Any, change: Change) -> None:
         """The device's ledger took a change."""
 
-    def booting(self, device: SimDevice) -> None:
+    def booting(self, device: Any) -> None:
         """The device is about to take up what its ledger and disk hold."""
 
-    def loading(self, device: SimDevice, bundle: str, variant: str) -> None:
+    def loading(self, device: Any, bundle: str, variant: str) -> None:
         """The device is about to run a bundle."""
 
-    def asking(self, device: SimDevice, effect: effects.FetchManifest) -> None:
+    def asking(self, device: Any, effect: effects.FetchManifest) -> None:
         """The device asks the update repository."""
 
-    def hit(self, device: SimDevice, kind: str) -> None:
+    def hit(self, device: Any, kind: str) -> None:
         """Something went wrong for the device."""
 
-    def answered(self, device: SimDevice, answered: bool) -> None:
+    def answered(self, device: Any, answered: bool) -> None:
         """A program on the device asked for an inference."""
