@@ -235,13 +235,13 @@ class Memory:
         self._buffered_bytes = 0
         self._owed = {}
         self.take(work)
+        return writes
 
     def owe(self, work: Work) -> None:
         """Take up a decision that could not be made durable, and write it with the next one that can."""
         self._owed.update(work.puts)
         self._owed.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})
         self.take(work)
-        return writes
 
     def take(self, work: Work) -> None:
         """Take up a decision in memory: after `commit`, or by `owe`."""
