@@ -47,18 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     world.add_argument("--jobs", type=count, default=1, metavar="J", help="worlds at the same time, each a process (1)")
     world.add_argument("--json", action="store_true", help="the reports as JSON")
     world.set_defaults(command=_world)
-    updates = commands.add_parser(
-        "updates",
-        help="worlds that do little but update under many faults: how many updates succeed, how many devices end dead",
-        description="Run worlds until so many updates were hit by a fault and had an outcome; count what they came to.",
-    )
-    updates.add_argument("--updates", type=count, default=10_000, metavar="N", help="faulted updates (10000)")
-    updates.add_argument("--devices", type=count, default=100, metavar="N", help="devices in each world (100)")
-    updates.add_argument("--days", type=_days, default=1.5, metavar="D", help="days of bad luck in each world (1.5)")
-    updates.add_argument("--seed", type=int, default=1, metavar="S", help="the first world's seed (1)")
-    updates.add_argument("--jobs", type=count, default=1, metavar="J", help="worlds at the same time (1)")
-    updates.add_argument("--json", action="store_true", help="the figures as JSON")
-    updates.set_defaults(command=_updates)
+    _update_words(commands)
     kill = commands.add_parser(
         "kill",
         help="one update on a real folder, its process killed at every durable operation",
@@ -98,6 +87,21 @@ def _parser() -> argparse.ArgumentParser:
     cli_power.add(commands)
     cli_chaos.add_words(commands)
     return parser
+
+
+def _update_words(commands: Any) -> None:
+    updates = commands.add_parser(
+        "updates",
+        help="worlds that do little but update under many faults: how many updates succeed, how many devices end dead",
+        description="Run worlds until so many updates were hit by a fault and had an outcome; count what they came to.",
+    )
+    updates.add_argument("--updates", type=count, default=10_000, metavar="N", help="faulted updates (10000)")
+    updates.add_argument("--devices", type=count, default=100, metavar="N", help="devices in each world (100)")
+    updates.add_argument("--days", type=_days, default=1.5, metavar="D", help="days of bad luck in each world (1.5)")
+    updates.add_argument("--seed", type=int, default=1, metavar="S", help="the first world's seed (1)")
+    updates.add_argument("--jobs", type=count, default=1, metavar="J", help="worlds at the same time (1)")
+    updates.add_argument("--json", action="store_true", help="the figures as JSON")
+    updates.set_defaults(command=_updates)
 
 
 def _world(arguments: argparse.Namespace) -> int:
