@@ -1,0 +1,1 @@
+"""Microcontrollers: images of models, and the agent's core built for a board."""
