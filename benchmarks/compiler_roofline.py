@@ -26,8 +26,8 @@ import onnx
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, the folder beside it is not a package yet
 from benchmarks import compiler_dense, compiler_edge
 
+from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine as Processor
-from skerry_compiler.engines.network import library
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.vectors import prelude
 from skerry_targets import host
@@ -87,7 +87,7 @@ def peaks() -> dict[str, float]:
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         path = Path(folder) / "peak.so"
-        path.write_bytes(library.shared_library(text, b"", Processor.of(profile)))
+        path.write_bytes(build.artifact(text, Processor.of(profile), b""))
         functions = ctypes.CDLL(str(path))
         done = STEPS * SUMS * n * 2
         found = {"fp32": done / _least(functions.floats), "int8": 4 * done / _least(functions.bytes)}

@@ -25,8 +25,8 @@ import onnxruntime as ort
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, the folder beside it is not a package yet
 from benchmarks import compiler_dense, compiler_roofline, other_networks
 
+from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine as Processor
-from skerry_compiler.engines.network import library
 from skerry_compiler.engines.network.calibrate import calibrate
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.emit import Source
@@ -115,7 +115,7 @@ def measure(name: str, precision: str, top: int, work: Path, say: Callable[[str]
     source = generate(model, machine_of(profile), ranges=ranges, precision=Precision(), tiles=precision == "fp32")
     text, names = timed(source.c)
     path = work / f"{name}-{precision}.so"
-    path.write_bytes(library.shared_library(text, source.weights, Processor.of(profile)))
+    path.write_bytes(build.artifact(text, Processor.of(profile), source.weights))
     opened = ctypes.CDLL(str(path))
     ticks = (ctypes.c_uint64 * len(names)).in_dll(opened, "skerry_ticks")
     ticks[:] = [1 << 62] * len(names)

@@ -11,7 +11,6 @@ from skerry_compiler import golden, ranking
 from skerry_compiler.engines.candidate import Built, Draft, megabytes
 from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine
-from skerry_compiler.engines.network import library
 from skerry_compiler.errors import LimitError, ToolError
 from skerry_contracts.bundle import Variant
 from skerry_contracts.evidence import Candidate, Verdict
@@ -70,10 +69,7 @@ def finish(draft: Draft, machine: Machine) -> Built:
     blobs, memory = dict(draft.files), draft.memory_bytes
     if draft.c_text is not None:
         weights = blobs.pop("weights", None)  # part of the library, not a file of its own
-        if weights is None:
-            blobs["library"] = build.shared_library(draft.c_text, machine)
-        else:
-            blobs["library"] = library.shared_library(draft.c_text, weights, machine)
+        blobs["library"] = build.artifact(draft.c_text, machine, weights)
         memory = max(memory, megabytes(len(blobs["library"])))
     records = {role: golden.blob(content) for role, content in blobs.items()}
     variant = Variant(draft.id, draft.engine, draft.precision, records, draft.requires, memory, draft.options)

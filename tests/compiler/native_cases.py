@@ -56,7 +56,7 @@ def native(
     expected = reference(model, rows[:1])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.so"
-        path.write_bytes(build.shared_library(text(model, machine, form), machine))
+        path.write_bytes(build.artifact(text(model, machine, form), machine))
         library = ctypes.CDLL(str(path))
     results: list[list[np.ndarray]] = [[] for _ in expected]
     for row in rows:

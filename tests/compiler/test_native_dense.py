@@ -162,7 +162,7 @@ def a_model() -> onnx.ModelProto:
 def test_the_same_model_gives_the_same_text_and_the_same_bytes() -> None:
     one, two = cases.text(a_model(), cases.HOST), cases.text(a_model(), cases.HOST)
     assert one == two
-    first, second = build.shared_library(one, cases.HOST), build.shared_library(two, cases.HOST)
+    first, second = build.artifact(one, cases.HOST), build.artifact(two, cases.HOST)
     assert first == second
     assert b"/tmp" not in first and b"skerry-" not in first
 
@@ -170,5 +170,5 @@ def test_the_same_model_gives_the_same_text_and_the_same_bytes() -> None:
 @pytest.mark.parametrize("triple, cpu", [("aarch64-linux-gnu", "cortex_a72"), ("x86_64-linux-gnu", "x86_64_v4")])
 def test_builds_for_other_machines_without_any_library(triple: str, cpu: str) -> None:
     machine = Machine(4, 32, 31, 128, triple, cpu)
-    library = build.shared_library(cases.text(a_model(), machine), machine)
+    library = build.artifact(cases.text(a_model(), machine), machine)
     assert library[:4] == b"\x7fELF" and library[18] == (0xB7 if "aarch64" in triple else 0x3E)

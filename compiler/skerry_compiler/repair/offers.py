@@ -17,8 +17,9 @@ from onnx import ModelProto
 from skerry_compiler.engines import onnxruntime
 from skerry_compiler.engines.candidate import FROZEN, Draft
 from skerry_compiler.engines.catalogue import Material
+from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine as Processor
-from skerry_compiler.engines.network import engine, library
+from skerry_compiler.engines.network import engine
 from skerry_compiler.engines.network.calibrate import Feed
 from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.generate import generate
@@ -193,7 +194,7 @@ def measured(workshop: Workshop, given: Material, time_s: float) -> Speeds:
                 break
             path = Path(folder) / f"{number}.so"
             try:
-                path.write_bytes(library.shared_library(source.c, source.weights, processor))
+                path.write_bytes(build.artifact(source.c, processor, source.weights))
             except (ToolError, LimitError):
                 return Speeds()
             paths.append(str(path))

@@ -17,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine as Processor
-from skerry_compiler.engines.network import library
 from skerry_compiler.engines.network.calibrate import calibrate
 from skerry_compiler.engines.network.cost import AVX2, AVX512, SSE, Machine
 from skerry_compiler.engines.network.emit import Source
@@ -67,7 +67,7 @@ def run(source: Source, proto: onnx.ModelProto, feed: Feed, shapes: Sequence[Seq
     """Compile generated C and run it once."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.so"
-        path.write_bytes(library.shared_library(source.c, source.weights, machine()[1]))
+        path.write_bytes(build.artifact(source.c, machine()[1], source.weights))
         return call(path, [feed[i.name] for i in proto.graph.input if i.name in feed], shapes)
 
 

@@ -14,7 +14,7 @@ from tests.compiler.network.isas import ISAS, Isa
 from tests.compiler.network.test_network_isas import network
 from tests.compiler.network.test_network_models import HARNESS
 
-from skerry_compiler.engines.network import library
+from skerry_compiler.engines.native.form import SHARED
 from skerry_compiler.engines.network.calibrate import calibrate
 from skerry_compiler.engines.network.generate import generate, network_of
 
@@ -36,7 +36,7 @@ def test_the_sanitizers_see_no_fault(on: Isa, in_bytes: bool, tmp_path: Any) -> 
     (tmp_path / "model.c").write_text(source.c)
     (tmp_path / "main.c").write_text(HARNESS)
     (tmp_path / "weights.bin").write_bytes(source.weights)
-    (tmp_path / "weights.S").write_text(library.ASSEMBLY)
+    (tmp_path / "weights.S").write_text(SHARED.assembly(0))
     command = ["gcc", "-std=gnu11", "-O1", "-w", "-ffreestanding", "-fsanitize=address,undefined", *MARCH[on.id]]
     command += ["-fno-sanitize-recover=all", "-o", "program", "model.c", "main.c", "weights.S"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

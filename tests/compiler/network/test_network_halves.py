@@ -14,8 +14,9 @@ from onnx import helper
 from tests.compiler.network.conftest import call, machine, model, random, reference, run
 from tests.compiler.network.isas import Isa, outputs
 
+from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine as Processor
-from skerry_compiler.engines.network import engine, library
+from skerry_compiler.engines.network import engine
 from skerry_compiler.engines.network.cost import NEON
 from skerry_compiler.engines.network.generate import generate, network_of
 from skerry_compiler.engines.network.halves import Halves, choose, rounded
@@ -101,7 +102,7 @@ def test_the_plain_form_computes_the_same(tmp_path: Any) -> None:
     path = tmp_path / "plain.so"
     levels = {16: "x86_64_v4", 8: "x86_64_v3", 4: "x86_64_v2"}
     plain = Processor(on.lanes, on.registers, 16, 32 * on.lanes, processor.triple, levels[on.lanes])
-    path.write_bytes(library.shared_library(source.c, source.weights, plain))
+    path.write_bytes(build.artifact(source.c, plain, source.weights))
     (found,) = call(path, [x], [expected.shape])
     np.testing.assert_array_equal(found, expected)
 

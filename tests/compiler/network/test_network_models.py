@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import helper
 from tests.compiler.network.conftest import call, machine, model, random, reference
 
-from skerry_compiler.engines.network import library
+from skerry_compiler.engines.native import build
+from skerry_compiler.engines.native.form import SHARED
 from skerry_compiler.engines.network.calibrate import calibrate
 from skerry_compiler.engines.network.cost import AVX2, NEON, PLAIN, SSE, SSE2, WASM
 from skerry_compiler.engines.network.generate import generate, network_of
@@ -71,7 +72,7 @@ def test_shared_models_agree(name: Any, in_bytes: Any, models: Any, tmp_path: An
         kwargs["ranges"] = calibrate(network, proto, rows(models, name, "calibration"), method)
     source = generate(proto, chosen, **kwargs)
     path = tmp_path / "model.so"
-    path.write_bytes(library.shared_library(source.c, source.weights, processor))
+    path.write_bytes(build.artifact(source.c, processor, source.weights))
     expected, actual = [], []
     for feed in feeds:
         answers = reference(proto, feed)
@@ -108,7 +109,7 @@ def test_the_same_bytes_twice(in_bytes: Any) -> None:
     for _ in range(2):
         ranges = calibrate(network_of(proto), proto, [feed], "mse") if in_bytes else None
         source = generate(proto, chosen, ranges=ranges, precision=Precision())
-        made.append((source, library.shared_library(source.c, source.weights, processor)))
+        made.append((source, build.artifact(source.c, processor, source.weights)))
     assert made[0] == made[1]
 
 
@@ -120,7 +121,7 @@ def test_other_machines_compute_the_same(on: Any, in_bytes: Any, tmp_path: Any) 
     ranges = calibrate(network_of(proto), proto, [feed], "minmax") if in_bytes else None
     source = generate(proto, on, ranges=ranges)
     path = tmp_path / "model.so"
-    path.write_bytes(library.shared_library(source.c, source.weights, machine()[1]))
+    path.write_bytes(build.artifact(source.c, machine()[1], source.weights))
     expected = reference(proto, feed)[0]
     (actual,) = call(path, [feed["x"]], [expected.shape])
     np.testing.assert_allclose(actual, expected, atol=(0.03 if in_bytes else 1e-6) * np.abs(expected).max())
@@ -134,7 +135,7 @@ def test_undefined_behaviour_is_trapped_and_absent(tmp_path: Any) -> None:
         (tmp_path / "model.c").write_text(source.c)
         (tmp_path / "main.c").write_text(HARNESS)
         (tmp_path / "weights.bin").write_bytes(source.weights)
-        (tmp_path / "weights.S").write_text(library.ASSEMBLY)
+        (tmp_path / "weights.S").write_text(SHARED.assembly(0))
         command = [sys.executable, "-m", "ziglang", "cc", "-O1", "-mcpu=native", "-fsanitize=undefined"]
         command += ["-fsanitize-trap=undefined", "-fno-sanitize=function", "-ffreestanding"]
         command += ["-o", "program", "model.c", "main.c", "weights.S"]

@@ -26,7 +26,9 @@ from tests.compiler.network.test_network_models import cleaned, rows
 
 from skerry_agent.engines.base import Job, Spec
 from skerry_agent.engines.native import NativeEngine
-from skerry_compiler.engines.network import library, threads
+from skerry_compiler.engines.native import build
+from skerry_compiler.engines.native.form import SHARED
+from skerry_compiler.engines.network import threads
 from skerry_compiler.engines.network.calibrate import calibrate
 from skerry_compiler.engines.network.emit import Source
 from skerry_compiler.engines.network.generate import generate, network_of
@@ -95,7 +97,7 @@ def mixed(h: int = 14, w: int = 13, c: int = 32, stride: int = 1) -> tuple[onnx.
 
 def engine(source: Source, folder: Path, name: str, signature: tuple[list[Spec], list[Spec]]) -> NativeEngine:
     path = folder / f"{name}.so"
-    path.write_bytes(library.shared_library(source.c, source.weights, machine()[1]))
+    path.write_bytes(build.artifact(source.c, machine()[1], source.weights))
     return NativeEngine(Job("native", {"library": str(path)}, *signature, {"threads": str(source.threads)}))
 
 
@@ -176,7 +178,7 @@ def test_helpers_that_never_come_or_come_at_the_wrong_time_hold_nothing_up(tmp_p
     proto, feed = mixed()
     source = generate(proto, dataclasses.replace(machine()[0], threads=3))
     path = tmp_path / "model.so"
-    path.write_bytes(library.shared_library(source.c, source.weights, machine()[1]))
+    path.write_bytes(build.artifact(source.c, machine()[1], source.weights))
     opened = ctypes.CDLL(str(path))
     opened.skerry_help.restype = None
     assert opened.skerry_threads(None) == 3
@@ -216,7 +218,7 @@ def test_the_thread_sanitizer_sees_no_race(tmp_path: Path) -> None:
     (tmp_path / "model.c").write_text(source.c)
     (tmp_path / "main.c").write_text(HARNESS)
     (tmp_path / "weights.bin").write_bytes(source.weights)
-    (tmp_path / "weights.S").write_text(library.ASSEMBLY)
+    (tmp_path / "weights.S").write_text(SHARED.assembly(0))
     command = [sys.executable, "-m", "ziglang", "cc", "-O1", "-mcpu=native", "-fsanitize=thread", "-ffreestanding"]
     command += ["-o", "program", "model.c", "main.c", "weights.S"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

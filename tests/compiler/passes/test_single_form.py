@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from tests.compiler.network.conftest import machine
 from tests.compiler.passes.small import after, answers, kinds, model, node, normal
 
-from skerry_compiler.engines.network import library
+from skerry_compiler.engines.native import build
 from skerry_compiler.engines.network.generate import generate
 from skerry_compiler.errors import UnsupportedError
 from skerry_compiler.passes.fixed_shapes import inferred
@@ -78,7 +78,7 @@ def test_the_bits_of_halves_are_refused() -> None:
 def generated(proto: onnx.ModelProto, x: np.ndarray, shape: tuple[int, ...], folder: Path) -> np.ndarray:
     source = generate(proto, machine()[0])
     path = folder / "model.so"
-    path.write_bytes(library.shared_library(source.c, source.weights, machine()[1]))
+    path.write_bytes(build.artifact(source.c, machine()[1], source.weights))
     x, y = np.ascontiguousarray(x), np.zeros(math.prod(shape), np.float16)
     function = ctypes.CDLL(str(path)).skerry_run
     given, taken = (ctypes.c_void_p * 1)(x.ctypes.data), (ctypes.c_void_p * 1)(y.ctypes.data)

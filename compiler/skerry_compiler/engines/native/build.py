@@ -1,5 +1,5 @@
-"""C to a shared library, the same bytes on every machine: one pinned compiler from a wheel, no paths, no times,
-nothing linked in.
+"""C to what a board loads (`form`), the same bytes on every machine: one pinned compiler from a wheel, no paths, no
+times, nothing linked in.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from skerry_compiler.engines.native.form import OBJECT, flags, form_of
 from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.errors import LimitError, ToolError
 
@@ -30,7 +32,6 @@ FLAGS = (
     "-g0",
     "-Werror=implicit-function-declaration",
 )
-LINK_FLAGS = ("-shared", "-nostdlib", "-s", "-Wl,--build-id=none", "-Wl,-z,defs", "-Wl,-soname,model.so")
 
 
 def compiler_version() -> str:
@@ -45,27 +46,44 @@ def compile_flags(machine: Machine) -> list[str]:
         if machine.triple.startswith("x86_64") and machine.vector_bits
         else []
     )
-    return ["-target", machine.triple, f"-mcpu={machine.cpu}", *FLAGS, *vectors]
+    if form_of(machine.triple) is not OBJECT:
+        return ["-target", machine.triple, f"-mcpu={machine.cpu}", *FLAGS, *vectors]
+    # Placed where the application links it; addresses are whole words, which can be moved (an image's relocations).
+    whole = "+no_movt" if machine.triple.startswith("thumb") else ""
+    return ["-target", machine.triple, f"-mcpu={machine.cpu}{whole}", *FLAGS, "-Os", "-fno-pic"]
 
 
-def shared_library(text: str, machine: Machine) -> bytes:
-    """Return the shared library of a C file.
+def artifact(text: str, machine: Machine, weights: bytes | None = None, more: Sequence[str] = ()) -> bytes:
+    """Return what a C file becomes on a board: a shared library where it has such.
+
+    Args:
+        text: the C file.
+        machine: of the board.
+        weights: what the file calls `skerry_weights`: as C text a megabyte of them would take the compiler seconds.
+        more: flags of the compiler.
 
     Raises:
         ToolError: the compiler refuses it (a mistake in the generator).
         LimitError: it takes too long.
     """
-    with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
-        (Path(folder) / "model.c").write_text(text)
-        run([*compile_flags(machine), *LINK_FLAGS, "-o", "model.so", "model.c"], Path(folder))
-        return (Path(folder) / "model.so").read_bytes()
+    made = form_of(machine.triple)
+    with tempfile.TemporaryDirectory(prefix="skerry-") as name:
+        folder = Path(name)
+        sources = {"model.c": text} | ({"system.c": made.extra} if made.extra else {})
+        if weights is not None:
+            (folder / "weights.bin").write_bytes(weights)
+            sources["weights.S"] = made.assembly(len(weights))
+        for file, content in sources.items():
+            (folder / file).write_text(content)
+        run([*compile_flags(machine), *flags(made), *more, "-o", made.file, *sources], folder)
+        return (folder / made.file).read_bytes()
 
 
 def run(arguments: list[str], folder: Path) -> None:
     """Run the pinned compiler in a folder.
 
     Raises:
-        ToolError, LimitError: see `shared_library`.
+        ToolError, LimitError: see `artifact`.
     """
     cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR") or str(_cache_folder())
     environment = {

@@ -6,7 +6,7 @@ import dataclasses
 
 from skerry_targets.profile import Profile
 
-_GENERAL_REGISTERS = {"x86_64": 16, "aarch64": 31}
+_GENERAL_REGISTERS = {"x86_64": 16, "aarch64": 31, "riscv64": 31, "i686": 8}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine as Processor
-from skerry_compiler.engines.network import functions, library
+from skerry_compiler.engines.network import functions
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit import Source
 from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES
@@ -43,7 +44,7 @@ def library_of(
         text = text.replace("#define weights skerry_weights", f"#define weights (skerry_weights + {at})")
         parts.append(f"#undef weights\n#undef PUBLIC\n{text}")
     head = prelude(machine) + functions.TYPES + functions.FAULT + functions.used("\n".join(parts))
-    return library.shared_library("\n".join([head, *parts]), bytes(weights), processor, flags)
+    return build.artifact("\n".join([head, *parts]), processor, bytes(weights), flags)
 
 
 class Bulk:

@@ -26,6 +26,7 @@ class Machine:
         l1_bytes, l1_ways: the first data cache and how many lines share a place in it.
         l2_bytes: the second one.
         threads: how many may share one inference.
+        compact: code is dearer than calls: layers of one form share it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Machine:
     l1_ways: int = 8
     l2_bytes: int = 512 << 10
     threads: int = 1
+    compact: bool = False
 
     @property
     def dot(self) -> str:
@@ -63,7 +65,7 @@ PLAIN = Machine("plain C", 4, 7, "plain", dot_registers=3, folds_loads=False)
 
 def machine_of(profile: Profile, threads: int = 1) -> Machine:
     """Return what the generator must know of a board of which one inference takes some threads."""
-    return dataclasses.replace(_machine_of(profile), threads=threads)
+    return dataclasses.replace(_machine_of(profile), threads=threads, compact=profile.abi.os == "none")
 
 
 def _machine_of(profile: Profile) -> Machine:
@@ -72,6 +74,10 @@ def _machine_of(profile: Profile) -> Machine:
         found = NEON_I8MM if "i8mm" in features else NEON_DOT if "asimddp" in features else NEON
         return dataclasses.replace(found, halves="bf16" in features)
     if profile.abi.machine != "x86_64" or not profile.cpu.vector_bits:
+        needed = ((NEON_32, "armv7l", "neon"), (HELIUM, "thumb", "mve.fp"), (CORTEX_M, "thumb", "dsp"))
+        for found, machine, feature in (*needed, (WASM, "wasm32", "simd128")):
+            if profile.abi.machine == machine and feature in features:
+                return found
         return PLAIN
     if profile.cpu.vector_bits == 512:
         return dataclasses.replace(AVX512, halves="avx512_bf16" in features)

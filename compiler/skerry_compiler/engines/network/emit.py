@@ -25,6 +25,7 @@ from skerry_compiler.engines.network import (
     recurrent,
     threads,
 )
+from skerry_compiler.engines.network.alike import together
 from skerry_compiler.engines.network.code import Code, Tables, literal
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.functions import FAULT, TYPES, used
@@ -77,27 +78,34 @@ class Source:
 def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
     """Return the source of a planned network."""
     tables = Tables()
-    functions: list[str] = []
+    functions: dict[str, str] = {}
     calls: list[str] = []
     shared: list[str] = []
+    plain: list[str] = []
     for number, op in enumerate(network.ops):
         name = f"op_{number}"
         tables.threads = threads.wanted(op, machine)
         code = EMITTERS[type(op)](op, name, tables, machine)
         if code is None:
             continue
-        functions.append("\n".join(code.lines))
+        functions[name] = readable("\n".join(code.lines))
         argument = ""
         if isinstance(op, graph.Input):
             argument = f"(const {BORDER[op.given]} *)inputs[{op.index}]"
         elif isinstance(op, graph.Output):
             argument = f"({BORDER[op.taken]} *)outputs[{op.index}]"
+        if not argument and code.stages in ([], [(name, 1)]):
+            plain.append(name)
         for stage, parts in code.stages or [(name, 1)]:
             if parts > 1:
                 shared.append(stage)
                 calls.append(f"  share({len(shared)}, {parts});")
             else:
                 calls.append(f"  {stage}({argument});")
+    if machine.compact:
+        alike, instead = together({name: functions[name] for name in plain})
+        functions = {name: text for name, text in functions.items() if name not in plain} | alike
+        calls = [f"  {instead.get(each.strip().removesuffix('();'), each.strip())}" for each in calls]
     sizes = _sizes(network)
     counts = [len(network.inputs), len(network.outputs), *sizes]
     memory = _memory(arena_bytes, tables, machine)
@@ -108,7 +116,7 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
         [
             GUIDE.format(title=f"A network for {machine.name}.", about=_about(network, arena_bytes, tables)),
             prelude(machine),
-            TYPES + FAULT + used("\n".join(functions)),
+            TYPES + FAULT + used("\n".join(functions.values())),
             '#define PUBLIC __attribute__((visibility("default"), used))\n'
             f"PUBLIC const uint32_t skerry_abi = {ABI};\n"
             f"PUBLIC const uint64_t skerry_sizes[] = {{{', '.join(map(str, counts))}}};\n"
@@ -116,7 +124,8 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
             "#define weights skerry_weights\n"
             f"static uint8_t arena[{memory}] __attribute__((aligned(64)));\n"
             f"#define scratch (arena + {arena_bytes})\n{MACROS}" + _own(arena_bytes, tables),
-            *(readable(each) for each in [*tables.helpers, *functions]),
+            *(readable(each) for each in tables.helpers),
+            *functions.values(),
             *crew,
             "PUBLIC int32_t skerry_run(const void *const *inputs, void *const *outputs) {\n"
             + "\n".join(["  fault = 0;", *calls])
