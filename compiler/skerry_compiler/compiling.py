@@ -15,7 +15,6 @@ from typing import Any
 from skerry_compiler import (
     building,
     data,
-    emulate,
     files,
     foreign,
     golden,
@@ -25,6 +24,7 @@ from skerry_compiler import (
     sandbox,
     tournament,
 )
+from skerry_compiler.emulators import catalogue as emulators
 from skerry_compiler.engines.candidate import Built, Draft, Failure
 from skerry_compiler.errors import CompileError, UnsupportedError
 from skerry_compiler.request import Request
@@ -294,7 +294,6 @@ def measured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
 
 def unmeasured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
     """Rank by static order; check answers in the emulator where there is one."""
-    say("checking answers in the emulator" if emulate.available(place.request.profile) else "ranking by static order")
-    drafts = [(each.draft, each.variant, each.size_bytes) for each in built]
+    say("checking answers in the emulator" if emulators.available(place.request.profile) else "ranking by static order")
     profile, prepared = place.request.profile, place.prepared
-    return foreign.play(profile, prepared.signature, prepared.original, place.rows, place.folder, drafts)
+    return foreign.play(profile, prepared.signature, prepared.original, place.rows, place.folder, built)

@@ -13,14 +13,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from skerry_compiler import agreement, data, emulate, tournament, verdicts
+from skerry_compiler import agreement, data, tournament, verdicts
+from skerry_compiler.emulators import catalogue as emulators
 from skerry_compiler.engines import candidate
 from skerry_compiler.engines.onnxruntime import PLAIN
 from skerry_compiler.errors import CompileError
 from skerry_compiler.measure import Process, baseline_command
 from skerry_compiler.verdicts import Answers
 from skerry_contracts import codec
-from skerry_contracts.bundle import Signature, Variant
+from skerry_contracts.bundle import Signature
 from skerry_contracts.evidence import Candidate, Measurement, Verdict
 from skerry_targets.profile import Profile
 
@@ -105,7 +106,7 @@ def play(
     original: Path,
     rows: data.Rows,
     folder: Path,
-    built: Sequence[tuple[candidate.Draft, Variant, int]],
+    built: Sequence[candidate.Built],
 ) -> Outcome:
     """Rank candidates for a target that this machine cannot run.
 
@@ -114,12 +115,13 @@ def play(
     """
     expected = original_outputs(original, signature, rows, folder)
     base = agreement.accuracy(signature, expected, rows.labels)
-    emulated = emulate.available(profile)
+    emulated = emulators.available(profile)
     judged: list[tuple[candidate.Draft, Candidate]] = []
-    for draft, variant, size in built:
+    for each in built:
+        draft, variant = each.draft, each.variant
         about = (variant.id, variant.engine, variant.precision)
         checked = emulated and draft.c_text is not None
-        large = verdicts.too_large(size, profile.budget)
+        large = verdicts.too_large(each.size_bytes, profile.budget)
         if large:
             judged.append((draft, Candidate(*about, Verdict.TOO_LARGE, large)))
         elif variant.precision == "int8" and not DOT_PRODUCTS & set(profile.cpu.features):
@@ -127,7 +129,7 @@ def play(
         elif variant.precision != "fp32" and not checked:
             judged.append((draft, Candidate(*about, Verdict.UNMEASURED, _UNCHECKED)))
         elif checked:
-            judged.append((draft, _emulated(profile, signature, rows, expected, draft)))
+            judged.append((draft, _emulated(profile, signature, rows, expected, each)))
         else:
             judged.append((draft, Candidate(*about, Verdict.RUNNER_UP, "unmeasured: compiled, not run")))
     passed = [each for each in judged if each[1].verdict is Verdict.RUNNER_UP]
@@ -155,14 +157,14 @@ def _emulated(
     signature: Signature,
     rows: data.Rows,
     expected: agreement.Outputs,
-    draft: candidate.Draft,
+    built: candidate.Built,
 ) -> Candidate:
+    draft = built.draft
     about = (draft.id, draft.engine, draft.precision)
     row_bytes = sum(spec.size_bytes for spec in signature.inputs)
     few = rows.head(max(1, min(PARITY_ROWS, PARITY_BYTES // max(1, row_bytes))))
-    assert draft.c_text is not None
     try:
-        content = emulate.outputs(draft.c_text, draft.files.get("weights"), profile, signature, few.to_bytes())
+        content = emulators.outputs(built.blobs["library"], profile, signature, few.to_bytes())
         found = data.outputs_of(content, signature.outputs, len(few))
     except CompileError as error:
         return Candidate(*about, Verdict.FAILED, f"in the emulator: {error}")

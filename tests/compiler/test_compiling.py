@@ -15,8 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.compiler.conftest import Models
 
-from skerry_compiler import compiling, emulate, rebuilding, sandbox
+from skerry_compiler import compiling, rebuilding, sandbox
 from skerry_compiler.compiling import Result
+from skerry_compiler.emulators import catalogue as emulators
 from skerry_compiler.errors import CompileError, LimitError, UnsupportedError
 from skerry_compiler.request import Request
 from skerry_contracts import codec, container
@@ -97,7 +98,7 @@ def test_another_machine_is_compiled_and_called_unmeasured(models: Models, targe
     assert first.requires.machine == "aarch64" and library[18] == 0xB7
     chosen = next(each for each in result.evidence.candidates if each.verdict is Verdict.CHOSEN)
     assert "unmeasured" in chosen.reason and chosen.measurement is None
-    if emulate.available(catalogue.get(target)):
+    if emulators.available(catalogue.get(target)):
         assert result.evidence.executed_on == "qemu-aarch64-static"
         assert chosen.agreement is not None and chosen.agreement.top1 == 1.0
 
