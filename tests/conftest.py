@@ -37,6 +37,7 @@ NEEDS = {
     "mosquitto": (_program("mosquitto"), "apt install mosquitto"),
     "browser": (_program("chromium", "chromium-browser", "google-chrome"), "apt install chromium"),
     "emulated": (_program("qemu-aarch64-static"), "apt install qemu-user-static"),
+    "boards": (_program("qemu-system-arm"), "apt install qemu-system-arm"),
     "strace": (_program("strace"), "apt install strace"),
     "root": (os.geteuid() == 0, "run as root"),
     "blocks": (

@@ -18,7 +18,7 @@ from skerry_contracts.topics import CHANNELS
 HOUSE = Path(__file__).parents[1]
 # In the order in which data visits them.
 ROOMS = ("contracts", "targets", "compiler", "agent", "fleet", "cloud", "simulators")
-PACKAGES = [HOUSE / room / f"skerry_{room}" for room in ROOMS]
+PACKAGES = [*(HOUSE / room / f"skerry_{room}" for room in ROOMS), HOUSE / "agent" / "skerry_firmware"]
 
 FILE_LINES = 300
 FUNCTION_LINES = 60
@@ -38,6 +38,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pyarrow": ("cloud/skerry_cloud/lake",),
     "httpx": ("fleet/skerry_fleet", "cloud/skerry_cloud/fleet_client.py", "simulators/skerry_simulators"),
     "ziglang": ("compiler/skerry_compiler",),
+    "elftools": ("compiler/skerry_compiler/firmware",),
     "skl2onnx": ("compiler/skerry_compiler/frontends", "cloud/skerry_cloud"),
     "ai_edge_litert": ("compiler/skerry_compiler/baseline_tflite.py",),
     "torch": ("compiler/skerry_compiler/frontends",),
@@ -127,7 +128,7 @@ def test_every_channel_command_and_target_is_documented() -> None:
     docs = "\n".join(path.read_text() for path in (HOUSE / "docs").rglob("*.md")) + (HOUSE / "README.md").read_text()
     missing = [f"channel {word}" for word in CHANNELS if f"`{word}`" not in docs]
     missing += [f"command {word}" for word in COMMANDS if f"skerry {word}" not in docs]
-    profiles = (HOUSE / "targets" / "skerry_targets").rglob("*.toml")
+    profiles = (HOUSE / "targets" / "skerry_targets" / "profiles").rglob("*.toml")
     missing += [f"target {path.stem}" for path in profiles if f"`{path.stem}`" not in docs]
     assert missing == []
 

@@ -1,6 +1,8 @@
-"""Processor features: Linux's names (as in /proc/cpuinfo), the names of LLVM behind `-mcpu`, and the x86-64 levels.
+"""Processor features: Linux's names (as in /proc/cpuinfo; for RISC-V the extensions of its `isa` line), the names of
+LLVM behind `-mcpu`, and the x86-64 levels.
 
-Levels are those of the x86-64 psABI supplement (v2, v3, v4).
+Levels are those of the x86-64 psABI supplement (v1 to v4). Where there is no Linux to name a feature, the instruction
+set's own name stands: Arm's for Cortex-M, WebAssembly's for WebAssembly.
 """
 
 from __future__ import annotations
@@ -67,7 +69,52 @@ LLVM_NAMES: dict[str, dict[str, str]] = {
         "sve": "sve",
         "sve2": "sve2",
     },
+    "armv7l": {
+        "asimddp": "dotprod",
+        "crc32": "crc",
+        "edsp": "dsp",
+        "idiva": "hwdiv_arm",
+        "idivt": "hwdiv",
+        "neon": "neon",
+        "thumb": "thumb_mode",
+        "vfp": "vfp2",
+        "vfpd32": "d32",
+        "vfpv3": "vfp3",
+        "vfpv3d16": "vfp3d16",
+        "vfpv4": "vfp4",
+    },
+    "armv6l": {"edsp": "dsp", "thumb": "thumb_mode", "vfp": "vfp2"},
+    "riscv64": {
+        "a": "a",
+        "c": "c",
+        "d": "d",
+        "f": "f",
+        "m": "m",
+        "v": "v",
+        "zba": "zba",
+        "zbb": "zbb",
+        "zbs": "zbs",
+        "zfh": "zfh",
+        "zvfh": "zvfh",
+    },
+    "riscv32": {"a": "a", "c": "c", "f": "f", "m": "m"},
+    "thumb": {
+        "dsp": "dsp",
+        "fp16": "fullfp16",
+        "fpv4-sp": "vfp4d16sp",
+        "fpv5-dp": "fp_armv8d16",
+        "fpv5-sp": "fp_armv8d16sp",
+        "mve": "mve",
+        "mve.fp": "mve_fp",
+    },
+    "wasm32": {
+        "bulk-memory": "bulk_memory",
+        "relaxed-simd": "relaxed_simd",
+        "simd128": "simd128",
+        "threads": "atomics",
+    },
 }
+LLVM_NAMES["i686"] = {name: LLVM_NAMES["x86_64"][name] for name in (*X86_V1, "pni", "sse4_1", "sse4_2", "ssse3")}
 
 
 def unknown(machine: str, features: tuple[str, ...]) -> list[str]:

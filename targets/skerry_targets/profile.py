@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from skerry_contracts import codec, names
@@ -20,13 +21,19 @@ from skerry_targets import features
 from skerry_targets.errors import ProfileError, TargetError
 
 MIN_MEMORY_BYTES = 1 << 20
+MIN_BARE_MEMORY_BYTES = 1 << 10  # where no system and no process stands between
 MAX_BYTES = 1 << 40
+SYSTEMS = ("linux", "android", "windows", "macos", "ios", "none", "wasi", "browser")
+EMULATORS = ("native", "qemu-user", "qemu-system", "wasmtime", "chromium", "none")
+GPU_ARCH = re.compile(r"sm_\d{2,3}")
 VECTOR_BITS = (0, 128, 256, 512)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Abi:
-    """What programs for the board look like. `libc_min` is the oldest C library the board may have."""
+    """What programs for the board look like. `libc_min` is the oldest C library the board may have; `os` is none for
+    a microcontroller without a system.
+    """
 
     os: str
     machine: str
@@ -39,7 +46,7 @@ class Abi:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cpu:
     """The processor. `features` by Linux's names; `compiler` is LLVM's `-mcpu`; `cpuinfo` identifies it in
-    /proc/cpuinfo.
+    /proc/cpuinfo, `compatible` the board in its device tree (Devicetree Specification 0.4, section 2.3.1).
 
     `vector_bits` and `vector_registers` are what the native engine generates for; 0 means no vector unit.
     """
@@ -52,6 +59,15 @@ class Cpu:
     cores: int
     qemu_cpu: str | None = None
     cpuinfo: dict[str, str] = dataclasses.field(default_factory=dict)
+    compatible: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gpu:
+    """A graphics processor to compile for: `arch` is NVIDIA's compute capability (sm_87)."""
+
+    name: str
+    arch: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,15 +101,21 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Emulator:
-    """How to run the board's programs elsewhere: `native` (on a machine like it), `qemu-user` or `none`."""
+    """How to run the board's programs elsewhere: `native` (on a machine like it), `qemu-user`, `qemu-system` with a
+    `machine`, `wasmtime`, `chromium` or `none`.
+    """
 
     kind: str
     command: str = ""
+    machine: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Profile:
-    """A board. `family` groups boards that run the same programs (linux-x86-64, linux-arm64)."""
+    """A board. `family` groups boards that run the same programs (linux-x86-64, linux-arm64).
+
+    `aliases` are names that other services give it; `note` is what a person should know before choosing it.
+    """
 
     id: str
     title: str
@@ -104,19 +126,46 @@ class Profile:
     toolchain: Toolchain
     budget: Budget
     emulator: Emulator
+    gpu: Gpu | None = None
+    aliases: tuple[str, ...] = ()
+    note: str = ""
 
 
-def parse(content: bytes, origin: str) -> Profile:
-    """Return the profile in a TOML file's bytes. `origin` names the file in errors.
+def parse(content: bytes, origin: str, base: Callable[[str], Mapping[str, Any]] | None = None) -> Profile:
+    """Return the profile in a TOML file's bytes. `origin` names the file in errors; `base` gives the plain data of the
+    profile that the file `extends`, which may stand for every table and key that the file leaves out.
 
     Raises:
         ProfileError: not TOML, or not a sound profile.
+    """
+    return from_plain(whole(content, origin, base), origin)
+
+
+def whole(content: bytes, origin: str, base: Callable[[str], Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """Return the plain data of a TOML file over that of the profile it extends: tables key by key, all else replaced.
+
+    Raises:
+        ProfileError: not TOML, or it extends what is not there.
     """
     try:
         plain = tomllib.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProfileError(f"{origin}: not TOML: {error}") from error
-    return from_plain(plain, origin)
+    if "extends" not in plain:
+        return plain
+    name = plain.pop("extends")
+    if base is None or not isinstance(name, str):
+        raise ProfileError(f"{origin}: extends: {name!r:.40} is no profile on file")
+    tables = {key: value for key, value in base(name).items() if isinstance(value, Mapping) or key == "family"}
+    return _over(tables, plain)
+
+
+def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(base)
+    for key, value in changes.items():
+        below = both.get(key)
+        both[key] = _over(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return both
 
 
 def from_plain(plain: Mapping[str, Any], origin: str) -> Profile:
@@ -161,9 +210,12 @@ def chosen_engines(profile: Profile, names: Iterable[str] | None) -> tuple[str, 
 def check(profile: Profile) -> list[str]:
     """Return what cannot be true of this profile, in words."""
     abi, cpu, budget = profile.abi, profile.cpu, profile.budget
+    least = MIN_BARE_MEMORY_BYTES if abi.os == "none" else MIN_MEMORY_BYTES
     problems = [f"cpu.features: {sentence}" for sentence in features.unknown(abi.machine, cpu.features)]
     if abi.machine not in features.LLVM_NAMES:
         problems.insert(0, f"abi.machine: {abi.machine!r:.40} is none of {', '.join(features.LLVM_NAMES)}")
+    if abi.os not in SYSTEMS:
+        problems.append(f"abi.os: {abi.os!r:.40} is none of {', '.join(SYSTEMS)}")
     if abi.elf_class not in (32, 64):
         problems.append(f"abi.elf_class: {abi.elf_class} is neither 32 nor 64")
     if cpu.vector_bits not in VECTOR_BITS:
@@ -172,14 +224,16 @@ def check(profile: Profile) -> list[str]:
         problems.append(f"cpu.vector_registers: {cpu.vector_registers} is not from 8 to 64")
     if not 1 <= cpu.cores <= 4096:
         problems.append(f"cpu.cores: {cpu.cores} is not from 1 to 4096")
-    if not MIN_MEMORY_BYTES <= budget.memory_bytes <= MAX_BYTES:
-        problems.append(f"budget.memory_bytes: {budget.memory_bytes} is not from {MIN_MEMORY_BYTES} to {MAX_BYTES}")
+    if not least <= budget.memory_bytes <= MAX_BYTES:
+        problems.append(f"budget.memory_bytes: {budget.memory_bytes} is not from {least} to {MAX_BYTES}")
     if not 1 <= budget.artifact_bytes <= MAX_BYTES:
         problems.append(f"budget.artifact_bytes: {budget.artifact_bytes} is not from 1 to {MAX_BYTES}")
     if not profile.engines:
         problems.append("engines: a board without engines runs nothing")
-    if profile.emulator.kind not in ("native", "qemu-user", "none"):
-        problems.append(f"emulator.kind: {profile.emulator.kind!r:.40} is none of native, qemu-user, none")
+    if profile.emulator.kind not in EMULATORS:
+        problems.append(f"emulator.kind: {profile.emulator.kind!r:.40} is none of {', '.join(EMULATORS)}")
+    if profile.gpu is not None and not GPU_ARCH.fullmatch(profile.gpu.arch):
+        problems.append(f"gpu.arch: {profile.gpu.arch!r:.40} is no compute capability such as sm_87")
     return problems
 
 
@@ -198,5 +252,7 @@ def _no_unknown(kind: type, plain: Any, path: str, origin: str) -> None:
         if typing.get_origin(hints[key]) is dict and isinstance(value, Mapping):
             for name, each in value.items():
                 _no_unknown(typing.get_args(hints[key])[1], each, f"{where}.{name}", origin)
-        elif isinstance(hints[key], type):
-            _no_unknown(hints[key], value, where, origin)
+        else:
+            inner = next((each for each in typing.get_args(hints[key]) if each is not type(None)), hints[key])
+            if isinstance(inner, type):
+                _no_unknown(inner, value, where, origin)

@@ -15,7 +15,7 @@ def test_every_profile_is_sound_and_named_as_its_file() -> None:
     assert {"x86-64-v2", "x86-64-v3", "x86-64-v4", "arm64", "raspberry-pi-4"} <= {each.id for each in found}
     for each in found:
         assert features.unknown(each.abi.machine, each.cpu.features) == []
-        assert {"native", "onnxruntime"} <= set(each.engines)
+        assert "native" in each.engines
 
 
 def test_levels_hold_what_the_psabi_says() -> None:
@@ -35,7 +35,7 @@ def test_unknown_target_names_the_nearest() -> None:
 
 def test_a_file_of_your_own(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_bytes((shelf.FOLDER / "arm64.toml").read_bytes().replace(b'id = "arm64"', b'id = "mine"'))
+    mine.write_bytes((shelf.FOLDER / "aarch64/arm64.toml").read_bytes().replace(b'id = "arm64"', b'id = "mine"'))
     assert catalogue.get(str(mine)).id == "mine"
     with pytest.raises(UnknownTargetError):
         catalogue.get(str(tmp_path / "none.toml"))

@@ -50,13 +50,34 @@ def test_this_machine_has_a_profile_it_fits() -> None:
 
 def test_a_board_is_known_by_its_processor(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(PI)
+    (tmp_path / "device-tree").mkdir()
+    (tmp_path / "device-tree" / "compatible").write_bytes(b"raspberrypi,4-model-b\0brcm,bcm2711\0")
     cpu = host.cpu_info(tmp_path)
     facts = hardware("aarch64", *cpu.features)
     found = host.nearest(facts, cpu)
     assert found is not None and found.id == "raspberry-pi-4"
-    other = dataclasses.replace(cpu, fields={**cpu.fields, "CPU part": "0xd0b"})
-    found = host.nearest(facts, other)
-    assert found is not None and found.id == "arm64"
+    for other in (
+        dataclasses.replace(cpu, fields={**cpu.fields, "CPU part": "0xd0b"}),
+        dataclasses.replace(cpu, compatible=("somebody,board",)),
+        dataclasses.replace(cpu, compatible=()),
+    ):
+        found = host.nearest(facts, other)
+        assert found is not None and found.id == "arm64"
+
+
+@pytest.mark.parametrize(
+    "isa, known",
+    [
+        ("rv64imafdc", ("a", "c", "d", "f", "m")),
+        ("rv64gc_zba_zbb_sscofpmf", ("a", "c", "d", "f", "m", "zba", "zbb")),
+        ("rv64imafdcv_zfh", ("a", "c", "d", "f", "m", "v", "zfh")),
+        ("nonsense", ()),
+    ],
+)
+def test_extensions_of_risc_v_are_read(isa: str, known: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nisa\t\t: {isa}\n")
+    assert set(known) <= set(host.cpu_info(tmp_path).features)
+    assert len(host.cpu_info(tmp_path).features) >= len(known)
 
 
 def test_unreadable_proc_is_an_unknown_machine(tmp_path: Path) -> None:

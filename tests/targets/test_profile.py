@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry_contracts import codec
 from skerry_targets import profile, shelf
-from skerry_targets.errors import ProfileError
+from skerry_targets.errors import ProfileError, TargetError
 
-SOUND = (shelf.FOLDER / "x86-64-v3.toml").read_text()
+SOUND = (shelf.FOLDER / "x86_64/x86-64-v3.toml").read_text()
 
 
 def refused(text: str) -> ProfileError:
@@ -61,3 +63,17 @@ def test_missing_part_is_named() -> None:
 def test_noise_is_refused(noise: bytes) -> None:
     with pytest.raises(ProfileError):
         profile.parse(noise, "noise")
+
+
+def test_a_file_that_extends_a_board_has_all_it_leaves_out(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('id = "mine"\ntitle = "Mine"\nextends = "imx8m-mini"\n\n[budget]\nartifact_bytes = 5_000_000\n')
+    found, base = shelf.read(mine), shelf.get("imx8m-mini")
+    assert found.budget.artifact_bytes == 5_000_000 and found.budget.memory_bytes == base.budget.memory_bytes
+    assert (found.cpu, found.family, found.aliases, found.note) == (base.cpu, base.family, (), "")
+    for wrong, said in (('"mine"', "no profile"), ("7", "no profile on file"), ('"../x"', "no profile")):
+        mine.write_text(f'id = "mine"\ntitle = "Mine"\nextends = {wrong}\n')
+        with pytest.raises(TargetError, match=said):
+            shelf.read(mine)
+    assert "gpu.arch" in str(refused(SOUND + '\n[gpu]\nname = "x"\narch = "sm_1"\n'))
+    assert "gpu.kolour" in str(refused(SOUND + '\n[gpu]\nname = "x"\narch = "sm_87"\nkolour = 1\n'))
