@@ -34,7 +34,7 @@ from skerry_simulators.repository import Repository
 from skerry_simulators.storage import Storage
 
 PREDICTION_EVERY_S = 120.0
-LEAST_TICK_S = 0.01
+LEAST_TICK_S, FIRST_ASK_S = 0.01, 2.0  # nobody asks before a worker could have started after a boot
 
 
 @dataclasses.dataclass(slots=True)
@@ -120,7 +120,7 @@ class SimDevice:
         self._survive(self._boot_core)
         if self.epoch != epoch:
             return
-        self.later(self.rng.uniform(0, self.ask_every_s), self._predict)
+        self.later(self.rng.uniform(FIRST_ASK_S, self.ask_every_s), self._predict)
         self.later(self.rng.uniform(0, self.config.heartbeat_s), self._heartbeat)
         self.link.switch_on(self)
 
