@@ -106,15 +106,19 @@ def serve(base: bytes, folder: Path, log: Path) -> int:
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
-            _child(base, descriptor, log)
+            _child(base, descriptor, folder, log)
     finally:
         os.close(descriptor)
     return child
 
 
-def _child(base: bytes, descriptor: int, log: Path) -> None:
+def _child(base: bytes, descriptor: int, folder: Path, log: Path) -> None:
     code = 1
     try:
+        # Not in the namespace where the device is mounted: were this its last process and killed, the kernel would
+        # unmount there, and wait for answers that nobody gives any more.
+        mounts.own_namespace()
+        mounts.unmount(folder, lazily=True)
         served = Served(base)
         _loop(served, descriptor)
         with log.open("wb") as file:

@@ -30,7 +30,7 @@ def disturber(root: Path, chance: random.Random) -> Callable[[], None]:
     def disturb() -> None:
         drawn = chance.random()
         if drawn < _SYNC:
-            _each(root, lambda file: _libc.syncfs(file))
+            sync(root)
         elif drawn < _WRITE_BACK:
             for folder in ("", "store/partial", "store/blobs", "identity", "tuf"):
                 for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else ():
@@ -43,6 +43,11 @@ def disturber(root: Path, chance: random.Random) -> Callable[[], None]:
                         )
 
     return disturb
+
+
+def sync(folder: Path) -> None:
+    """Have a folder's file system written, and no other."""
+    _each(folder, _libc.syncfs)
 
 
 def _each(path: Path, call: Callable[[int], object]) -> None:

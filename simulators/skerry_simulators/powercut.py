@@ -29,7 +29,7 @@ from skerry_simulators.blockcut import Cutter, Recipe, recipe, recipes
 from skerry_simulators.blocklog import Entry, Fact
 from skerry_simulators.children import run
 from skerry_simulators.errors import SimulatorError
-from skerry_simulators.power_bugs import disturber, hasty, store
+from skerry_simulators.power_bugs import disturber, hasty, store, sync
 from skerry_simulators.power_check import check, known
 from skerry_simulators.power_life import LAST, Life
 
@@ -207,7 +207,7 @@ def _lived(work: Path, folder: Path, seed: int, bug: str) -> str:
     root.mkdir()
     life = Life(root, work / FLEET, seed, power_chapters.offers(seed), note, store=store(bug))
     life.prepare()
-    os.sync()  # the maker does not cut the power
+    sync(root)  # the maker does not cut the power
     life.note(began=seed)
     life.disturb = disturber(root, random.Random(f"{seed}/disturb"))
     life.start()

@@ -21,7 +21,7 @@ from skerry_simulators import blocklog, mounts, power_chapters
 from skerry_simulators.blocklog import SECTOR, Fact
 from skerry_simulators.children import run
 from skerry_simulators.errors import SimulatorError
-from skerry_simulators.power_bugs import disturber, store
+from skerry_simulators.power_bugs import disturber, store, sync
 from skerry_simulators.power_check import check, known
 from skerry_simulators.power_life import LAST, Life
 from skerry_simulators.vm_pack import JOB, MODULES
@@ -117,7 +117,7 @@ def _check(life: Life, facts: list[Fact], tell: Teller) -> str:
 def _prepare(life: Life) -> str:
     life.root.mkdir()
     life.prepare()
-    os.sync()
+    sync(life.root)
     return ""
 
 
