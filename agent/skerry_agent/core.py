@@ -64,6 +64,8 @@ class DeviceCore(Shadower):
             if (active := record.active) is not None and self.store.manifest(active.bundle) is None:
                 self._advance(work, model, records.Unhealthy(active.bundle, Reason.STORAGE, "its files are gone"))
         self._shadow_boot(work)
+        self._lacking = self._without_factory(work)
+        self._unname(work, self.memory.assignment, held=True)
         for receipt in self.memory.receipts.values():
             work.effects.append(effects.Sign(receipt))
         return self._finish(work, serve_anyway=True)
@@ -111,6 +113,8 @@ class DeviceCore(Shadower):
             told += [effects.Verify(self._dated)] if self._dated is not None else []
         if self._uncollected_s is not None and now_s >= self._uncollected_s:
             self._collect()
+        if (due_s := self._factory_due_s()) is not None and now_s >= due_s:
+            told += self._look_for_factory(now_s)
         return told + self._finish(work)
 
     def next_wake_s(self) -> float:
@@ -123,8 +127,7 @@ class DeviceCore(Shadower):
             times.append(due_s)
         if self._stalled:
             times.append(self._hold_s)
-        if self._uncollected_s is not None:
-            times.append(self._uncollected_s)
+        times += [each for each in (self._uncollected_s, self._factory_due_s()) if each is not None]
         return max(min(times), self._hold_s)
 
     def stopping(self) -> list[Effect]:
@@ -190,10 +193,7 @@ class DeviceCore(Shadower):
         for each in assignment.models:
             order = Order(assignment.sequence, assignment.expires_s, each)
             self._advance(work, each.model, records.Offered(order))
-        named = {each.model for each in assignment.models}
-        for model, record in self.memory.records.items():
-            if model not in named and (record.order is not None or record.active != record.factory):
-                self._advance(work, model, records.Unnamed(assignment.sequence))
+        self._unname(work, assignment)
         self._shadow_orders(work, assignment)
         return self._finish(work, again=lambda: self.verified(envelope, payload))
 

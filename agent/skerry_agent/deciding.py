@@ -152,6 +152,9 @@ class Decider:
     def _collect(self) -> None:
         """Remove what no record speaks of; not while something is fetched, whose blobs no manifest names yet."""
         self._uncollected_s = None
+        if self.memory.owes:  # a power cut now brings back a record that speaks of what would be removed here
+            self._uncollected_s = self.clock.monotonic_s() + COLLECT_RETRY_S
+            return
         try:  # what is fetched ends, and its end collects the blobs
             self.store.collect(self.memory.bundles(), blobs=not self.memory.fetching)
             self.degraded.pop("store", None)

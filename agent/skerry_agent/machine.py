@@ -211,6 +211,13 @@ def _boot(record: Record, event: records.Boot, now_s: float, limits: Limits) -> 
     return replace(record, deadline_s=now_s + limits.observe_s, served=0), serve
 
 
+def _found(record: Record, event: records.Found, now_s: float, limits: Limits) -> Step:
+    if record.factory is not None:
+        return record, []
+    record = replace(record, factory=event.factory)
+    return (record, []) if record.active else (replace(record, active=event.factory), [records.Serve(event.factory)])
+
+
 def _online(record: Record, event: records.Online, now_s: float, limits: Limits) -> Step:
     passing = record.trouble in (Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED)
     return (replace(record, retry_at_s=now_s), []) if record.retry_at_s is not None and passing else (record, [])
@@ -279,6 +286,7 @@ _HANDLERS: dict[type, Callable[[Record, Any, float, Limits], Step]] = {
     records.Served: _served,
     records.Unhealthy: _unhealthy,
     records.Boot: _boot,
+    records.Found: _found,
     records.Online: _online,
     records.Tick: _tick,
 }

@@ -243,6 +243,11 @@ class Memory:
         self._owed.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})
         self.take(work)
 
+    @property
+    def owes(self) -> bool:
+        """Whether the ledger still says what was so before a decision that it could not write."""
+        return bool(self._owed)
+
     def take(self, work: Work) -> None:
         """Take up a decision in memory: after `commit`, or by `owe`."""
         self.records.update(work.records)

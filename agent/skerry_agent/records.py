@@ -202,6 +202,13 @@ class Boot:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """The factory bundle, which could not be read when the agent started, can be read now."""
+
+    factory: Installed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Online:
     """The fleet can be reached again: waiting attempts need not wait longer."""
 
@@ -219,7 +226,7 @@ class Tick:
 
 Event = (
     Offered | Unnamed | Listed | Fetched | Refused | Delayed | TrialPassed | TrialFailed | Served | Unhealthy
-    | Boot | Online | Tick
+    | Boot | Found | Online | Tick
 )  # fmt: skip
 
 

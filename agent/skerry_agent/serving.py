@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from skerry_agent.clock import Clock, Rng
+from skerry_agent.errors import StorageError
 from skerry_agent.records import Installed, Measured, Record
 from skerry_agent.redaction import RedactRule
 from skerry_agent.store import Store, needed
@@ -82,14 +83,18 @@ class Serving:
 
     def factory(self, hardware: Hardware) -> dict[str, Installed]:
         """Return the bundles that the device's maker put here and that this hardware can run."""
-        return self._installed(self._store.factory().values(), hardware)
+        return self._installed(lambda: self._store.factory().values(), hardware)
 
     def newest(self, hardware: Hardware) -> dict[str, Installed]:
         """Return each model's highest whole release in the store."""
-        return self._installed(self._store.bundles(), hardware)
+        return self._installed(self._store.bundles, hardware)
 
-    def _installed(self, bundles: Iterable[str], hardware: Hardware) -> dict[str, Installed]:
+    def _installed(self, listed: Callable[[], Iterable[str]], hardware: Hardware) -> dict[str, Installed]:
         found: dict[str, Installed] = {}
+        try:
+            bundles = listed()
+        except StorageError:  # as with one that cannot be read: it is not here just now
+            return found
         for bundle in bundles:
             manifest = self._store.manifest(bundle)
             variants = fit.fitting(manifest.variants, hardware) if manifest is not None else ()

@@ -158,9 +158,13 @@ class Store:
         replace_file(self.disk, f"{FACTORY}/{names.name(model, 'model')}", bundle.encode())
 
     def factory(self) -> dict[str, str]:
-        """Return the factory bundle of each model that has one."""
+        """Return the factory bundle of each model that has one which can be read.
+
+        Raises:
+            StorageError: nobody can say which have one.
+        """
         found = {}
-        for model in self.disk.names(FACTORY):
+        for model in self.marks():
             try:
                 bundle = (self.disk.read(f"{FACTORY}/{model}") or b"").decode("ascii", "replace")
             except StorageError:
@@ -169,13 +173,25 @@ class Store:
                 found[model] = bundle
         return found
 
+    def marked(self) -> dict[str, str]:
+        """Return the bundle that each model's mark names as its factory bundle, whether it can be read or not.
+
+        Raises:
+            StorageError: a mark cannot be read: nobody can say what must stay.
+        """
+        return {each: (self.disk.read(f"{FACTORY}/{each}") or b"").decode("ascii", "replace") for each in self.marks()}
+
+    def marks(self) -> list[str]:
+        """Return the models that have a factory bundle, readable or not."""
+        return [name for name in self.disk.names(FACTORY) if not name.endswith(".new")]  # .new: left by a power cut
+
     def remove(self, bundle: str, spare: Iterable[str] = ()) -> int:
         """Remove one bundle and the blobs that no other bundle here needs, nor `spare` (digests); downloads stay.
 
         Returns how many bytes of blobs that freed. The manifest goes first, as in `collect`.
         """
         manifest = self.manifest(bundle)
-        if manifest is None or bundle in self.factory().values():
+        if manifest is None or bundle in self.marked().values():
             return 0
         self.disk.unlink(f"{BUNDLES}/{bundle}/manifest.json")
         others = [found for name in self.bundles() if (found := self._manifest(name)) is not None]
@@ -195,9 +211,10 @@ class Store:
         bundles.
 
         Raises:
-            StorageError: the disk fails; no blob is removed while a kept manifest cannot be read.
+            StorageError: the disk fails; nothing is removed while the factory's marks cannot be read, and no blob while
+            a kept manifest cannot.
         """
-        keep = keep | set(self.factory().values())
+        keep = keep | set(self.marked().values())
         gone = [bundle for bundle in self.disk.names(BUNDLES) if bundle not in keep]
         for bundle in gone:
             folder = f"{BUNDLES}/{bundle}"

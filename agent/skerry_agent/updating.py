@@ -8,15 +8,17 @@ from skerry_agent import acceptance, effects, records
 from skerry_agent.deciding import Decider
 from skerry_agent.effects import Effect
 from skerry_agent.errors import StorageError, TrustError
+from skerry_agent.machine import NOTHING_SERVES_S
 from skerry_agent.memory import Work
 from skerry_agent.records import Measured
 from skerry_agent.store import needed
-from skerry_contracts.assignment import Envelope
+from skerry_contracts.assignment import Assignment, Envelope
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.device import Phase, Reason
 
 # Fetching may succeed by itself later; what arrived damaged, too: the deadline of the download ends it.
 LATER = {Reason.NETWORK, Reason.TIMEOUT, Reason.EXPIRED, Reason.REPLAYED, Reason.CORRUPT}
+FACTORY_S = 3600.0  # the longest pause before looking again for a factory bundle, where something else serves
 
 
 class Updater(Decider):
@@ -24,6 +26,54 @@ class Updater(Decider):
 
     _offset_s: float | None = None  # of wall time against monotonic time, at the last heartbeat
     _dated: bytes | None = None  # an assignment refused for its date alone: the clock may be wrong, so ask again
+
+    _lacking: frozenset[str] = frozenset()  # models whose factory bundle is marked here, and could not be read yet
+    _looked_s, _looks = 0.0, 0  # when, and how often, it was looked for again
+
+    # The factory bundle.
+
+    def _without_factory(self, work: Work) -> frozenset[str]:
+        """Return the models whose factory bundle is marked here and in no record; where nobody can say, all that have
+        none, and a nameless one.
+        """
+        known = {**self.memory.records, **work.records}
+        try:
+            marks = self.store.marks()
+        except StorageError:
+            marks = ["", *known]
+        return frozenset(each for each in marks if each not in known or known[each].factory is None)
+
+    def _factory_due_s(self) -> float | None:
+        """Return when to look again for a factory bundle; None: none lacks. Sooner where nothing else serves."""
+        if not self._lacking:
+            return None
+        known = self.memory.records
+        bare = any(model not in known or known[model].active is None for model in self._lacking)
+        pause_s = NOTHING_SERVES_S if bare else FACTORY_S
+        return self._looked_s + min(pause_s, 2.0 ** min(self._looks, 20))
+
+    def _look_for_factory(self, now_s: float) -> list[Effect]:
+        """A disk may fail some reads and not others: take up what can be read by now."""
+        self._looked_s, self._looks = now_s, self._looks + 1
+        work = Work()
+        for model, installed in self.serving.factory(self.hardware).items():
+            if model in self._lacking:
+                self._advance(work, model, records.Found(installed))
+        self._lacking = self._without_factory(work)
+        self._unname(work, self.memory.assignment, held=True)
+        return self._finish(work, serve_anyway=True)
+
+    def _unname(self, work: Work, assignment: Assignment | None, *, held: bool = False) -> None:
+        """Let go the models that an assignment does not name. One whose factory bundle cannot be read just now keeps
+        what serves until it can (`held`: those alone).
+        """
+        if assignment is None:
+            return
+        named = {each.model for each in assignment.models}
+        for model in {*self.memory.records, *work.records} - named - self._lacking:
+            record = self.memory.record(work, model)
+            if record.order is not None or (record.active != record.factory and not held):
+                self._advance(work, model, records.Unnamed(assignment.sequence))
 
     # Fetching.
 

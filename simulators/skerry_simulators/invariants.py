@@ -170,7 +170,8 @@ class Invariants:
         book = self.book(device.name)
         record = core.memory.records.get(MODEL)
         if record is None or record.active is None:
-            raise ViolationError("I2", device.name, "no model is active")
+            self._bare(device, book)
+            return
         if record.floor < book.floor or core.memory.sequence < book.sequence:
             raise ViolationError(
                 "I5",
@@ -235,6 +236,18 @@ class Invariants:
         book.active = active.bundle
         book.served.add(active.bundle)
 
+    def _bare(self, device: SimDevice, book: _Book) -> None:
+        """I2 where no model is active. That is so only on a device that could not yet take down what it serves, whose
+        medium fails or has spoilt the maker's bundle, and nothing else is there; what can be read serves in a minute.
+        """
+        raw = device.ledger.load().get(f"model:{MODEL}")
+        if raw is not None and codec.decode(Record, raw).active is not None:
+            raise ViolationError("I2", device.name, "no model is active")
+        if raw is None:  # a floor read off a bundle that has rotted since, and that no ledger could take down
+            book.floor = 0
+        self._worker(device, book)
+        self._pace(device, book)
+
     def _worker(self, device: SimDevice, book: _Book) -> None:
         body, now_s = device.body, device.clock.true.now_s
         worker = body.live.get(MODEL) if body is not None else None
@@ -251,7 +264,8 @@ class Invariants:
         """Return whether every bundle that could serve has rotted."""
         record = device.core.memory.records.get(MODEL) if device.core is not None else None
         known = (record.active, record.previous, record.factory) if record is not None else ()
-        return all(self._rotten(device, each.bundle) for each in known if each is not None)
+        bundles = {each.bundle for each in known if each is not None} or {self.factory}
+        return all(self._rotten(device, each) for each in bundles)
 
     def _outcome(self, device: SimDevice, record: Record) -> None:
         """Tell the books of updates what became of the one that is open."""

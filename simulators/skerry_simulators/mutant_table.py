@@ -45,7 +45,7 @@ TABLE = (
     Mutant(
         "garbage collection spares the factory model",
         "store.py",
-        "keep = keep | set(self.factory().values())",
+        "keep = keep | set(self.marked().values())",
         "pass",
         _STORE,
     ),
