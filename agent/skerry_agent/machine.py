@@ -8,7 +8,8 @@
 Every stage but idle has a deadline, and a newer order replaces an older one, so no update stays in progress. What
 serves changes only by TrialPassed (forward) and by a roll back to what served before; the caller makes the new record
 durable before it carries out the effects, so a power cut at any moment finds a bundle that works. A second boot
-within trial or observation rolls back.
+within trial or observation rolls back. What says little of a candidate (a crash, a second boot, rotten files) takes it
+back, too, and is no failure yet: it is tried again, twice.
 
 A trial or an observation counts time in which it could be seen. A Tick that comes long after its deadline means that
 the process was stopped (a debugger, a frozen machine), and the time begins anew; so it does while a person has
@@ -103,6 +104,8 @@ def _fetched(record: Record, event: records.Fetched, now_s: float, limits: Limit
 def _refused(record: Record, event: records.Refused, now_s: float, limits: Limits) -> Step:
     if record.stage != Stage.DOWNLOADING or event.ticket != record.ticket:
         return record, []
+    if event.reason in steps.PASSING:
+        return steps.hold(record, event.reason, event.detail, now_s, limits)
     return steps.fail(record, event.reason, event.detail, now_s, limits)
 
 
@@ -165,9 +168,7 @@ def _unhealthy(record: Record, event: records.Unhealthy, now_s: float, limits: L
     if record.active is None or record.active.bundle != event.bundle:
         return record, []
     if record.stage == Stage.OBSERVING:
-        record, effects = steps.roll_back(record, event.reason, event.detail)
-        record = steps.doubted(record, event.reason, now_s, limits)
-        return steps.then(effects, steps.next_order(record, now_s, limits))
+        return steps.doubt(record, event.reason, event.detail, now_s, limits)
     wanted = record.order is not None and record.order.bundle == event.bundle and record.stage == Stage.IDLE
     fallback = steps.fallback(record)
     if fallback is None:  # nothing else to serve: the same again, and a fresh download where one is ordered
@@ -176,12 +177,10 @@ def _unhealthy(record: Record, event: records.Unhealthy, now_s: float, limits: L
         if record.stage == Stage.IDLE and record.order is not None:
             record = replace(record, retry_at_s=now_s + wait_s, trouble=event.reason)
         return record, []
-    effects = [Report(steps.order_of(record), Phase.ROLLED_BACK, event.reason, event.detail)] if wanted else []
     record = replace(record, active=fallback, previous=None)
-    if wanted:  # damaged files are fetched at once; what did not start may do so when the device has calmed down
-        wait_s = limits.retry_first_s if event.reason in steps.ROTTEN else limits.retry_failed_s
-        record = replace(record, retry_at_s=now_s + wait_s, trouble=event.reason)
-    return record, [*effects, records.Serve(fallback)]
+    if wanted:
+        return steps.then([records.Serve(fallback)], steps.repair(record, event.reason, event.detail, now_s, limits))
+    return record, [records.Serve(fallback)]
 
 
 def _boot(record: Record, event: records.Boot, now_s: float, limits: Limits) -> Step:
@@ -201,13 +200,11 @@ def _boot(record: Record, event: records.Boot, now_s: float, limits: Limits) -> 
     record = replace(record, boots=record.boots + 1, ticket=record.ticket + 1)
     if record.stage == Stage.TRIAL:
         if record.boots >= MAX_BOOTS:
-            record, effects = steps.fail(record, Reason.POWER_CUT, "restarted twice during the trial", now_s, limits)
-            return steps.doubted(record, Reason.POWER_CUT, now_s, limits), [*serve, *effects]
+            detail = "restarted twice during the trial"
+            return steps.then(serve, steps.doubt_trial(record, Reason.POWER_CUT, detail, now_s, limits))
         return replace(record, deadline_s=now_s + limits.trial_s), [*serve, records.StartTrial()]
     if record.boots >= MAX_BOOTS:
-        record, effects = steps.roll_back(record, Reason.POWER_CUT, "restarted twice while it was observed")
-        record = steps.doubted(record, Reason.POWER_CUT, now_s, limits)
-        return steps.then(effects, steps.next_order(record, now_s, limits))
+        return steps.doubt(record, Reason.POWER_CUT, "restarted twice while it was observed", now_s, limits)
     return replace(record, deadline_s=now_s + limits.observe_s, served=0), serve
 
 
@@ -251,7 +248,10 @@ def _time(record: Record, event: records.Tick, now_s: float, limits: Limits) -> 
         detail = f"no result within {limits.trial_s:g} s"
         record, effects = steps.fail(record, Reason.TIMEOUT, detail, now_s, limits, final=True)
         return record, [records.StopTrial(), *effects]
-    if record.stage in (Stage.DOWNLOADING, Stage.VERIFIED) and (expired or late):
+    if record.stage in (Stage.DOWNLOADING, Stage.VERIFIED) and expired and not late:
+        held = record.trouble is Reason.EXPIRED and record.retry_at_s is not None and not retry
+        return (record, []) if held else steps.hold_expired(record, now_s, limits)
+    if record.stage in (Stage.DOWNLOADING, Stage.VERIFIED) and late:
         stop: list[Effect] = [records.StopFetch()] if record.stage == Stage.DOWNLOADING else []
         reason = Reason.EXPIRED if expired else record.trouble or Reason.TIMEOUT
         detail = "the assignment expired" if expired else record.trouble_detail or "not done within the deadline"

@@ -82,8 +82,8 @@ class Record:
     `active` serves; `previous` is what a failed observation goes back to; `factory` is never removed. `order` is what
     the fleet wants last, `following` what it wanted meanwhile. `deadline_s`, `retry_at_s` and `serve_at_s` (of the next
     attempt to serve `active`, where nothing serves) are monotonic and set anew by every boot. `boots` counts boots that
-    found a trial or an observation under way, `trials` those of the order that proved nothing against its bundle.
-    `trouble` is why the last attempt to fetch failed.
+    found a trial or an observation under way, `trials` those of the order that proved nothing against its bundle,
+    `doubts` ends of its candidate that proved little. `trouble` is why the last attempt to fetch failed.
     """
 
     model: str
@@ -103,6 +103,7 @@ class Record:
     boots: int = 0
     served: int = 0
     trials: int = 0
+    doubts: int = 0
     trouble: Reason | None = None
     trouble_detail: str = ""
 

@@ -233,6 +233,19 @@ class Store:
         return gone
 
 
+def prune(store: Store, wanted: set[str]) -> None:
+    """Remove downloads that do not belong to what is being fetched (`wanted`: digests of its blobs), where there are
+    more of them than that: left of orders that newer ones replaced. A few stay: a delta's own download has a name that
+    only the fleet knows.
+
+    Raises:
+        StorageError: the disk fails.
+    """
+    strange = [name for name in store.disk.names(PARTIAL) if name not in wanted]
+    for name in strange if len(strange) > len(wanted) else ():
+        store.disk.unlink(f"{PARTIAL}/{name}")
+
+
 def needed(manifest: Manifest, variants: Iterable[Variant]) -> list[Blob]:
     """Return the blobs that some variants and the golden vectors need, each once."""
     found = [manifest.golden.inputs, manifest.golden.outputs]

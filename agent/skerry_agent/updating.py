@@ -11,7 +11,8 @@ from skerry_agent.errors import StorageError, TrustError
 from skerry_agent.machine import NOTHING_SERVES_S
 from skerry_agent.memory import Work
 from skerry_agent.records import Measured
-from skerry_agent.store import needed
+from skerry_agent.shadow_records import Stage as ShadowStage
+from skerry_agent.store import needed, prune
 from skerry_contracts.assignment import Assignment, Envelope
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.device import Phase, Reason
@@ -86,7 +87,9 @@ class Updater(Decider):
             return self._finish(work)
         try:
             found, variants = acceptance.check_manifest(data, record.order, self.hardware)
-            missing = self.store.missing(needed(found, variants))
+            blobs = needed(found, variants)
+            self._prune(model, {blob.sha256 for blob in blobs})
+            missing = self.store.missing(blobs)
             total = sum(blob.size_bytes for blob in missing)
             free = self.store.disk.free_bytes() - self.config.reserve_free_bytes
             if total + len(data) > free:
@@ -99,6 +102,15 @@ class Updater(Decider):
         work.fetching[model] = (data, tuple(missing))
         self._advance(work, model, records.Listed(ticket))
         return self._finish(work, again=lambda: self.manifest(model, ticket, data, floors))
+
+    def _prune(self, model: str, wanted: set[str]) -> None:
+        """Remove what is left of replaced orders' downloads: many orders may follow each other on a bad day, and none
+        be done. Only while nothing else is fetched, whose downloads have other names.
+        """
+        others = [record for each, record in self.memory.records.items() if each != model]
+        shadows = any(each.stage is ShadowStage.FETCHING for each in self.memory.shadows.values())
+        if not shadows and not any(record.fetching for record in others):
+            prune(self.store, wanted)
 
     def _give_way(self, work: Work, wanted: Manifest) -> int:
         """Remove what serves nobody, for an update that finds no space; return how many bytes that gave."""

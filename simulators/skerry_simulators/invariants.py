@@ -270,13 +270,14 @@ class Invariants:
     def _outcome(self, device: SimDevice, record: Record) -> None:
         """Tell the books of updates what became of the one that is open."""
         wanted = self.updates.wanted(device.name, MODEL)
-        if wanted is None or record.stage is not Stage.IDLE or record.order is None or record.order.bundle != wanted:
+        if wanted is None or record.order is None or record.order.bundle != wanted:
             return
-        if record.active is not None and record.active.bundle == wanted:
+        if record.stage is not Stage.IDLE:
+            self.updates.gave_up(device.name, MODEL, "")  # or took it up again
+        elif record.active is not None and record.active.bundle == wanted:
             self.updates.committed(device.name, MODEL)
         else:
-            why = "" if record.retry_at_s is not None else f"{record.trouble}: {record.trouble_detail}"
-            self.updates.gave_up(device.name, MODEL, why)
+            self.updates.gave_up(device.name, MODEL, f"{record.trouble}: {record.trouble_detail}")
 
     def _pace(self, device: SimDevice, book: _Book) -> None:
         hour = int(device.clock.true.now_s // 3600)

@@ -35,8 +35,8 @@ TABLE = (
     Mutant(
         "digest of a manifest",
         "store.py",
-        "if data is None or codec.digest(data) != bundle:",
-        "if data is None:",
+        " and codec.digest(data) == bundle else None",
+        " else None",
         _STORE,
     ),
     Mutant("digest in the worker's start", "blobs.py", "found.hexdigest() != blob.sha256 or ", "", _RUNTIME),
@@ -90,7 +90,7 @@ TABLE = (
     ),
     Mutant("release floor", "steps.py", "order.assigned.release < record.floor and", "False and", _MACHINE),
     Mutant("rise of the floor", "steps.py", "floor=max(record.floor, active.release)", "floor=record.floor", _MACHINE),
-    Mutant("rollback", "steps.py", "active=instead, previous=None)", "previous=None)", _MACHINE),
+    Mutant("rollback", "steps.py", "idle(record), active=instead, ", "idle(record), ", _MACHINE),
     Mutant("golden vectors", "golden.py", "if not (a == b or ", "if not (True or ", ("tests/agent/test_golden.py",)),
     Mutant(
         "acknowledgement forgotten",
@@ -110,8 +110,8 @@ TABLE = (
     Mutant(
         "decided before it is durable",
         "deciding.py",
-        "                return []\n            self.memory.take",
-        "                return told\n            self.memory.take",
+        "                return []\n            self.memory.owe",
+        "                return told\n            self.memory.owe",
         ("tests/agent/test_core_storage.py", *_CORE),
     ),
     Mutant("NaN", "worker.py", "        if bad:", "        if False:", _RUNTIME),

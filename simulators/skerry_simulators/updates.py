@@ -88,7 +88,7 @@ class Updates:
         self._close(device, model, "succeeded")
 
     def gave_up(self, device: str, model: str, why: str) -> None:
-        """The device will not try it again by itself (empty: it does, after all)."""
+        """The device told the fleet that it failed (empty: it tries again, after all)."""
         self._open[device][model].given_up = why
 
     def tally(self) -> Tally:

@@ -9,6 +9,7 @@ from tests.agent.world import NOW_S, World, assign, envelope, make_bundle
 
 from skerry_agent import effects
 from skerry_agent.config import AgentConfig
+from skerry_agent.store import PARTIAL
 from skerry_contracts import codec
 from skerry_contracts.assignment import Envelope, Receipt, SamplingPolicy, Window
 from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Reason
@@ -96,8 +97,18 @@ def test_want_of_space_is_said_before_the_download(tmp_path: Path) -> None:
     world = World(tmp_path, config=AgentConfig(root=tmp_path, reserve_free_bytes=1 << 60))
     world.connect()
     world.assign(make_bundle())
-    assert world.progress()[-1] == ("failed", "no-space")
+    assert world.progress()[-1] == ("downloading", "no-space"), "said, and tried again: the cause may pass"
     assert world.serving == {}
+
+
+def test_a_day_of_orders_none_of_which_is_done_fills_no_disk(tmp_path: Path) -> None:
+    world = World(tmp_path, config=AgentConfig(root=tmp_path, reserve_free_bytes=1 << 60))
+    world.connect()
+    for sequence in range(1, 20):
+        for number in range(3):  # what each of them left when it was replaced
+            world.store.disk.write(f"{PARTIAL}/{codec.digest(bytes([sequence, number]))}", b"a part")
+        world.assign(world.add(make_bundle(release=sequence)), sequence=sequence)
+        assert len(world.store.disk.names(PARTIAL)) <= 8
 
 
 def test_a_failed_trial_leaves_what_serves(world: World) -> None:

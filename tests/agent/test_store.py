@@ -10,7 +10,7 @@ from tests.agent.world import Bundle, make_bundle
 
 from skerry_agent.disk import RealDisk, replace_file
 from skerry_agent.errors import StorageError
-from skerry_agent.store import BLOBS, PARTIAL, Store
+from skerry_agent.store import BLOBS, PARTIAL, Store, prune
 from skerry_contracts import codec
 from skerry_contracts.bundle import Blob
 from skerry_contracts.device import Reason
@@ -163,3 +163,16 @@ def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert caught.value.reason == Reason.NO_SPACE and errno.EFBIG
+
+
+def test_downloads_of_replaced_orders_do_not_pile_up(store: Store) -> None:
+    disk = store.disk
+    wanted = {f"{number:064x}" for number in range(4)}
+    others = [f"{number:064x}" for number in range(10, 15)]
+    for name in [*wanted, *others[:4]]:
+        disk.write(f"{PARTIAL}/{name}", b"a part")
+    prune(store, wanted)
+    assert {*disk.names(PARTIAL)} == {*wanted, *others[:4]}, "a few may be deltas of what is wanted"
+    disk.write(f"{PARTIAL}/{others[4]}", b"a part")
+    prune(store, wanted)
+    assert {*disk.names(PARTIAL)} == wanted

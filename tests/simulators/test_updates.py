@@ -51,6 +51,16 @@ def test_what_was_given_up_and_done_after_all_succeeded() -> None:
     assert books.tally().succeeded == 1 and books.tally().failed == 0
 
 
+def test_what_is_taken_up_again_is_no_failure_when_a_newer_one_comes() -> None:
+    books = Updates()
+    books.offered("a", "m", "one")
+    books.hit("a", "disk full")
+    books.gave_up("a", "m", "no-space")
+    books.gave_up("a", "m", "")
+    books.offered("a", "m", "two")
+    assert books.tally().superseded == 1 and books.outcomes == {"faulted superseded": 1}
+
+
 def test_a_small_storm_loses_no_update_and_no_device() -> None:
     found = run_storm(40, seed=3, devices=12, days=0.4)
     assert found.violations == () and found.bricks == 0 and found.lost == ()
