@@ -19,11 +19,10 @@ from skerry_agent.errors import TrustError
 from skerry_agent.hooks import Prediction
 from skerry_agent.ledger import Key
 from skerry_agent.memory import Work
-from skerry_agent.outbox import Outbox
 from skerry_agent.records import Order
 from skerry_agent.shadowing import Shadower
 from skerry_agent.watch import Watch
-from skerry_contracts import codec, names
+from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment, Envelope
 from skerry_contracts.device import Ack, Heartbeat, ModelHealth, ModelState, Reason
 from skerry_contracts.errors import ContractError
@@ -36,7 +35,6 @@ MAX_REFUSALS = 64  # a boot: a broker that lies all day must not fill the spool
 class DeviceCore(Shadower):
     """Everything the agent decides. Call `boot` first; then anything, in any order."""
 
-    _session = 0
     _hardware_told = False
     _booted_s = 0.0
     _ticked_s = 0.0
@@ -47,10 +45,7 @@ class DeviceCore(Shadower):
     def boot(self) -> list[Effect]:
         """Take up what the ledger holds and make what served serve again; needs neither network nor a sound disk."""
         self.memory.load()
-        count = self.memory.boots + 1
-        # The count orders boots for the fleet; where a full or failing disk keeps it from being saved, the time does.
-        token = int(self.memory.trusted_s(self.clock.wall_s())) % (1 << 32)
-        self.outbox = Outbox(names.new_boot_id(count, token.to_bytes(4, "big")))
+        count = self._number_boot()
         self._heard: set[str] = set()  # digests of assignments already refused in this boot
         self._booted_s = self._clock_saved_s = self._ticked_s = self.clock.monotonic_s()
         work = Work({"boots": str(count).encode()}, collect=True)
@@ -68,7 +63,10 @@ class DeviceCore(Shadower):
         self._unname(work, self.memory.assignment, held=True)
         for receipt in self.memory.receipts.values():
             work.effects.append(effects.Sign(receipt))
-        return self._finish(work, serve_anyway=True)
+        told = self._finish(work, serve_anyway=True)
+        if self.memory.owes:
+            self._borrow_number(count)
+        return told
 
     def session(self) -> bytes:
         """Return the will for a connection that is about to be tried: the Presence that it ended."""

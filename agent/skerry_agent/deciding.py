@@ -58,6 +58,8 @@ class Decider:
         )
         self.memory = Memory(ledger, self.spool, config)
         self.outbox = Outbox(names.new_boot_id(0, bytes(4)))
+        self._counted: Outbox | None = None  # this boot's own, where the ledger could not count the boot yet
+        self._session = 0
         self.serving = Serving(store, rng, clock, config.redact, config.encrypt)
         self.online = False
         self.degraded: dict[str, str] = {}  # what is wrong: key -> words
@@ -66,6 +68,34 @@ class Decider:
         self._uncollected_s: float | None = None  # when to remove garbage that the disk would not let go
         self.unloaded: Callable[[str], bool] = _never  # whether a person freed a model's worker
         self._hold_s = 0.0  # no tick before this, after the ledger failed
+
+    # The boot's number.
+
+    def _number_boot(self) -> int:
+        """Begin this boot's messages and return its number: two above the last that the ledger took down."""
+        count = self.memory.boots + 2
+        self.outbox, self._counted = self._numbered(count), None
+        return count
+
+    def _borrow_number(self, count: int) -> None:
+        """Speak for now under the number between: the ledger cannot count this boot, nor could it perhaps others
+        before. Those the time orders, by a clock that may be wrong (a later one then is not heard), but every boot
+        that is counted comes after all of them.
+        """
+        self._counted, self.outbox = self.outbox, self._numbered(count - 1)
+
+    def _numbered(self, count: int) -> Outbox:
+        token = int(self.memory.trusted_s(self.clock.wall_s())) % (1 << 32)
+        return Outbox(names.new_boot_id(count, token.to_bytes(4, "big")))
+
+    def _counted_now(self) -> list[Effect]:
+        """Speak under the boot's own number as soon as the ledger has it; the connection that stands does so, too."""
+        if self._counted is None or self.memory.owes:
+            return []
+        self.outbox, self._counted = self._counted, None
+        return [Publish("presence", self.outbox.presence(self._session, online=True))] if self.online else []
+
+    # Decisions.
 
     def _event(self, model: str, event: records.Event, *, serve_anyway: bool = False) -> list[Effect]:
         """Let one model's machine see an event, durably; `serve_anyway`: see `_finish`."""
@@ -118,7 +148,7 @@ class Decider:
             self.degraded.update(self.serving.troubles())
         if work.collect:
             self._collect()
-        return [*told, *self._outgoing()]
+        return [*self._counted_now(), *told, *self._outgoing()]
 
     def _flush(self, waiting: int) -> bool:
         """Return whether so many messages (or acknowledgements) are to be written now: not while the disk refuses."""

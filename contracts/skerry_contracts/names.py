@@ -34,12 +34,12 @@ def sha256(value: str, path: str = "sha256") -> str:
 
 
 def boot_id(value: str, path: str = "boot_id") -> str:
-    """Return a boot id: eight digits that count boots, a hyphen, eight random hex digits. Later boots sort later."""
+    """Return a boot id: eight digits that rise with every boot, a hyphen, eight hex digits. Later boots sort later."""
     return _match(_BOOT, value, path, "eight digits, a hyphen, eight hex digits")
 
 
 def new_boot_id(count: int, token: bytes) -> str:
-    """Return the boot id of boot number `count`, made distinct by four more bytes; ids are compared as text."""
+    """Return the boot id of a boot with this number, made distinct by four more bytes; ids are compared as text."""
     return boot_id(f"{count % 10**8:08d}-{token[:4].hex()}")
 
 

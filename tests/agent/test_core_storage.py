@@ -13,7 +13,9 @@ from skerry_agent.errors import StorageError
 from skerry_agent.ledger import Change, SqliteLedger
 from skerry_agent.memory import BUFFER_BYTES
 from skerry_agent.records import Measured
+from skerry_contracts import codec
 from skerry_contracts.assignment import SamplingPolicy
+from skerry_contracts.device import Presence, Progress
 
 
 class FailingLedger(SqliteLedger):
@@ -137,7 +139,7 @@ def test_a_boot_that_could_not_be_written_goes_on_with_the_update_later(tmp_path
     world.settle()
     assert world.serving == {"digits": second.id} and world.core.degraded == {}
     again = World(tmp_path, ledger=ledger)
-    assert again.core.memory.boots == 3 and again.serving == {"digits": second.id}
+    assert again.core.outbox.boot_id > world.core.outbox.boot_id and again.serving == {"digits": second.id}
 
 
 def test_a_refusal_that_could_not_be_written_is_one_all_the_same(tmp_path: Path) -> None:
@@ -181,3 +183,31 @@ def test_what_was_seen_while_the_disk_was_bad_is_kept_or_counted(tmp_path: Path)
     health = world.core.spool.health
     assert {"sketch", "progress", "sample"} <= said
     assert health.made - made >= 3003 and health.made == health.acked + health.waiting + health.dropped
+
+
+def test_the_fleet_hears_a_device_again_whose_boots_could_not_be_counted_under_a_wrong_clock(tmp_path: Path) -> None:
+    """The fleet believes the highest boot id: one of a boot in 2100 that nobody took down must not be the last."""
+
+    def boot(wall_s: float, *, broken: bool) -> str:
+        ledger.broken, world.clock.wall = broken, wall_s
+        world.boot()
+        world.connect()
+        return world.core.outbox.boot_id
+
+    ledger = FailingLedger(Path(":memory:"))
+    world = World(tmp_path, ledger=ledger)
+    now_s = world.clock.wall
+    in_2100, later = boot(4_102_444_800.0, broken=True), boot(now_s + 60, broken=True)
+    assert in_2100 != later
+    world.published.clear()
+    ledger.broken = False
+    world.pass_s(10)
+    healed = world.core.outbox.boot_id
+    told = [codec.decode(Presence, each.payload) for each in world.published if each.channel == "presence"]
+    assert healed > max(in_2100, later) and [(each.boot_id, each.online) for each in told] == [(healed, True)]
+    world.assign(make_bundle(1))
+    world.settle()
+    made = [codec.decode(Progress, each.payload) for each in world.published if each.channel == "progress"]
+    assert len({(each.boot_id, each.seq) for each in made}) == len(made) > 0
+    unwritten = boot(4_102_444_800.0, broken=True)
+    assert healed < unwritten < boot(now_s + 120, broken=False)
