@@ -26,7 +26,9 @@
              the folder that SKERRY_TUF_CONFORMANCE names, and the program faketime)
 
     faults   updates_faulted, updates_succeeded, bricks: worlds that update under some twenty kinds of fault
-    clock    clock_interruptions: inferences that found no model because the clock was wrong, in simulation
+    clock    clock_interruptions: inferences that found no model because the clock was wrong, in simulation and of a
+             real agent (clock_real_inferences; needs the program faketime); clock_resume_polls: the most heartbeats
+             from the right clock until a waiting update goes on; clock_real_stuck: updates that never did
     delta    delta_head_ratio, delta_int8_ratio: bytes of an update by difference over the whole, the worst of several
              networks and seeds
 
@@ -99,6 +101,8 @@ GOALS = {
     "updates_succeeded_percent": (99.9, 100),
     "bricks": (0, 0),
     "clock_interruptions": (0, 0),
+    "clock_real_stuck": (0, 0),
+    "clock_resume_polls": (1, 1),
     "delta_head_ratio": (0.05, 0.03),
     "delta_int8_ratio": (0.25, 0.15),
     "powercut_images": (2000, 10_000),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
+from pathlib import Path
 
 from benchmarks.agent_options import Options
 
+from skerry_agent.errors import AgentError
 from skerry_simulators.faults import NONE
 from skerry_simulators.runner import Report, run_worlds
 from skerry_simulators.storm import run_storm
@@ -48,12 +51,33 @@ def clock(options: Options) -> dict[str, float]:
     for each in found:
         if each.violation is not None:
             print(f"clock: seed {each.seed}: {each.violation.message}", file=sys.stderr)
+    simulated = sum(each.unanswered for each in found)
+    real = _real_clock()
     return {
-        "clock_interruptions": sum(each.unanswered for each in found),
+        "clock_interruptions": simulated + real.get("clock_real_interruptions", 0),
         "clock_inferences": sum(each.asked for each in found),
         "clock_changes": sum(each.counts.get("wrong clock", 0) for each in found),
         "clock_updates": sum(each.updates.updates for each in found),
         "clock_violations": sum(each.violation is not None for each in found),
+        **real,
+    }
+
+
+def _real_clock() -> dict[str, float]:
+    try:
+        from benchmarks import agent_clock
+
+        with tempfile.TemporaryDirectory(prefix="skerry-") as name:
+            found = agent_clock.measure(Path(name))
+    except (AgentError, ImportError, OSError, RuntimeError) as error:
+        print(f"clock: only in simulation, a real agent cannot be measured here: {error}", file=sys.stderr)
+        return {}
+    return {
+        "clock_real_interruptions": found.interruptions,
+        "clock_real_inferences": found.inferences,
+        "clock_real_updates": found.updates,
+        "clock_real_stuck": found.stuck,
+        "clock_resume_polls": found.polls,
     }
 
 

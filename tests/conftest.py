@@ -39,6 +39,7 @@ NEEDS = {
     "emulated": (_program("qemu-aarch64-static"), "apt install qemu-user-static"),
     "boards": (_program("qemu-system-arm"), "apt install qemu-system-arm"),
     "strace": (_program("strace"), "apt install strace"),
+    "faketime": (_program("faketime"), "apt install faketime"),
     "root": (os.geteuid() == 0, "run as root"),
     "blocks": (
         not _no_blocks and _program("mkfs.ext4"),

@@ -210,9 +210,11 @@ class Agent(ApiHooks):
     async def _run_heartbeat(self) -> None:
         while not self.stop.is_set():
             self._beat.clear()
-            if self.core.online:
-                models = tuple(each for each in self.runtime.health(reset=True) if each.state != ModelState.TRIAL)
-                self._tell_health(models)
+            online, sets = self.core.online, self.core.clock_sets
+            models = self.runtime.health(reset=True) if online else ()
+            self._tell_health(tuple(each for each in models if each.state != ModelState.TRIAL))
+            if not online and self.core.clock_sets > sets:  # certificates may be valid now
+                self.link.hurry()
             try:
                 await asyncio.wait_for(self._beat.wait(), self.config.heartbeat_s)
             except TimeoutError:

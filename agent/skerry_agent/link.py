@@ -63,6 +63,7 @@ class Link:
         self._rng = rng
         self._client: paho.Client | None = None
         self._mids: dict[int, Key] = {}
+        self._soon = asyncio.Event()
         self.sessions = 0
         self.trouble = ""
         # For the watchdog: when something last moved here (monotonic), and the longest that this may take.
@@ -85,8 +86,22 @@ class Link:
                 LOG.info("%s", error)
             if loop.time() - begun_s > STABLE_S:
                 wait_s = FIRST_RETRY_S
-            await asyncio.sleep(wait_s * (0.5 + 0.5 * self._rng.random()))
-            wait_s = min(self._retry_max_s, wait_s * 2)
+            hurried = await self._rest(wait_s * (0.5 + 0.5 * self._rng.random()))
+            wait_s = FIRST_RETRY_S if hurried else min(self._retry_max_s, wait_s * 2)
+
+    async def _rest(self, wait_s: float) -> bool:
+        """Wait; return whether it was cut short."""
+        try:
+            async with asyncio.timeout(wait_s):  # not wait_for: in Python 3.11 it may swallow a cancellation
+                await self._soon.wait()
+        except TimeoutError:
+            return False
+        self._soon.clear()
+        return True
+
+    def hurry(self) -> None:
+        """Try the next session at once: what kept the last ones from standing may be over."""
+        self._soon.set()
 
     def reconnect(self) -> None:
         """End the session that stands, if any; the next one begins at once, with newer credentials."""

@@ -2,7 +2,7 @@
 
 The present certificate is not revoked: if the answer is lost on its way, the device must still get in. It ends by
 itself. A device that slept past its certificate's end may still renew, since only it has the key, unless it was
-decommissioned meanwhile.
+decommissioned meanwhile. A clock that ran ahead when it asked does not keep it from asking again once it is right.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def renew(session: Session, office: Authority, device: Device, envelope: Envelop
         raise InputError(str(error), hint=error.hint) from error
     signer = _signer(envelope, certificates(device))
     before, after = authority.serial_of(device.certificate_pem), authority.serial_of(issued)
-    device.certificate_pem, device.next_certificate_pem, device.renewed_ms = signer, issued, request.issued_ms
+    device.certificate_pem, device.next_certificate_pem = signer, issued
+    # Not later than now: a device whose clock was ahead would be refused until that day had come.
+    device.renewed_ms = min(request.issued_ms, int(now * 1000))
     session.add(device)
     actor = Actor(device.tenant, f"device:{device.name}")
     said = ({"certificate": f"{before:x}"}, {"certificate": f"{after:x}"})

@@ -47,7 +47,8 @@ class BundleState(StrEnum):
 class Device(SQLModel, table=True):
     """An enrolled device: its identity and what it is. `sequence` is that of its newest assignment.
 
-    `next_certificate_pem` was issued at the newest renewal, whose request bore `renewed_ms`; see renewal.py.
+    `next_certificate_pem` was issued at the newest renewal, whose request bore `renewed_ms` (or more, by a clock
+    that was ahead); see renewal.py.
     """
 
     tenant: str = Field(primary_key=True)

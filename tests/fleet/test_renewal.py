@@ -95,6 +95,13 @@ def test_an_old_request_played_again_changes_nothing(client: httpx.Client) -> No
     assert device.renew(wanted, 2) == issued
 
 
+def test_a_clock_that_was_ahead_does_not_keep_a_device_from_renewing(client: httpx.Client, clock: Clock) -> None:
+    device, first, second = Device(client), new_key(), new_key()
+    device.renew(first, 4_102_444_800_000)  # in 2100, the device believes
+    clock.now += 20 * DAY_S
+    device.renew(second, int(clock.now * 1000), signer=first)
+
+
 def test_strangers_and_other_devices_get_nothing(client: httpx.Client) -> None:
     device, other = Device(client), Device(client, "d1")
     assert device.send(device.envelope(new_key(), 1, signer=new_key())).status_code == 401
