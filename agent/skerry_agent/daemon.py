@@ -82,7 +82,7 @@ class Agent(ApiHooks):
             retry_max_s=config.link_retry_max_s,
             rng=system_rng(),
         )
-        self.core.unloaded = self.runtime.unloaded
+        self.core.unloaded, self.core.clock_was_set = self.runtime.unloaded, self.link.hurry
         self.performer = Performer(self.core, config.root, self.runtime, self.helper, self.link)
         self.api = LocalApi(self.runtime, self)
         self.front = Front(config, self.core.degraded, self.api.behalf.secret)
@@ -210,11 +210,8 @@ class Agent(ApiHooks):
     async def _run_heartbeat(self) -> None:
         while not self.stop.is_set():
             self._beat.clear()
-            online, sets = self.core.online, self.core.clock_sets
-            models = self.runtime.health(reset=True) if online else ()
+            models = self.runtime.health(reset=True) if self.core.online else ()
             self._tell_health(tuple(each for each in models if each.state != ModelState.TRIAL))
-            if not online and self.core.clock_sets > sets:  # certificates may be valid now
-                self.link.hurry()
             try:
                 await asyncio.wait_for(self._beat.wait(), self.config.heartbeat_s)
             except TimeoutError:

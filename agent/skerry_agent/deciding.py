@@ -66,6 +66,7 @@ class Decider:
         self._clock_watch = acceptance.ClockWatch()
         self._stalled: list[Again] = []
         self._uncollected_s: float | None = None  # when to remove garbage that the disk would not let go
+        self.clock_was_set: Callable[[], None] = lambda: None  # heard while there is no link
         self.unloaded: Callable[[str], bool] = _never  # whether a person freed a model's worker
         self._hold_s = 0.0  # no tick before this, after the ledger failed
 

@@ -26,7 +26,6 @@ class Updater(Decider):
     """Takes the answers to the effects of an update."""
 
     _offset_s: float | None = None  # of wall time against monotonic time, at the last heartbeat
-    clock_sets = 0  # how often a heartbeat found the wall clock set
     _dated: bytes | None = None  # an assignment refused for its date alone: the clock may be wrong, so ask again
 
     _lacking: frozenset[str] = frozenset()  # models whose factory bundle is marked here, and could not be read yet
@@ -187,7 +186,8 @@ class Updater(Decider):
         before_s, self._offset_s = self._offset_s, offset_s
         if before_s is None or abs(offset_s - before_s) <= acceptance.CLOCK_STEP_S:
             return []
-        self.clock_sets += 1
+        if not self.online:
+            self.clock_was_set()  # certificates may be valid now
         told: list[Effect] = [effects.Verify(self._dated)] if self._dated is not None else []
         work = Work()
         for model, record in self.memory.records.items():
