@@ -79,7 +79,9 @@ class Course:
             device.turn(offset_s)
         time.sleep(2 * self._heartbeat_s)
         if not self._committed(version):
-            self._tally.polls = max(self._tally.polls, self._right_again(version))
+            polls = self._right_again(version)
+            self._tally.polls = max(self._tally.polls, polls)
+            print(f"clock: {moment}: the update goes on after {polls} heartbeats", file=sys.stderr)
         device.turn(0)
         self._tally.updates += 1
         if not within(lambda: self._committed(version)):
