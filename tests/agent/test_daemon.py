@@ -264,14 +264,14 @@ def test_a_devices_life(site: Site, fleet: Fleet, device: Device, broker: Broker
     eventually(lambda: fleet.of("presence", Presence)[-1].online is False, "it says goodbye")
 
 
-def test_a_crash_while_observed_rolls_back(site: Site, fleet: Fleet, device: Device, tmp_path: Path) -> None:
+def test_a_crash_while_observed_takes_it_back(site: Site, fleet: Fleet, device: Device, tmp_path: Path) -> None:
     fleet.assign(published(site, tmp_path / "v1", 1), 1)
     eventually(lambda: ("committed", "ok") in fleet.phases(), "the first bundle is committed")
     fleet.assign(published(site, tmp_path / "v2", 2, factor=3, golden=3), 2)
     eventually(lambda: device.status()["models"]["toy"]["stage"] == "observing", "the second bundle is observed")
     with LocalClient(device.root / "run/api.sock") as client, pytest.raises(Exception):  # noqa: B017  # 500 or a cut
         client.infer("toy", {"x": [1.0, 0.0, 0.0, 0.0]})
-    eventually(lambda: ("rolled-back", "crashed") in fleet.phases(), "rolled back")
+    eventually(lambda: ("downloading", "crashed") in fleet.phases(), "taken back, not given up")
     eventually(lambda: device.serves() and device.infer(0.0, 1.0, 0.0, 0.0)[1] == 2.0, "the first serves again")
 
 
