@@ -21,7 +21,7 @@ from skerry_fleet.broker.launch import BrokerProcess, BrokerSettings
 
 YEAR_2100_S = 4_102_444_800
 MOMENTS = ("boot", "offer", "downloading", "trial", "observing")
-HEARTBEAT_S = 2.0
+HEARTBEAT_S = 5.0  # long beside what the child that checks dates takes to start
 CONNECTING_S = 1.0  # of the time to the next heartbeat: what a new session takes by itself
 
 
