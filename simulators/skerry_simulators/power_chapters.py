@@ -8,6 +8,7 @@ from collections.abc import Callable
 from skerry_agent.carrying_update import carry_update_in
 from skerry_agent.identity import promote
 from skerry_agent.records import Stage
+from skerry_agent.steps import MAX_DOUBTS
 from skerry_contracts import codec
 from skerry_simulators.catalogue import MODEL, Kind, MadeBundle
 from skerry_simulators.errors import SimulatorError
@@ -40,9 +41,11 @@ def _golden(life: Life, bundle: MadeBundle) -> None:
 def _crash(life: Life, bundle: MadeBundle) -> None:
     before = life.active
     life.offer(bundle)
-    life.until(lambda: life.stage == Stage.OBSERVING.value, "an observation")
-    life.predict()
-    life.until(lambda: life.drained and life.active == before, "the bundle that crashes is taken back")
+    for _ in range(MAX_DOUBTS + 1):  # before it counts against the bundle
+        life.until(lambda: life.stage == Stage.OBSERVING.value, "an observation")
+        life.predict()
+        life.until(lambda: life.active == before, "the bundle that crashes is taken back")
+    life.until(lambda: life.drained and life.active == before, "it is given up")
 
 
 def _reboot(life: Life, bundle: MadeBundle) -> None:

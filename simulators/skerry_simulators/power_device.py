@@ -18,7 +18,6 @@ from skerry_agent.trust import __main__ as trust_child
 from skerry_agent.trust import fetch, listing, renew, signing
 from skerry_contracts import codec
 from skerry_contracts.assignment import Envelope
-from skerry_contracts.bundle import Blob
 from skerry_contracts.device import Reason
 from skerry_simulators.body import Body
 from skerry_simulators.device import SimDevice, Surroundings
@@ -110,12 +109,14 @@ class _TrustingBody(Body):
             data = base64.b64decode(said["manifest"])
             self.host.ask("manifest", effect.model, effect.ticket, data, said["floors"])
 
-    def _next_piece(self, effect: effects.FetchBlobs, left: list[Blob]) -> None:
-        """Fetch everything that is left, as the child does."""
+    def _next_pieces(self, effect: effects.FetchBlobs) -> None:
+        """Fetch everything, as the child does."""
         if self.fetching.get(effect.model) != effect.ticket or self.host.core is None:
             return
         manifest = base64.b64encode(effect.manifest).decode()
-        _, reason, words = self._child("blobs", manifest=manifest, blobs=[codec.to_plain(blob) for blob in left])
+        _, reason, words = self._child(
+            "blobs", manifest=manifest, blobs=[codec.to_plain(blob) for blob in effect.blobs]
+        )
         if words:
             self.host.ask("fetch_failed", effect.model, effect.ticket, reason, words)
         else:

@@ -47,7 +47,7 @@ def prepared(
         "profile": codec.to_plain(host.host_profile()), "calibration": str(rows) if drafts else None,
         "source": str(source), "shapes": shapes, "trust_pickle": False, "input_name": None, "drafts": drafts,
         "wanted": ["native-network", "ort", "ort-int8"], "engines": ["native", "onnxruntime"], "time_s": 5.0,
-        "retrain": False, "threads": 1,
+        "retrain": False, "threads": 1, "scales": None,
     }  # fmt: skip
     return prepare.work(job, folder)
 
