@@ -27,7 +27,8 @@ _FCNTL_HARMLESS = (
 
 # name: (x86-64, AArch64); None where the machine has no such call. The first few are the ones of every inference.
 CALLS: dict[str, tuple[int, int | None]] = {
-    "read": (0, 63), "write": (1, 64), "futex": (202, 98), "clock_gettime": (228, 113), "madvise": (28, 233),
+    "read": (0, 63), "recvfrom": (45, 207), "write": (1, 64), "futex": (202, 98), "clock_gettime": (228, 113),
+    "madvise": (28, 233),
     "mmap": (9, 222), "munmap": (11, 215), "mprotect": (10, 226), "mremap": (25, 216), "brk": (12, 214),
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
     "close": (3, 57), "fstat": (5, 80), "lseek": (8, 62), "pread64": (17, 67), "writev": (20, 66), "dup": (32, 23),
