@@ -113,6 +113,9 @@ def _delayed(record: Record, event: records.Delayed, now_s: float, limits: Limit
     if record.stage != Stage.DOWNLOADING or event.ticket != record.ticket:
         return record, []
     longest_s = min(limits.retry_max_s, limits.retry_first_s * 2 ** min(record.attempts, 20))
+    told: list[Effect] = []
+    if event.reason not in steps.UNREACHED and event.reason is not record.trouble:  # what the fleet has is wrong
+        told.append(Report(steps.order_of(record), Phase.DOWNLOADING, event.reason, event.detail))
     record = replace(
         record,
         attempts=record.attempts + 1,
@@ -120,7 +123,7 @@ def _delayed(record: Record, event: records.Delayed, now_s: float, limits: Limit
         trouble=event.reason,
         trouble_detail=event.detail,
     )
-    return record, []
+    return record, told
 
 
 def _trial_passed(record: Record, event: records.TrialPassed, now_s: float, limits: Limits) -> Step:

@@ -14,6 +14,7 @@ NO_FAULT_FACTOR = 4  # each pause after a trial that proved nothing is so many t
 Step = tuple[Record, list[Effect]]
 
 PASSING = {Reason.NETWORK, Reason.TIMEOUT, Reason.NO_SPACE, Reason.STORAGE}  # worth another attempt without a new order
+UNREACHED = {Reason.NETWORK, Reason.TIMEOUT}  # nobody to tell it to
 # Worth taking up what is ordered again, where something else serves meanwhile: its trial decides.
 REPAIRED = {*PASSING, Reason.EXPIRED, Reason.CORRUPT, Reason.LOAD, Reason.CRASHED, Reason.POWER_CUT}
 ROTTEN = {Reason.STORAGE, Reason.CORRUPT}  # files that were here are gone or damaged

@@ -135,7 +135,7 @@ class Updater(Decider):
         return self._event(model, records.Fetched(ticket))
 
     def fetch_failed(self, model: str, ticket: int, reason: Reason, detail: str) -> list[Effect]:
-        """Fetching failed; network trouble is tried again, the rest is final."""
+        """Fetching failed: what may pass by itself is tried again until the deadline, the rest is final."""
         if reason in LATER:
             return self._event(model, records.Delayed(ticket, reason, detail, self.rng.random()))
         return self._event(model, records.Refused(ticket, reason, detail))

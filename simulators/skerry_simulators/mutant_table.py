@@ -114,7 +114,7 @@ TABLE = (
         "                return told\n            self.memory.owe",
         ("tests/agent/test_core_storage.py", *_CORE),
     ),
-    Mutant("NaN", "worker.py", "        if bad:", "        if False:", _RUNTIME),
+    Mutant("NaN", "worker.py", "    if bad:", "    if False:", _RUNTIME),
     Mutant(
         "deadline of an inference",
         "deadline.py",

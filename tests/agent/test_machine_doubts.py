@@ -112,3 +112,17 @@ def test_what_was_committed_and_cannot_start_is_mended_while_something_else_serv
         device.record = dataclasses.replace(device.record, stage=records.Stage.IDLE, deadline_s=None)  # not yet proven
     assert phases(device.see(records.Unhealthy(f"{2:064x}", reason))) == [(Phase.ROLLED_BACK, reason)]
     assert device.record.retry_at_s == device.now_s + LIMITS.retry_failed_s, "and still tried again"
+
+
+@pytest.mark.parametrize("reason", [Reason.CORRUPT, Reason.EXPIRED, Reason.NETWORK])
+def test_the_fleet_hears_once_that_what_it_has_is_wrong(reason: Reason) -> None:
+    device = Device()
+    device.install(1, 1)
+    device.see(records.Offered(order(2, 2)))
+    told = []
+    for _ in range(3):
+        told += phases(device.see(records.Delayed(device.record.ticket, reason, "as it came", 1.0)))
+        told += phases(device.tick(LIMITS.retry_max_s))
+    silent = reason is Reason.NETWORK  # nobody to tell it to
+    assert told == ([] if silent else [(Phase.DOWNLOADING, reason)])
+    assert device.record.active is not None and device.record.active.release == 1

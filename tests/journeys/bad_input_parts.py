@@ -19,3 +19,9 @@ def trouble(street: Street, device: str) -> str | None:
     """Return why a device's update does not go on."""
     found: dict[str, str] = ask_status(street.sockets[device])["models"][parts.MODEL].get("trouble", {})
     return found.get("reason")
+
+
+def reasons(street: Street, device: str) -> list[str]:
+    """Return why a device's updates did not go on, as the fleet has heard, but for orders taken back; newest first."""
+    events = street.ask(f"/devices/{device}/events")["items"]
+    return [each["reason"] for each in events if each["reason"] not in ("ok", "superseded") and each["detail"]]
