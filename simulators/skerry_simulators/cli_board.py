@@ -1,0 +1,96 @@
+"""`skerry sim board`: an emulated board of the catalogue, with the agent that ships on it, through an update's good and
+bad days.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from skerry_simulators import board_report
+from skerry_simulators.board_report import Report, Say
+from skerry_simulators.errors import SimulatorError
+from skerry_targets import catalogue
+from skerry_targets.errors import TargetError
+from skerry_targets.profile import Profile
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    board = commands.add_parser(
+        "board",
+        help="an emulated board of the catalogue with the real agent: an update, refusals, a rollback, a power cut",
+        description="Start a board of `skerry targets list` in its emulator, with the agent that ships on it, and put "
+        "it through updates, refusals, a rollback and a power cut. Times are the emulator's, not the board's.",
+    )
+    board.add_argument("target", nargs="+", metavar="NAME", help="ids from `skerry targets list`, or TOML files")
+    board.add_argument("--json", action="store_true", help="the reports as JSON, a line a board")
+    board.set_defaults(command=_board)
+
+
+def _board(arguments: argparse.Namespace) -> int:
+    try:
+        boards = [catalogue.get(each) for each in arguments.target]
+        runs = [_runner(each) for each in boards]
+        held = [_told(run(board, _say), arguments) for board, run in zip(boards, runs, strict=True)]
+    except (SimulatorError, TargetError) as error:
+        _say("")
+        print(f"skerry: error: {error}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        return 1
+    return 0 if all(held) else 1
+
+
+def kind(profile: Profile) -> str:
+    """Return what puts such a board through its days: a key of `_RUNNERS`, "" where nothing emulated does."""
+    if profile.abi.os == "none" and profile.emulator.kind == "qemu-system":
+        return "microcontroller"
+    return ""
+
+
+def _microcontroller(profile: Profile, say: Say) -> Report:
+    from skerry_simulators import boards_mcu
+
+    return boards_mcu.run(profile, say)
+
+
+_RUNNERS: dict[str, Callable[[Profile, Say], Report]] = {"microcontroller": _microcontroller}
+
+
+def _runner(profile: Profile) -> Callable[[Profile, Say], Report]:
+    found = _RUNNERS.get(kind(profile))
+    if found is None:
+        raise SimulatorError(
+            f"no emulator here runs an agent on {profile.id} ({profile.abi.os}, {profile.abi.machine})",
+            hint=f"the nearest that one does for: {', '.join(nearest(profile)) or 'none'}",
+        )
+    return found
+
+
+def nearest(profile: Profile) -> list[str]:
+    """Return up to three boards with an agent in an emulator: of the same family first, then of the same processor."""
+    others = [each for each in catalogue.load_all() if each.id != profile.id and kind(each)]
+
+    def apart(other: Profile) -> tuple[bool, bool, bool, int]:
+        shared = len(set(other.cpu.features) ^ set(profile.cpu.features))
+        return (
+            other.family != profile.family,
+            other.abi.machine != profile.abi.machine,
+            other.abi.elf_class != profile.abi.elf_class,
+            shared,
+        )
+
+    return [each.id for each in sorted(others, key=apart)[:3]]
+
+
+def _told(report: Report, arguments: argparse.Namespace) -> bool:
+    _say("")
+    print(json.dumps(board_report.plain(report)) if arguments.json else board_report.table(report), flush=True)
+    return report.held
+
+
+def _say(words: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
