@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import FastAPI
 
 from skerry_fleet import frontdoor
+from skerry_fleet.broker import shards
 from skerry_fleet.broker.errors import BrokerError
 from skerry_fleet.broker.launch import BrokerProcess, BrokerSettings
+from skerry_fleet.broker.shards import Brokers
 from skerry_fleet.config import Clock, FleetConfig, RandomBytes
 from skerry_fleet.dashboard import routes as dashboard
 from skerry_fleet.database import Event
@@ -60,28 +63,36 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     return app
 
 
-def make_broker(fleet: Fleet) -> BrokerProcess:
-    """Return the fleet's broker, not started; its port is the same for ever.
+def make_broker(fleet: Fleet) -> Brokers:
+    """Return the fleet's brokers, not started; their ports are the same for ever.
 
     Raises:
         UnavailableError: no such broker on this machine.
     """
     config = fleet.config
-    port = broker_port(config)
-    settings = BrokerSettings(config.root / "broker", config.broker_host, port, config.broker)
+    ports = [broker_port(config, shard) for shard in range(config.shards)]
+    first = BrokerSettings(
+        config.root / "broker",
+        config.broker_host,
+        kind=config.broker,
+        swarm_port=config.swarm_port,
+        tenant=config.tenant,
+    )
     try:
-        broker = BrokerProcess(settings, fleet.office.authority, fleet.clock)
+        broker = Brokers(shards.settings(first, ports), fleet.office.authority, fleet.clock)
     except BrokerError as error:
         raise UnavailableError(str(error), hint=error.hint) from error
-    broker_port(config, broker.port)
-    fleet.broker = (config.broker_host, broker.port)
+    for shard, process in enumerate(broker.processes):
+        broker_port(config, shard, process.port)
+    fleet.brokers = tuple((config.broker_host, process.port) for process in broker.processes)
+    fleet.broker = fleet.brokers[0]
     fleet.shut_out = lambda identity: broker.revoke(fleet.revoked(), [identity])
     return broker
 
 
 @contextlib.asynccontextmanager
-async def _linked(app: FastAPI, fleet: Fleet, broker: BrokerProcess) -> AsyncIterator[None]:
-    """Run the broker and the link to it."""
+async def _linked(app: FastAPI, fleet: Fleet, brokers: Brokers) -> AsyncIterator[None]:
+    """Run the brokers and the link to them."""
     config, loop = fleet.config, asyncio.get_running_loop()
     link = Link(
         fleet.database,
@@ -91,6 +102,7 @@ async def _linked(app: FastAPI, fleet: Fleet, broker: BrokerProcess) -> AsyncIte
         fleet.clock,
         config.ingest_queue,
         config.ingest_batch,
+        config.shards,
     )
     app.state.connected = lambda: link.connected
 
@@ -98,21 +110,22 @@ async def _linked(app: FastAPI, fleet: Fleet, broker: BrokerProcess) -> AsyncIte
         if any(event.kind in ("assignment", "device") for event in events) and not loop.is_closed():
             loop.call_soon_threadsafe(link.wake)
 
-    await asyncio.to_thread(broker.start)
+    await asyncio.to_thread(brokers.start)
     fleet.database.listeners.append(wake)
-    credentials = await asyncio.to_thread(broker.fleet)
+    credentials = await asyncio.to_thread(brokers.fleet)
     try:
-        async with (
-            _running(lambda: _keep_alive(broker)),
-            _running(lambda: link.connect_forever(broker.host, broker.port, credentials)),
-            _running(link.ingest_forever),
-            _running(link.publish_forever),
-        ):
+        async with contextlib.AsyncExitStack() as stack:
+            for shard, broker in enumerate(brokers.processes):
+                connect = functools.partial(link.connect_forever, shard, broker.host, broker.port, credentials)
+                await stack.enter_async_context(_running(functools.partial(_keep_alive, broker)))
+                await stack.enter_async_context(_running(connect))
+                await stack.enter_async_context(_running(functools.partial(link.publish_forever, shard)))
+            await stack.enter_async_context(_running(link.ingest_forever))
             yield
     finally:
         fleet.database.listeners.remove(wake)
         await link.close()
-        await asyncio.to_thread(broker.stop)
+        await asyncio.to_thread(brokers.stop)
 
 
 @contextlib.asynccontextmanager

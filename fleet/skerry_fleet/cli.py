@@ -34,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     from skerry_fleet import config
 
-    names = ("host", "port", "broker", "broker_host", "broker_port", "silent_after_s", "database_url")
+    names = ["host", "port", "broker", "broker_host", "broker_port", "shards", "swarm_port", "silent_after_s"]
+    names.append("database_url")
     settings = config.load(_root(arguments), {name: getattr(arguments, name) for name in names})
     from skerry_fleet import serve  # the server's libraries, only now
 
@@ -72,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--broker", choices=["auto", "mosquitto", "embedded"], help="which broker to run (default auto)")
     serve.add_argument("--broker-host", help="address of the broker (default 127.0.0.1)")
     serve.add_argument("--broker-port", type=int, help="port of the broker (default: any, then always the same)")
+    serve.add_argument("--shards", type=int, help="broker processes to spread devices over (default 1)")
+    serve.add_argument("--swarm-port", type=int, help="also listen here without TLS, for simulated devices")
     serve.add_argument("--silent-after-s", type=float, help="when an unheard device raises an alert (default 180)")
     serve.add_argument("--database-url", help="another database than SQLite in the root folder")
     common = _common()

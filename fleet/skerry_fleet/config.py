@@ -20,6 +20,7 @@ RandomBytes = Callable[[int], bytes]
 """Unpredictable bytes: ids and secrets. Passed in at the top for the same reason."""
 
 ENVIRONMENT_PREFIX = "SKERRY_FLEET_"
+MAX_SHARDS = 64
 _NOT_SETTINGS = {"KEY", "URL"}  # the client's own variables share the prefix
 
 
@@ -39,6 +40,12 @@ class FleetConfig:
     """The address the broker listens on, and the one devices are told."""
     broker_port: int = 0
     """0: any free port at the first start; kept from then on, because devices remember it."""
+    shards: int = 1
+    """Broker processes that devices are spread over at their enrolment; it can grow, and never shrink."""
+    swarm_port: int = 0
+    """Not 0: each shard listens there (the second on the next port, and so on) on loopback without TLS, for devices
+    of `skerry sim swarm` alone. For load tests.
+    """
     max_body_bytes: int = 1 << 20
     max_bundle_bytes: int = 1 << 31
     ingest_queue: int = 20_000
@@ -63,6 +70,11 @@ class FleetConfig:
             raise InputError(f"broker {self.broker!r:.40} is none of auto, mosquitto, embedded", hint="set --broker")
         if not (0 <= self.port < 65536 and 0 <= self.broker_port < 65536):
             raise InputError("a port is a number from 0 to 65535", hint="0 takes any free port")
+        if not 1 <= self.shards <= MAX_SHARDS:
+            raise InputError(f"{self.shards} broker shards; from 1 to {MAX_SHARDS} work", hint="set --shards")
+        for name, first in (("broker_port", self.broker_port), ("swarm_port", self.swarm_port)):
+            if not 0 <= first <= 65536 - (self.shards if first else 0):
+                raise InputError(f"{name} {first} leaves no room for {self.shards} ports", hint="choose a lower one")
         if min(self.max_body_bytes, self.max_bundle_bytes, self.ingest_queue, self.ingest_batch, self.dead_letters) < 1:
             raise InputError("sizes and counts must be at least 1")
         if min(self.silent_after_s, self.tick_s, self.assignment_days, self.certificate_days, self.stream_idle_s) <= 0:

@@ -13,7 +13,7 @@ from sqlmodel import func, select
 
 from skerry_contracts.assignment import Envelope, Receipt
 from skerry_contracts.errors import MismatchError
-from skerry_fleet import apikeys, devices, director, presence, renewal
+from skerry_fleet import apikeys, devices, director, placement, presence, renewal
 from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
@@ -41,7 +41,8 @@ MAINTAIN_EVERY_S = 3600.0
 
 @dataclasses.dataclass(slots=True)
 class Fleet:
-    """One fleet manager. `broker` is where devices reach it; `new_key` the admin's key where this start made it."""
+    """One fleet manager. `brokers` is where devices reach it, a shard each, and `broker` the first of them. `new_key`
+    is the admin's key where this start made it."""
 
     config: FleetConfig
     clock: Clock
@@ -58,6 +59,7 @@ class Fleet:
     lock: int
     new_key: str | None = None
     broker: tuple[str, int] = ("", 0)
+    brokers: tuple[tuple[str, int], ...] = ()
     shut_out: Callable[[str], None] = lambda identity: None
     """Ends the connection of `<tenant>/<device>` and lets its certificate in no more; set by whoever runs the
     broker.
@@ -123,6 +125,8 @@ def open_fleet(config: FleetConfig, clock: Clock, random: RandomBytes) -> Fleet:
         raise UnavailableError(f"cannot use {config.root}: {error.strerror}", hint="choose another --root") from error
     now = clock()
     database = Database(config.url)
+    with database.read() as session:
+        placement.check(session, config.shards)
     try:
         office = open_office(config.root / "trust", config.tenant, now)
     except TrustError as error:
@@ -196,15 +200,15 @@ def _first_key(fleet: Fleet, now: float) -> str | None:
     return text
 
 
-def broker_port(config: FleetConfig, chosen: int = 0) -> int:
-    """Return the broker's port: the one configured, else the one of the first start, which devices remember; 0: none
+def broker_port(config: FleetConfig, shard: int = 0, chosen: int = 0) -> int:
+    """Return a broker's port: the one configured, else the one of its first start, which devices remember; 0: none
     yet.
 
     `chosen` is kept where there is none yet.
     """
     if config.broker_port:
-        return config.broker_port
-    path = config.root / "broker.port"
+        return config.broker_port + shard
+    path = config.root / ("broker.port" if shard == 0 else f"broker-{shard}.port")
     if path.is_file():
         return int(path.read_text("ascii"))
     if chosen:

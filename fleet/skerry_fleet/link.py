@@ -8,15 +8,14 @@ what it retained.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
-
-from sqlalchemy import update
-from sqlmodel import col, select
+from collections.abc import Callable, Sequence
 
 from skerry_contracts import topics
+from skerry_fleet import outbox
 from skerry_fleet.config import Clock
 from skerry_fleet.database import Database
 from skerry_fleet.ingest import Committed, IngestCore
@@ -25,20 +24,30 @@ from skerry_fleet.mqtt.client import Client, tls_context
 from skerry_fleet.mqtt.errors import MqttError
 from skerry_fleet.mqtt.packets import Publish
 from skerry_fleet.rollouts import Rollouts
-from skerry_fleet.tables import SignedAssignment
 from skerry_fleet.trust.credentials import Credentials
 
 CLIENT_ID = "fleet"
 UP = f"{topics.ROOT}/+/+/up/#"
 RETRY_S = (0.1, 5.0)
-OUTBOX_PAGE = 500
 OUTBOX_LOOK_S = 5.0
 
 log = logging.getLogger(__name__)
 
 
+class Shard:
+    """The connection to one broker, while there is one."""
+
+    def __init__(self) -> None:
+        self.client: Client | None = None
+        self.connected = asyncio.Event()
+        self.outgoing = asyncio.Event()
+
+
 class Link:
-    """One connection to one broker. Run `connect_forever`, `ingest_forever` and `publish_forever` side by side."""
+    """A connection to each broker, and one line of messages from all of them to the database.
+
+    Run `ingest_forever`, and for each shard `connect_forever` and `publish_forever`, side by side.
+    """
 
     def __init__(
         self,
@@ -49,6 +58,7 @@ class Link:
         clock: Clock,
         queue: int,
         batch: int,
+        shards: int = 1,
     ) -> None:
         self._database = database
         self._core = core
@@ -57,96 +67,110 @@ class Link:
         self._clock = clock
         self._queue_limit = queue
         self._batch = batch
-        self._waiting: deque[Publish] = deque()
+        self._waiting: deque[tuple[Shard, Publish]] = deque()
         self._arrived = asyncio.Event()
-        self._outgoing = asyncio.Event()
-        self._connected = asyncio.Event()
-        self._client: Client | None = None
+        self._shards = tuple(Shard() for _ in range(shards))
 
     @property
     def connected(self) -> bool:
-        """Whether the broker has us."""
-        return self._client is not None and self._client.connected
+        """Whether every broker has us."""
+        return all(shard.client is not None and shard.client.connected for shard in self._shards)
 
     def wake(self) -> None:
         """Look at the outbox now."""
-        self._outgoing.set()
+        for shard in self._shards:
+            shard.outgoing.set()
 
-    async def connect_forever(self, host: str, port: int, credentials: Credentials) -> None:
-        """Keep the connection: connect, subscribe, wait for its end, again with a growing pause."""
-        pause_s = RETRY_S[0]
+    async def connect_forever(self, number: int, host: str, port: int, credentials: Credentials) -> None:
+        """Keep a shard's connection: connect, subscribe, wait for its end, again with a growing pause."""
+        shard, pause_s = self._shards[number], RETRY_S[0]
+        take = functools.partial(self._take, shard)
         while True:
             try:
                 context = tls_context(str(credentials.ca), str(credentials.certificate), str(credentials.key))
-                client = await Client.connect(host, port, client_id=CLIENT_ID, on_message=self._take, tls=context)
+                client = await Client.connect(host, port, client_id=CLIENT_ID, on_message=take, tls=context)
                 await client.subscribe(UP)
-                await asyncio.to_thread(self._unpublish)
-                self._client, pause_s = client, RETRY_S[0]
-                self._connected.set()
-                self._outgoing.set()
+                await asyncio.to_thread(outbox.forget, self._database, number)
+                shard.client, pause_s = client, RETRY_S[0]
+                shard.connected.set()
+                shard.outgoing.set()
                 log.warning("the broker at %s:%d is lost: %s", host, port, await client.wait_closed())
             except MqttError as error:
                 log.info("no broker at %s:%d: %s", host, port, error)
             finally:
-                self._connected.clear()
+                shard.connected.clear()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_S[1])
 
     async def ingest_forever(self) -> None:
-        """Commit what arrives: as much at a time as has come while the last batch was written."""
-        while True:
-            await self._arrived.wait()
-            taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
-            if not self._waiting:
-                self._arrived.clear()
-            if self._client is not None and len(self._waiting) < self._queue_limit // 2:
-                self._client.resume()
-            committed = await asyncio.to_thread(self._commit, taken)
-            if committed is not None:
-                await self._send((topic, payload, False) for topic, payload in committed.acks)
-                self._metrics.acked.inc(len(committed.acks))
+        """Commit what arrives: as much at a time as has come while the last batch was written.
 
-    async def publish_forever(self) -> None:
-        """Publish assignments that the broker does not have yet."""
+        While one batch is written, the acknowledgements of the one before are on their way.
+        """
+        telling: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await self._arrived.wait()
+                taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+                if not self._waiting:
+                    self._arrived.clear()
+                if len(self._waiting) < self._queue_limit // 2:
+                    self._each_client(Client.resume)
+                committed = await asyncio.to_thread(self._commit, [message for _, message in taken])
+                if telling is not None:
+                    await telling
+                    telling = None
+                if committed is not None and committed.acks:
+                    telling = asyncio.create_task(self._acknowledge(taken, committed.acks))
+        finally:
+            if telling is not None:
+                telling.cancel()
+
+    async def publish_forever(self, number: int) -> None:
+        """Publish assignments that a shard's broker does not have yet."""
+        shard = self._shards[number]
         while True:
             try:
                 async with asyncio.timeout(OUTBOX_LOOK_S):
-                    await self._outgoing.wait()
+                    await shard.outgoing.wait()
             except TimeoutError:
                 pass
-            self._outgoing.clear()
-            await self._connected.wait()
-            while rows := await asyncio.to_thread(self._unsent):
+            shard.outgoing.clear()
+            await shard.connected.wait()
+            while rows := await asyncio.to_thread(outbox.unsent, self._database, number):
                 messages = [
-                    (topics.topic(tenant, name, "assignment"), text.encode(), True) for tenant, name, _, text in rows
+                    (topics.topic(row.tenant, row.device, "assignment"), row.envelope.encode(), True) for row in rows
                 ]
-                if not await self._send(messages):
+                if not await _send(shard, messages):
                     break
-                await asyncio.to_thread(self._sent, [(tenant, name, sequence) for tenant, name, sequence, _ in rows])
+                await asyncio.to_thread(outbox.sent, self._database, rows)
                 self._metrics.issued.inc(len(rows))
 
     async def close(self) -> None:
-        """Leave the broker."""
-        if self._client is not None:
-            await self._client.disconnect()
+        """Leave every broker."""
+        for shard in self._shards:
+            if shard.client is not None:
+                await shard.client.disconnect()
 
-    def _take(self, message: Publish) -> None:
-        self._waiting.append(message)
+    def _take(self, shard: Shard, message: Publish) -> None:
+        self._waiting.append((shard, message))
         self._arrived.set()
-        if len(self._waiting) >= self._queue_limit and self._client is not None:
-            self._client.pause()
+        if len(self._waiting) >= self._queue_limit:
+            self._each_client(Client.pause)
 
-    async def _send(self, messages: Iterable[tuple[str, bytes, bool]]) -> bool:
-        """Publish with QoS 1; False where the connection ended: devices send again, assignments stay in the outbox."""
-        client = self._client
-        if client is None:
-            return False
-        sent = [client.publish(topic, payload, qos=1, retain=retain) for topic, payload, retain in messages]
-        outcomes = await asyncio.gather(*sent, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, MqttError):
-                raise outcome
-        return not any(isinstance(outcome, MqttError) for outcome in outcomes)
+    def _each_client(self, do: Callable[[Client], None]) -> None:
+        for shard in self._shards:
+            if shard.client is not None:
+                do(shard.client)
+
+    async def _acknowledge(self, taken: list[tuple[Shard, Publish]], acks: Sequence[tuple[str, bytes]]) -> None:
+        """Tell devices what is committed, each where it was heard; who is away by now will send again."""
+        heard = {message.topic.rsplit("/", 2)[0]: shard for shard, message in taken}
+        by_shard: dict[Shard, list[tuple[str, bytes, bool]]] = {}
+        for topic, payload in acks:
+            by_shard.setdefault(heard[topic.rsplit("/", 2)[0]], []).append((topic, payload, False))
+        await asyncio.gather(*(_send(shard, messages) for shard, messages in by_shard.items()))
+        self._metrics.acked.inc(len(acks))
 
     def _commit(self, messages: list[Publish]) -> Committed | None:
         now, began = self._clock(), time.perf_counter()
@@ -169,22 +193,13 @@ class Link:
                 log.exception("rollouts could not take in a batch")
         return committed
 
-    def _unpublish(self) -> None:
-        with self._database.write() as session:
-            session.exec(update(SignedAssignment).values(published=False))
 
-    def _unsent(self) -> list[tuple[str, str, int, str]]:
-        query = select(
-            SignedAssignment.tenant, SignedAssignment.device, SignedAssignment.sequence, SignedAssignment.envelope
-        ).where(col(SignedAssignment.published).is_(False))
-        with self._database.read() as session:
-            return [(a, b, c, d) for a, b, c, d in session.exec(query.limit(OUTBOX_PAGE))]
-
-    def _sent(self, rows: list[tuple[str, str, int]]) -> None:
-        with self._database.write() as session:
-            for tenant, device, sequence in rows:
-                row = session.get(SignedAssignment, (tenant, device))
-                # A newer one may have been signed meanwhile: that stays in the outbox.
-                if row is not None and row.sequence == sequence:
-                    row.published = True
-                    session.add(row)
+async def _send(shard: Shard, messages: list[tuple[str, bytes, bool]]) -> bool:
+    """Publish with QoS 1; False where the connection ended: devices send again, assignments stay in the outbox."""
+    if shard.client is None:
+        return False
+    try:
+        await shard.client.publish_all(messages)
+    except MqttError:
+        return False
+    return True

@@ -54,7 +54,11 @@ def serve(config: FleetConfig) -> int:
         raise UnavailableError(str(error), hint=error.hint) from error
     port = listener.getsockname()[1]
     print(f"fleet    http://{config.host}:{port}", flush=True)
-    print(f"broker   mqtts://{fleet.broker[0]}:{fleet.broker[1]} ({broker.kind})", flush=True)
+    for host, number in fleet.brokers:
+        print(f"broker   mqtts://{host}:{number} ({broker.kind})", flush=True)
+    if config.swarm_port:
+        last = config.swarm_port + config.shards - 1
+        print(f"swarm    mqtt://127.0.0.1:{config.swarm_port}..{last}: no TLS, simulated devices only", flush=True)
     if fleet.new_key:
         print(f"admin    {fleet.new_key}", flush=True)
         print(f"         shown once; kept in {config.root / 'admin.key'}", flush=True)

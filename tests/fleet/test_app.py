@@ -155,7 +155,7 @@ async def _rollout(live: FastAPI, http: httpx.Client, folder: Path) -> None:
     assert get(f"/rollouts/{rollout}")["counts"]["confirmed"] == 3
     await eventually(lambda: all(device.acked for device in devices[:3]), "progress is acknowledged")
 
-    os.kill(live.state.broker.pid, signal.SIGKILL)
+    os.kill(live.state.broker.processes[0].pid, signal.SIGKILL)
     await eventually(lambda: http.get("/readyz").status_code == 503, "the loss is seen")
     await eventually(lambda: http.get("/readyz").status_code == 200, "the broker is started again")
     late = devices[3]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 
@@ -15,8 +16,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(starter: int, command: list[str]) -> None:
-    """Ask for SIGTERM at the starter's death, then become `command`."""
+    """Ask for SIGTERM at the starter's death and for as many open files as there may be, then become `command`."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one for each connection
     if os.getppid() != starter:  # it has died before we asked
         sys.exit(1)
     try:

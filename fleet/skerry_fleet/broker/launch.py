@@ -40,13 +40,18 @@ LOG_BYTES = 8 * 1024 * 1024  # at the start a longer log becomes broker.log.1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """Where the broker lives and listens. `names` are further host names and addresses that devices know it by."""
+    """Where the broker lives and listens. `names` are further host names and addresses that devices know it by.
+
+    `swarm_port`, where it is not 0, is a second port for the simulated devices of `tenant` (see mosquitto.py).
+    """
 
     folder: Path
     host: str = "127.0.0.1"
     port: int = 8883  # 0: any that is free
     kind: str = "auto"
     names: tuple[str, ...] = ()
+    swarm_port: int = 0
+    tenant: str = "default"
     start_s: float = 30.0
     stop_s: float = 10.0
 
@@ -60,6 +65,10 @@ class BrokerProcess:
         self._wall = wall
         self._process: subprocess.Popen[bytes] | None = None
         self._program = _program(settings.kind)
+        if settings.swarm_port and not self._program:
+            raise ConfigurationError(
+                "the embedded broker has no port for a swarm", hint="install mosquitto, or leave the port out"
+            )
         self.port = settings.port or _free_port(settings.host)
         # Where this machine itself reaches it.
         self.host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
@@ -178,6 +187,10 @@ class BrokerProcess:
             text = mosquitto.configuration(
                 folder, settings.host, self.port, server, folder / "revoked.crl", access, os.geteuid() == 0
             )
+            if settings.swarm_port:
+                _check_free(mosquitto.SWARM_HOST, settings.swarm_port)
+                durable.write_file(folder / "access-swarm", mosquitto.swarm_access(settings.tenant).encode(), 0o600)
+                text = mosquitto.with_swarm(text, access, folder / "access-swarm", settings.swarm_port)
             durable.write_file(configuration, text.encode(), 0o600)
             return [self._program, "-c", str(configuration)]
         embedded = BrokerConfig(

@@ -28,6 +28,39 @@ topic read $SYS/#
 """
 
 
+SWARM_HOST = "127.0.0.1"
+SWARM_PREFIX = "swarm-"
+"""Names of simulated devices begin so, and the swarm's listener knows no others."""
+
+
+def swarm_access(tenant: str) -> str:
+    """Return the rules of the swarm's listener.
+
+    Who connects there as `000123` is device `swarm-000123`, and has that device's rights; no user name leads to a
+    device of another name.
+    """
+    own = f"{topics.ROOT}/{tenant}/{SWARM_PREFIX}%u"
+    write = "".join(f"pattern write {own}/up/{channel}\n" for channel in sorted(CHANNELS))
+    return f"{write}pattern read {own}/down/#\n"
+
+
+def with_swarm(text: str, access: Path, swarm_access: Path, port: int) -> str:
+    """Return a configuration with a listener for `skerry sim swarm` added: loopback, no TLS, rules of its own."""
+    shared = (f"acl_file {access}\n", "allow_anonymous false\n", "per_listener_settings false\n")
+    for line in shared:
+        text = text.replace(line, "", 1)
+    lines = [
+        "allow_anonymous false",
+        f"acl_file {access}",
+        f"listener {port} {SWARM_HOST}",
+        # mosquitto's word for "no password"; who gives no user name is refused by the last line.
+        "allow_anonymous true",
+        f"acl_file {swarm_access}",
+        "use_username_as_clientid true",
+    ]
+    return "per_listener_settings true\n" + text + "\n".join(lines) + "\n"
+
+
 def configuration(folder: Path, host: str, port: int, server: Credentials, crl: Path, access: Path, root: bool) -> str:
     """Return the text of mosquitto.conf. `root` says that this process runs as root.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from fastapi.responses import FileResponse
 from skerry_contracts import codec, names
 from skerry_contracts.assignment import Envelope
 from skerry_contracts.enrolment import EnrolmentRequest
-from skerry_fleet import devices, enrolment, renewal
+from skerry_fleet import devices, enrolment, placement, renewal
 from skerry_fleet.auth import DeviceGuard
 from skerry_fleet.errors import MissingError
 from skerry_fleet.routes.common import FleetPart
@@ -42,7 +43,10 @@ def enrol(fleet: FleetPart, request: Annotated[EnrolmentRequest, Depends(_reques
         days = fleet.config.certificate_days
         made = enrolment.enrol(session, fleet.office.authority, tenant, request, fleet.broker, now, days, fleet.random)
         session.flush()
+        shard = placement.place(session, tenant, made.device, fleet.config.shards)
         fleet.rollouts.joined(session, now, tenant, made.device)
+    if fleet.brokers:
+        made = dataclasses.replace(made, broker_port=fleet.brokers[shard][1])
     return Response(codec.encode(made), media_type="application/json")
 
 
