@@ -24,7 +24,7 @@ MIN_MEMORY_BYTES = 1 << 20
 MIN_BARE_MEMORY_BYTES = 1 << 10  # where no system and no process stands between
 MAX_BYTES = 1 << 40
 SYSTEMS = ("linux", "android", "windows", "macos", "ios", "none", "wasi", "browser")
-EMULATORS = ("native", "qemu-user", "qemu-system", "wasmtime", "chromium", "none")
+EMULATORS = ("native", "qemu-user", "qemu-system", "wasmtime", "node", "chromium", "none")
 GPU_ARCH = re.compile(r"sm_\d{2,3}")
 VECTOR_BITS = (0, 128, 256, 512)
 
@@ -102,7 +102,7 @@ class Budget:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Emulator:
     """How to run the board's programs elsewhere: `native` (on a machine like it), `qemu-user`, `qemu-system` with a
-    `machine`, `wasmtime`, `chromium` or `none`.
+    `machine`, `wasmtime`, `node`, `chromium` or `none`.
     """
 
     kind: str

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from skerry_compiler.emulators.nodes import NO_SIMD
 from skerry_compiler.emulators.running import run
 from skerry_compiler.errors import CompileError
 from skerry_contracts.bundle import Signature
@@ -50,7 +51,7 @@ def available(profile: Profile) -> bool:
 
 
 def outputs(module: bytes, profile: Profile, signature: Signature, rows: bytes) -> bytes:
-    """Return the outputs of rows; none for no rows: then the module is only loaded.
+    """Return the outputs of rows; none for no rows: then the module is only loaded. A profile without SIMD gets none.
 
     Raises:
         CompileError: the browser does not start, or the module does not load or run in it.
@@ -62,7 +63,8 @@ def outputs(module: bytes, profile: Profile, signature: Signature, rows: bytes) 
         folder = Path(name)
         page = re.sub("|".join(words), lambda found: words[found[0]], PAGE)
         (folder / "page.html").write_text(page)
-        command = [profile.emulator.command, *FLAGS, f"--user-data-dir={name}/browser", f"file://{name}/page.html"]
+        simd = [] if "simd128" in profile.cpu.features else [f"--js-flags={NO_SIMD}"]
+        command = [profile.emulator.command, *FLAGS, *simd, f"--user-data-dir={name}/browser", f"file://{name}/page.html"]
         shown = run(command, b"", folder, {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": name}, {}).decode(
             "utf-8", "replace"
         )

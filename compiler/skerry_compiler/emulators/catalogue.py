@@ -6,7 +6,7 @@ import platform
 import subprocess
 from importlib import metadata
 
-from skerry_compiler.emulators import boards, browsers, modules, programs
+from skerry_compiler.emulators import boards, browsers, modules, nodes, programs
 from skerry_compiler.errors import CompileError
 from skerry_contracts.bundle import Signature
 from skerry_targets.profile import Profile
@@ -17,7 +17,7 @@ PROGRAMS = {"aarch64": "qemu-aarch64-static", "armv7l": "qemu-arm-static", "x86_
 
 def available(profile: Profile) -> bool:
     """Return whether this machine runs the board's programs, in an emulator or itself."""
-    others = (boards, browsers, modules)
+    others = (boards, browsers, modules, nodes)
     return programs.command(profile) is not None or any(each.available(profile) for each in others)
 
 
@@ -37,6 +37,8 @@ def outputs(library: bytes, profile: Profile, signature: Signature, rows: bytes)
         return boards.outputs(library, profile, signature, rows)
     if modules.available(profile):
         return modules.outputs(library, signature, rows)
+    if nodes.available(profile):
+        return nodes.outputs(library, profile, signature, rows)
     if browsers.available(profile):
         return browsers.outputs(library, profile, signature, rows)
     return programs.outputs(library, profile, signature, rows)
@@ -50,11 +52,11 @@ def tool(profile: Profile) -> tuple[str, str]:
     """
     if modules.available(profile):
         return "wasmtime", metadata.version("wasmtime")
-    named = boards.available(profile) or browsers.available(profile)
+    named = any(each.available(profile) for each in (boards, browsers, nodes))
     name = [profile.emulator.command] if named else programs.command(profile)
     if name is None:
         raise CompileError(f"nothing here runs programs of {profile.id}")
     if not name:
         return platform.machine(), "this machine"
     said = subprocess.run([name[0], "--version"], capture_output=True, text=True, check=False).stdout.split()
-    return name[0], next((each for each in said if each[:1].isdigit()), "unknown")
+    return name[0], next((each.lstrip("v") for each in said if each.lstrip("v")[:1].isdigit()), "unknown")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -179,6 +180,10 @@ def _refusals(profile: Profile) -> list[Check]:
         if emulators.available(lesser):
             what = f"{weaker}, which lacks {feature}"
             checks.append(_refused(lesser, reference, compiled(reference, profile), what))
+    if profile.emulator.kind in ("node", "chromium") and platform.machine() == "x86_64":
+        kept = tuple(each for each in profile.cpu.features if each != "simd128")
+        lesser = dataclasses.replace(profile, cpu=dataclasses.replace(profile.cpu, features=kept))
+        checks.append(_refused(lesser, plain, compiled(plain, profile), "an engine without SIMD"))
     return checks
 
 
