@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from skerry_compiler.web import runtime
 from skerry_simulators import mounts
 
 # A machine may be slow, and a failure must come again: no deadline for one example, and the same examples each time.
@@ -36,6 +37,8 @@ _kernels = list(Path(os.environ.get("SKERRY_VM_KERNEL", "/"), "boot").glob("vmli
 NEEDS = {
     "mosquitto": (_program("mosquitto"), "apt install mosquitto"),
     "browser": (_program("chromium", "chromium-browser", "google-chrome"), "apt install chromium"),
+    "node": (_program("node"), "apt install nodejs"),
+    "ortweb": (runtime.find() is not None, f"npm install {runtime.wanted()}"),
     "emulated": (_program("qemu-aarch64-static"), "apt install qemu-user-static"),
     "boards": (_program("qemu-system-arm"), "apt install qemu-system-arm"),
     "strace": (_program("strace"), "apt install strace"),
@@ -51,7 +54,7 @@ NEEDS = {
     "models": (models_folder() is not None, "put the shared models beside the checkout, or name them in SKERRY_MODELS"),
 }
 # In CI only these may be missing: they depend on the machine, not on what can be installed.
-MAY_BE_MISSING_IN_CI = {"gpu", "models", "blocks", "machines"}
+MAY_BE_MISSING_IN_CI = {"gpu", "models", "blocks", "machines", "node", "ortweb"}
 
 _skipped: Counter[str] = Counter()
 

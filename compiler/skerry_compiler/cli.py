@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
 
     Returns 0 done, 1 refused, 2 wrong usage, or the error's own code (skerry_compiler.errors).
     """
-    words = {"compile": _compile, "bench": _bench, "run": _run, "show": _show, "verify": _verify}
+    words = {"compile": _compile, "bench": _bench, "run": _run, "show": _show, "verify": _verify, "web": _web}
     arguments = options.parser(words).parse_args(argv)
     try:
         with stopping.politely():
@@ -209,6 +209,12 @@ def _show(arguments: argparse.Namespace) -> None:
     if arguments.html is not None:
         output.save(arguments.html, page.page(found))
     output.put(json.dumps({**found, **plain}) if arguments.json else terminal.text(found))
+
+
+def _web(arguments: argparse.Namespace) -> None:
+    from skerry_compiler.web import cli
+
+    cli.run(arguments)
 
 
 def _verify(arguments: argparse.Namespace) -> None:

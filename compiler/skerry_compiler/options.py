@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(run: Mapping[str, Run]) -> argparse.ArgumentParser:
-    """Return the parser; `run` holds what answers to compile, bench, run, show and verify."""
+    """Return the parser; `run` holds what answers to compile, bench, run, show, verify and web."""
     parser = Parser(prog="skerry")
     words = parser.add_subparsers(dest="word", required=True)
     compile_ = words.add_parser(
@@ -48,10 +48,14 @@ def parser(run: Mapping[str, Run]) -> argparse.ArgumentParser:
     bundle = verbs.add_subparsers(dest="verb", required=True)
     show = bundle.add_parser("show", help="what is in it, and how it was chosen", epilog=_CODES)
     verify = bundle.add_parser("verify", help="read and check every byte", epilog=_CODES)
-    for name, each in (("show", show), ("verify", verify)):
+    web = bundle.add_parser("web", help="a folder, zip or npm package for web developers", epilog=_CODES)
+    for name, each in (("show", show), ("verify", verify), ("web", web)):
         each.add_argument("bundle", type=Path)
         each.add_argument("--json", action="store_true", help="print it as JSON")
         each.set_defaults(run=run[name])
+    web.add_argument("-o", "--output", type=Path, required=True, metavar="SITE", help="a folder, F.zip or F.tgz")
+    web.add_argument("--variant", metavar="ID", help="which one (default: the best that a browser runs)")
+    web.add_argument("--check", action="store_true", help="run it in headless Chromium first, and refuse wrong answers")
     show.add_argument("--html", type=Path, metavar="F.html", help="write the report as one HTML page, too")
     verify.add_argument("--rebuild", type=Path, metavar="MODEL", help="make it again from its model and compare bytes")
     verify.add_argument("--calibration", type=Path, metavar="F.npz", help="the calibration data it was made with")

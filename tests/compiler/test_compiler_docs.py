@@ -12,7 +12,7 @@ from skerry_compiler.errors import CompileError
 from skerry_compiler.ranking import OBJECTIVES
 
 DOCS = (Path(__file__).parents[2] / "docs" / "compiler.md").read_text()
-NOTHING = dict.fromkeys(("compile", "bench", "run", "show", "verify"), print)
+NOTHING = dict.fromkeys(("compile", "bench", "run", "show", "verify", "web"), print)
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -25,7 +25,7 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 
 def test_every_flag_is_documented_and_has_a_line_of_help() -> None:
     found = list(parsers(options.parser(NOTHING)))
-    assert len(found) == 7
+    assert len(found) == 8
     for parser in found:
         for action in parser._actions:
             flags = [each for each in action.option_strings if each not in ("-h", "--help")]

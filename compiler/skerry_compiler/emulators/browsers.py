@@ -64,7 +64,13 @@ def outputs(module: bytes, profile: Profile, signature: Signature, rows: bytes) 
         page = re.sub("|".join(words), lambda found: words[found[0]], PAGE)
         (folder / "page.html").write_text(page)
         simd = [] if "simd128" in profile.cpu.features else [f"--js-flags={NO_SIMD}"]
-        command = [profile.emulator.command, *FLAGS, *simd, f"--user-data-dir={name}/browser", f"file://{name}/page.html"]
+        command = [
+            profile.emulator.command,
+            *FLAGS,
+            *simd,
+            f"--user-data-dir={name}/browser",
+            f"file://{name}/page.html",
+        ]
         shown = run(command, b"", folder, {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": name}, {}).decode(
             "utf-8", "replace"
         )
