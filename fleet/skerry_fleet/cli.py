@@ -189,6 +189,7 @@ def _rollouts(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common
     listing.add_argument("--status", help="one status, or active")
     rollout.verb("show", "where a rollout stands", "rollout")
     rollout.verb("devices", "the devices of a rollout", "rollout").add_argument("--place")
+    rollout.verb("evidence", "how devices with the bundle do beside devices without it", "rollout")
     rollout.verb("wait", "show progress until a rollout is over", "rollout")
     for verb, text in (
         ("approve", "let a rollout begin"),
@@ -208,6 +209,10 @@ def _plan(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--failure-budget", type=int, help="more failures take everything back (default 0)")
     verb.add_argument("--exposure-budget", type=int, help="devices unconfirmed or failed at any time (default 5)")
     verb.add_argument("--timeout-s", type=float, help="an unconfirmed device counts as failed after (default a day)")
+    verb.add_argument("--holdout", type=int, help="percent of devices that wait till the end, to compare with (0)")
+    verb.add_argument(
+        "--alpha", type=float, help="chance of taking a harmless bundle back by comparison (0.05; 0: off)"
+    )
     verb.add_argument("--approval", action="store_true", help="wait for `rollout approve`")
 
 

@@ -136,12 +136,14 @@ def _upload(client: FleetClient, arguments: argparse.Namespace) -> int:
 def _body(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Return the flags that were given, as a request has them."""
     body = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if getattr(arguments, "alpha", None) is not None:
+        body["gate"] = {"alpha": arguments.alpha}
     if getattr(arguments, "waves", None):
         body["waves"] = [{"percent": _whole(part, "--waves")} for part in arguments.waves.split(",")]
     return body
 
 
-PLAN = ("group", "canary", "soak_s", "failure_budget", "exposure_budget", "timeout_s", "approval")
+PLAN = ("group", "canary", "soak_s", "failure_budget", "exposure_budget", "timeout_s", "holdout", "approval")
 
 
 def _start(client: FleetClient, arguments: argparse.Namespace) -> int:
@@ -175,6 +177,24 @@ def _promote(client: FleetClient, arguments: argparse.Namespace) -> int:
     if arguments.wait:
         return _follow(client, arguments, answer["id"])
     show(answer, arguments.json, lambda: record(("shadow", "promote"), answer))
+    return 0
+
+
+def _evidence(client: FleetClient, arguments: argparse.Namespace) -> int:
+    """Show what the pairs of a rollout came to, and the newest of them."""
+    answer = client.call("GET", f"{API}/rollouts/{arguments.rollout}/evidence?limit={min(arguments.limit, 1000)}")
+    columns = ("device", "control", "error_rate", "latency", "confidence", "ended_ms")
+
+    def told() -> None:
+        needed = "no gate" if answer["needed"] is None else f"{answer['needed']:.3g} takes it back"
+        print(f"evidence for harm {answer['value']:.3g} ({needed}, alpha {answer['alpha']:g})")
+        scores = [
+            {"measure": name, **score, "value": f"{score['value']:.3g}"} for name, score in answer["measures"].items()
+        ]
+        table(scores, ("measure", "worse", "better", "same", "value"))
+        table(answer["items"], columns)
+
+    show(answer, arguments.json, told)
     return 0
 
 
@@ -239,6 +259,7 @@ _SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]
     ("device", "carry-out"): _carry_out,
     ("rollout", "start"): _start,
     ("rollout", "wait"): _wait,
+    ("rollout", "evidence"): _evidence,
     ("shadow", "start"): _start_shadow,
     ("shadow", "promote"): _promote,
 }

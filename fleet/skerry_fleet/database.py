@@ -23,10 +23,10 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import Session, SQLModel, create_engine
 
-from skerry_fleet import placement, records, shadow_tables, tables
+from skerry_fleet import placement, records, rollout_pairs, shadow_tables, tables
 from skerry_fleet.errors import UnavailableError
 
-TABLES = (tables, records, shadow_tables, placement)  # imported so that their tables are known before `create_all`
+TABLES = (tables, records, rollout_pairs, shadow_tables, placement)  # imported so that `create_all` knows their tables
 _WRITE = "skerry_write"
 PROBE_S = 5.0
 

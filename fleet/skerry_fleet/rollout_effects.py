@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from skerry_contracts import codec
 from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Phase, Reason
-from skerry_fleet import alerts, audit, director, rollout_machine, rollout_rows
+from skerry_fleet import alerts, audit, director, rollout_machine, rollout_pairs, rollout_rows
 from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.alerts import Kind
 from skerry_fleet.audit import Actor
@@ -67,6 +67,10 @@ class Executor:
         orders: dict[str, str] = {}
         confirmed = []
         for effect in effects:
+            if isinstance(effect, (Confirmed, Failed)):
+                ended = live.comparison.end(effect.device)
+                if ended is not None:
+                    rollout_pairs.note(session, live.tenant, live.state.rollout, now, *ended)
             if isinstance(effect, (Offer, Revert)):
                 self._order(live, effect, rows[effect.device], wishes[effect.device], health.get(effect.device))
                 orders[effect.device] = f"{type(effect).__name__.lower()} {live.state.rollout}"
@@ -79,6 +83,7 @@ class Executor:
                 alerts.raise_alert(session, live.tenant, now, Kind.UPDATE_FAILED, effect.device, text)
             else:
                 before = self._moved(session, actor, now, live, before, effect)
+        self._pair(session, live, offered)
         for device in touched:
             session.add(rows[device])
             session.add(wishes[device])
@@ -101,6 +106,7 @@ class Executor:
         member = live.state.members[device]
         if found is None:
             return Heard(device, None, heartbeat.sequence, False)
+        live.comparison.hear(device, found, live.state.bundle)
         watched = (Place.OFFERED, Place.SOAKING, Place.CONFIRMED)
         over = member.place is Place.CONFIRMED and live.state.status is Status.COMPLETE
         if found.bundle == live.state.bundle and member.place in watched and not over:
@@ -109,6 +115,24 @@ class Executor:
             if worse is not None and heartbeat.sequence >= member.floor:
                 return Regressed(device, worse)
         return Heard(device, found.bundle, heartbeat.sequence, found.state is ModelState.SERVING)
+
+    def _pair(self, session: Session, live: Live, offered: list[str]) -> None:
+        """Watch each device that was just offered the bundle beside one that waits."""
+        for device in offered:
+            live.comparison.lose(device)
+        if not live.comparison.gate.alpha:
+            return
+        first = [
+            device
+            for device in offered
+            if live.state.members[device].attempts == 0 and live.baselines.get(device) is not None
+        ]
+        controls = live.comparison.candidates(live.state, len(first))
+        before = director.health(session, live.tenant, live.model, controls)
+        for device, control in zip(first, [each for each in controls if each in before], strict=False):
+            baseline = live.baselines[device]
+            if baseline is not None:
+                live.comparison.pair(device, baseline, control, _health(before[control]))
 
     def catch_up(self, session: Session, now: float, tenant: str, device: str, adopted: int) -> None:
         """Number above what a device has adopted: it may remember more than a fleet that was restored from a copy."""

@@ -1,7 +1,7 @@
 """The rollout machine: (state, event, now) -> (state, effects). No clock, no chance, no input or output.
 
 Canary, then waves in the order of `rank`. The fleet's service and the simulator run this same machine. An event costs
-O(log devices) at most, except the three that touch every device anyway (abort, rollback, restore).
+O(log devices) at most, except those that touch every device anyway (abort, rollback, harm, restore).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from skerry_fleet.rollout_words import (
     BLOCKING,
     OVER,
     UNCONFIRMED,
+    WATCHED,
     Effect,
+    Harmed,
     Heard,
     Issued,
     Joined,
@@ -181,6 +183,11 @@ def _on_regressed(state: State, event: Regressed, now: float, effects: list[Effe
         stages.fail(state, member, event.reason, now, effects)
 
 
+def _on_harmed(state: State, event: Harmed, now: float, effects: list[Effect]) -> None:
+    if state.status in WATCHED:
+        stages.take_back(state, event.reason, now, effects)
+
+
 def _on_tick(state: State, event: Tick, now: float, effects: list[Effect]) -> None:
     while state.timers and state.timers[0][0] <= now:
         due, device = heapq.heappop(state.timers)
@@ -227,6 +234,7 @@ _HANDLERS: dict[type, Callable[[State, Any, float, list[Effect]], None]] = {
     Reported: _on_reported,
     Heard: _on_heard,
     Regressed: _on_regressed,
+    Harmed: _on_harmed,
     Tick: _on_tick,
     Ordered: _on_ordered,
 }

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
 from skerry_contracts.assignment import SamplingPolicy, Window
 from skerry_contracts.device import ModelHealth
 from skerry_fleet import rollout_machine as machine
+from skerry_fleet import rollout_pairs
+from skerry_fleet.comparison import Comparison, Gate
 from skerry_fleet.director import CHUNK
 from skerry_fleet.errors import MissingError
 from skerry_fleet.paging import Page, listing
@@ -39,7 +41,7 @@ from skerry_fleet.tables import DeviceState, Rollout, RolloutDevice
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RolloutRequest:
-    """What is asked of a new rollout; see `Plan` and `Limits`. `group` None: all devices.
+    """What is asked of a new rollout; see `Plan`, `Limits` and `Gate`. `group` None: all devices.
 
     `supersede` takes devices over from rollouts that are still under way. `allow_downgrade` lets an older release in.
     """
@@ -56,9 +58,11 @@ class RolloutRequest:
     retries: int = 2
     retry_s: float = 30.0
     approval: bool = False
+    holdout: int = 0
     allow_downgrade: bool = False
     supersede: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits)
+    gate: Gate = dataclasses.field(default_factory=Gate)
     sampling: SamplingPolicy | None = None
     window: Window | None = None
 
@@ -70,13 +74,13 @@ class RolloutRequest:
         """Return what goes into assignments, as JSON."""
         fields = {"window": self.window, "sampling": self.sampling, "allow_downgrade": self.allow_downgrade}
         options: dict[str, Any] = codec.to_plain({name: value for name, value in fields.items() if value is not None})
-        return {**options, "limits": dataclasses.asdict(self.limits)}
+        return {**options, "limits": dataclasses.asdict(self.limits), "gate": dataclasses.asdict(self.gate)}
 
 
 @dataclasses.dataclass(slots=True)
 class Live:
-    """A rollout in memory: the machine's state, and what its effects need. Everything but the tallies is in the
-    rows.
+    """A rollout in memory: the machine's state, and what its effects need. Everything but the tallies and open
+    pairs is in the rows.
     """
 
     tenant: str
@@ -85,6 +89,7 @@ class Live:
     created_ms: int
     state: State
     limits: Limits
+    comparison: Comparison
     baselines: dict[str, ModelHealth | None] = dataclasses.field(default_factory=dict)
     tallies: dict[str, Tally] = dataclasses.field(default_factory=dict)
 
@@ -117,8 +122,11 @@ def load(session: Session) -> list[Live]:
 def _load(session: Session, row: Rollout) -> Live:
     plan = codec.from_plain(Plan, json.loads(row.plan))
     state = State(row.id, row.bundle, plan, Status(row.status), row.stage, row.allowance, row.reason)
-    limits = codec.from_plain(Limits, json.loads(row.options).get("limits", {}))
-    live = Live(row.tenant, row.model, row.group, row.created_ms, state, limits)
+    options = json.loads(row.options)
+    limits = codec.from_plain(Limits, options.get("limits", {}))
+    gate = codec.from_plain(Gate, options.get("gate", {}))
+    comparison = Comparison(gate, rollout_pairs.scores(session, row.tenant, row.id))
+    live = Live(row.tenant, row.model, row.group, row.created_ms, state, limits, comparison)
     joined = (col(DeviceState.tenant) == col(RolloutDevice.tenant)) & (
         col(DeviceState.name) == col(RolloutDevice.device)
     )
@@ -182,6 +190,17 @@ def save(session: Session, live: Live, now: float) -> None:
     row_of.reason, row_of.updated_ms = state.reason, int(now * 1000)
     row_of.active = state.status not in OVER and bool(state.members)
     session.add(row_of)
+
+
+def deactivate(session: Session, live: Live, devices: Collection[str] | None = None) -> None:
+    """Let devices (None: all) go from a rollout: another may have them."""
+    session.flush()
+    statement = update(RolloutDevice).where(
+        col(RolloutDevice.tenant) == live.tenant, col(RolloutDevice.rollout) == live.state.rollout
+    )
+    if devices is not None:
+        statement = statement.where(col(RolloutDevice.device).in_(devices))
+    session.exec(statement.values(active=False))
 
 
 def get(session: Session, tenant: str, rollout: str) -> Rollout:

@@ -9,6 +9,7 @@ import heapq
 
 from skerry_fleet.rollout_words import (
     UNCONFIRMED,
+    WATCHED,
     Confirmed,
     Effect,
     Failed,
@@ -22,16 +23,16 @@ from skerry_fleet.rollout_words import (
 )
 
 _OFFERING = (Status.RUNNING, Status.COMPLETE)
-_WATCHED = (Status.RUNNING, Status.PAUSED, Status.COMPLETE)
 
 
 def quota(state: State) -> int:
-    """Return how many devices the present stage may reach."""
+    """Return how many devices the present stage may reach; those held out wait until the rollout is complete."""
     total = len(state.members)
+    held = 0 if state.status is Status.COMPLETE else total * state.plan.holdout // 100
     canary = min(state.plan.canary, total)
     if state.stage == 0:
         return canary
-    return max(canary, -(-total * state.plan.waves[state.stage - 1].percent // 100))
+    return max(canary, min(total - held, -(-total * state.plan.waves[state.stage - 1].percent // 100)))
 
 
 def limit(state: State) -> int:
@@ -103,7 +104,7 @@ def fail(state: State, member: Member, reason: str, now: float, effects: list[Ef
     move(state, member, Place.FAILED, now)
     effects += [Failed(member.device, reason), Revert(member.device)]
     failed = state.counts[Place.FAILED]
-    if failed > state.plan.failure_budget and state.status in _WATCHED and not late:
+    if failed > state.plan.failure_budget and state.status in WATCHED and not late:
         take_back(state, f"{failed} failed, budget {state.plan.failure_budget}: {reason}", now, effects)
 
 

@@ -44,6 +44,8 @@ class Place(StrEnum):
 UNCONFIRMED = (Place.OFFERED, Place.RETRYING, Place.SOAKING)
 BLOCKING = (Status.AWAITING_APPROVAL, Status.RUNNING, Status.PAUSED)
 """A device in such a rollout is not taken over by another one unless that is asked for."""
+WATCHED = (Status.RUNNING, Status.PAUSED, Status.COMPLETE)
+"""Such a rollout is taken back where it harms."""
 OVER = (Status.ROLLED_BACK, Status.SUPERSEDED)
 """Nothing can happen to such a rollout any more."""
 
@@ -70,7 +72,8 @@ class Plan:
     the bundle at least `soak_s` after the fleet heard of its commit (0: by the commit itself). More than
     `failure_budget` failures take everything back. `timeout_s` after its offer a device that has not confirmed counts
     as failed (0: never). Failures of the network are tried again `retries` times, first after `retry_s`, then after
-    twice that.
+    twice that. `holdout` percent of the devices, the last in the order, get the bundle only when the rollout is
+    complete: they are what the last wave is compared with.
     """
 
     canary: int = 1
@@ -82,8 +85,11 @@ class Plan:
     retries: int = 2
     retry_s: float = 30.0
     approval: bool = False
+    holdout: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.holdout <= 50:
+            raise MismatchError("holdout", "from 0 to 50 percent")
         if self.canary < 1:
             raise MismatchError("canary", "at least 1 device")
         if not self.waves or any(a.percent >= b.percent for a, b in zip(self.waves, self.waves[1:], strict=False)):
@@ -219,6 +225,13 @@ class Regressed:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Harmed:
+    """Devices with the bundle do worse than like ones without it, beyond chance."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -241,7 +254,7 @@ class Ordered:
     reason: str = ""
 
 
-RolloutEvent = Joined | Left | Reached | Issued | Reported | Heard | Regressed | Tick | Ordered
+RolloutEvent = Joined | Left | Reached | Issued | Reported | Heard | Regressed | Harmed | Tick | Ordered
 
 # Effects ---------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import func, update
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
@@ -19,6 +19,7 @@ from skerry_contracts.device import Hardware, Heartbeat, Phase, Reason
 from skerry_fleet import audit, groups, registry, rollout_machine, rollout_rows
 from skerry_fleet import rollout_checks as checks
 from skerry_fleet.audit import Actor
+from skerry_fleet.comparison import Comparison
 from skerry_fleet.config import RandomBytes
 from skerry_fleet.database import Database
 from skerry_fleet.errors import ConflictError
@@ -29,6 +30,8 @@ from skerry_fleet.rollout_rows import Live, Pending, RolloutRequest
 from skerry_fleet.rollout_words import (
     BLOCKING,
     OVER,
+    WATCHED,
+    Harmed,
     Joined,
     Left,
     Order,
@@ -40,7 +43,7 @@ from skerry_fleet.rollout_words import (
     Status,
     Tick,
 )
-from skerry_fleet.tables import Device, DeviceState, Rollout, RolloutDevice
+from skerry_fleet.tables import Device, DeviceState, Rollout
 
 SYSTEM = "system:rollout"
 INBOX = "rollouts"
@@ -77,8 +80,7 @@ class Rollouts:
         Raises:
             MissingError: no such bundle, model or group.
             ConflictError: not published, no device fits, devices are in another rollout, an older release, or a key
-            used for
-                another request.
+                used for another request.
         """
         digest = codec.digest(codec.encode(request))
         if request_key is not None:
@@ -112,7 +114,8 @@ class Rollouts:
         )
         state = rollout_machine.start(row.id, bundle.id, request.plan(), devices, now)
         row.status = state.status.value
-        live = Live(actor.tenant, bundle.model, row.group, row.created_ms, state, request.limits)
+        comparison = Comparison(request.gate)
+        live = Live(actor.tenant, bundle.model, row.group, row.created_ms, state, request.limits, comparison)
         session.add(row)
         session.flush()
         after = {"model": row.model, "bundle": row.bundle, "group": row.group, "devices": len(devices)}
@@ -227,8 +230,10 @@ class Rollouts:
                     rollout_rows.save(session, live, now)
                     self._executor.announce(session, live)
             if not live.state.members or live.state.status in OVER:
-                self._deactivate(session, live, None)
+                rollout_rows.deactivate(session, live)
                 self._states.pop(live.key, None)
+            elif live.state.status in WATCHED and (harm := live.comparison.harm()) is not None:
+                self._apply(session, Actor(live.tenant, SYSTEM), now, live, Harmed(harm))
 
     def _read_progress(self, session: Session, now: float) -> None:
         cursor = session.get(Cursor, INBOX) or Cursor(name=INBOX)
@@ -287,14 +292,5 @@ class Rollouts:
                 continue
             # Those that wait go first: a place that becomes free must not be offered to a device that is leaving too.
             inside.sort(key=lambda device: live.state.members[device].place is not Place.WAITING)
-            self._deactivate(session, live, inside)
+            rollout_rows.deactivate(session, live, inside)
             self._apply(session, Actor(tenant, SYSTEM), now, live, *map(Left, inside))
-
-    def _deactivate(self, session: Session, live: Live, devices: list[str] | None) -> None:
-        session.flush()
-        statement = update(RolloutDevice).where(
-            col(RolloutDevice.tenant) == live.tenant, col(RolloutDevice.rollout) == live.state.rollout
-        )
-        if devices is not None:
-            statement = statement.where(col(RolloutDevice.device).in_(devices))
-        session.exec(statement.values(active=False))

@@ -9,7 +9,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +159,23 @@ class Bench:
 
     def send(self, device: str, channel: str, record: Any) -> None:
         """Put a message into ingest, commit it, and let rollouts take it in."""
-        payload = record if isinstance(record, bytes) else codec.encode(record)
-        self.fleet.core.accept(topics.topic("default", device, channel), payload, self.clock())
+        self.send_all([(device, channel, record)])
+
+    def send_all(self, messages: Iterable[tuple[str, str, Any]]) -> None:
+        """Put messages (device, channel, record) into one batch."""
+        for device, channel, record in messages:
+            payload = record if isinstance(record, bytes) else codec.encode(record)
+            self.fleet.core.accept(topics.topic("default", device, channel), payload, self.clock())
         written = self.fleet.core.commit().written
         with self.fleet.rollouts.open() as session:
             self.fleet.rollouts.observe(session, self.clock(), written.beats, written.turned)
 
     def beat(self, device: str, bundle: str | None = None, **health: Any) -> None:
         """Send a heartbeat in which the device serves a bundle (default: what it is assigned)."""
+        self.send(device, "heartbeat", self.heartbeat(device, bundle, **health))
+
+    def heartbeat(self, device: str, bundle: str | None = None, **health: Any) -> Heartbeat:
+        """Return what `beat` sends."""
         assigned = self.assignment(device)
         found = [each.bundle for each in assigned.models] if assigned is not None and bundle is None else [bundle or ""]
         fields = {"predictions": 10, "errors": 0, "latency_p95_ms": 2.0, **health}
@@ -186,7 +195,7 @@ class Bench:
             if each
         )
         sequence = 0 if assigned is None else assigned.sequence
-        beat = Heartbeat(
+        return Heartbeat(
             self.boot_id(device),
             self.next(device),
             self.clock(),
@@ -197,7 +206,6 @@ class Bench:
             1,
             1,
         )
-        self.send(device, "heartbeat", beat)
 
     def progress(self, device: str, phase: Phase, reason: Reason = Reason.OK, **fields: Any) -> None:
         """Send a step of the update that the device is assigned."""

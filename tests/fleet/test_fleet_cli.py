@@ -99,6 +99,9 @@ def test_the_way_from_nothing_to_a_rollout(run, url: str, root: Path, tmp_path: 
         code, made, _ = run("rollout", verb, rollout["id"], "--json")
         assert (code, json.loads(made)["status"]) == (0, status)
     assert run("rollout", "wait", rollout["id"])[0] == 1
+    code, told, _ = run("rollout", "evidence", rollout["id"])
+    assert code == 0 and "evidence for harm 1 (20 takes it back, alpha 0.05)" in told and "error_rate" in told
+    assert json.loads(run("rollout", "evidence", rollout["id"], "--json")[1])["items"] == []
     assert run("device", "remove", "d1")[0] == 0
     code, verified, _ = run("audit", "verify")
     assert code == 0 and "records" in verified

@@ -124,6 +124,7 @@ def test_objects_of_another_tenant_are_not_there(app: FastAPI, client: httpx.Cli
         ("GET", f"/rollouts/{rollout}"),
         ("POST", f"/rollouts/{rollout}/abort"),
         ("GET", f"/rollouts/{rollout}/devices"),
+        ("GET", f"/rollouts/{rollout}/evidence"),
     ):
         answer = client.request(method, f"/api/v1{path}", headers=headers)
         assert answer.status_code == 404, (method, path, answer.text)

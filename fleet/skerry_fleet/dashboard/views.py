@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from skerry_fleet import alerts, audit, devices, feeds, groups, registry, rollout_rows
+from skerry_fleet import alerts, audit, devices, feeds, groups, registry, rollout_pairs, rollout_rows
 from skerry_fleet import shadow_figures as figures
 from skerry_fleet.fleet import Fleet
 from skerry_fleet.paging import Page, listing
@@ -101,13 +101,15 @@ def rollout(session: Session, tenant: str, name: str, place: str, page: Page) ->
     Raises:
         MissingError: no such rollout.
     """
-    found = rollout_rows.view(rollout_rows.get(session, tenant, name))
+    row = rollout_rows.get(session, tenant, name)
+    found = rollout_rows.view(row)
     bundle = session.get(Bundle, (tenant, found["bundle"]))
     failed = rollout_rows.list_devices(session, tenant, name, Page(limit=20), Place.FAILED.value)
     return {
         **found,
         "version": bundle.version if bundle is not None else "",
         "steps": steps(found),
+        "evidence": rollout_pairs.evidence(session, row),
         "failed": failed["items"],
         "more_failed": failed["next"] is not None,
         "members": rollout_rows.list_devices(session, tenant, name, page, place),

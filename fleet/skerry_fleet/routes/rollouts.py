@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from skerry_fleet import alerts, rollout_rows
+from skerry_fleet import alerts, rollout_pairs, rollout_rows
 from skerry_fleet.errors import InputError, MissingError
 from skerry_fleet.paging import MAX_INT64
 from skerry_fleet.rollout_rows import RolloutRequest
@@ -60,6 +60,14 @@ def rollout_devices(fleet: FleetPart, caller: Viewer, rollout: str, page: PagePa
     """The devices of a rollout."""
     with fleet.database.read() as session:
         return reply(rollout_rows.list_devices(session, caller.tenant, rollout, page, place))
+
+
+@router.get("/rollouts/{rollout}/evidence")
+def rollout_evidence(fleet: FleetPart, caller: Viewer, rollout: str, page: PagePart) -> Response:
+    """How devices with the bundle do beside devices without it: the evidence for harm, and its pairs."""
+    with fleet.database.read() as session:
+        row = rollout_rows.get(session, caller.tenant, rollout)
+        return reply({**rollout_pairs.evidence(session, row), **rollout_pairs.list_pairs(session, row, page)})
 
 
 @router.post("/rollouts/{rollout}/{order}")
