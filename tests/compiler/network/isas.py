@@ -51,6 +51,8 @@ BOARD = ("-nographic", "-monitor", "none", "-serial", "none", "-semihosting-conf
 M55 = ("qemu-system-arm", "-M", "mps3-an547", *BOARD, "-kernel")
 A64 = ("qemu-aarch64-static", "-cpu")
 A32 = ("qemu-arm-static", "-cpu")
+# Boards without a system get compact code.
+SMALL_M4, SMALL_M55 = (dataclasses.replace(each, compact=True) for each in (cost.CORTEX_M, cost.HELIUM))
 # QEMU's program emulator does not start as a Cortex-M, but a Cortex-A15 knows all instructions of a Cortex-M4.
 ISAS = [
     Isa("sse2", cost.SSE2, X86, "x86_64", flags=("sse2",)),
@@ -64,8 +66,8 @@ ISAS = [
     Isa("neon-i8mm", cost.NEON_I8MM, "aarch64-linux-musl", "generic+v8_2a+dotprod+i8mm", (*A64, "max")),
     Isa("neon32", cost.NEON_32, ARM, "cortex_a7", (*A32, "cortex-a7")),
     Isa("neon32-no-fma", cost.NEON_32, ARM, "cortex_a9", (*A32, "cortex-a9")),
-    Isa("cortex-m4", cost.CORTEX_M, "thumb-linux-musleabihf", "cortex_m4+vfp4d16sp", (*A32, "cortex-a15")),
-    Isa("cortex-m55", cost.HELIUM, "thumb-freestanding-eabihf", "cortex_m55+mve_fp", M55),
+    Isa("cortex-m4", SMALL_M4, "thumb-linux-musleabihf", "cortex_m4+vfp4d16sp", (*A32, "cortex-a15")),
+    Isa("cortex-m55", SMALL_M55, "thumb-freestanding-eabihf", "cortex_m55+mve_fp", M55),
     Isa("riscv64", cost.PLAIN, "riscv64-linux-musl", "baseline_rv64", ("qemu-riscv64-static",)),
     Isa("wasm", cost.WASM, "wasm32-freestanding", "generic+simd128", ("node",)),
 ]

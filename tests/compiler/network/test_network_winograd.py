@@ -41,7 +41,7 @@ def in_tiles(proto: onnx.ModelProto, on: Machine) -> Source:
     """Generate with every possible convolution in tiles, whether it pays or not."""
     network = network_of(proto)
     assert choose(network, on, math.inf) == 1
-    return emit(network, plan(network), on)
+    return emit(network, plan(network, on), on)
 
 
 def check(case: Model, on: Machine) -> None:

@@ -22,11 +22,15 @@ def number(value: float) -> str:
 
 class Code:
     """Lines of C with indentation. `stages` are the functions that do the operation, each with the number of its parts,
-    which threads may do at the same time; none where it is one function in one piece.
+    which threads may do at the same time; none where it is one function in one piece. `way`: that of an operation whose
+    output lies over what it reads (overlap.py): backwards, loops over rows and columns begin at their end, and either
+    way the output's halo is filled last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, way: str = "") -> None:
         self.lines: list[str] = []
+        self.way = way
+        self.last: list[Tensor] = []
         self.depth = 0
         self.stages: list[tuple[str, int]] = []
         self.parts = 1
@@ -53,6 +57,8 @@ class Code:
 
     def close(self) -> None:
         """Close a block."""
+        if self.depth == 1 and self.last:
+            _fill(self, self.last.pop())
         self.depth -= 1
         self.line("}")
 
@@ -61,6 +67,9 @@ class Code:
         if start + step >= end:
             self.open("")
             self.line(f"const int {variable} = {start};")
+        elif self.way == "backwards" and variable in ("row", "column"):
+            last = start + (end - start - 1) // step * step
+            self.open(f"for (int {variable} = {last}; {variable} >= {start}; {variable} -= {step})")
         else:
             increment = f"{variable}++" if step == 1 else f"{variable} += {step}"
             self.open(f"for (int {variable} = {start}; {variable} < {end}; {increment})")
@@ -79,6 +88,13 @@ class Code:
         first, last = (f"{part} * {rounds} / {self.parts} * {step}" for part in ("part", "(part + 1)"))
         self.line(f"const int {variable}_end = {last};")
         self.open(f"for (int {variable} = {first}; {variable} < {variable}_end; {variable} += {step})")
+
+    def spans(self, *each: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+        """Return the (first, end, step) of loops over rows or columns, in the order in which they are to be written,
+        without those of no round.
+        """
+        found = [span for span in each if span[1] > span[0]]
+        return found[::-1] if self.way == "backwards" else found
 
 
 class Tables:
@@ -132,10 +148,15 @@ def at(tensor: Tensor) -> str:
 
 
 def halo(code: Code, tensor: Tensor) -> None:
-    """Write the lines that fill a tensor's halo with its zero."""
+    """Write the lines that fill a tensor's halo with its zero: now, or at the end of the function."""
+    if any(tensor.halo) and code.way:
+        code.last.append(tensor)
+    elif any(tensor.halo):
+        _fill(code, tensor)
+
+
+def _fill(code: Code, tensor: Tensor) -> None:
     _, left, bottom, right = tensor.halo
-    if not any(tensor.halo):
-        return
     if code.parts > 1:
         code.open("if (part == 0)")
     value = tensor.quant.zero if tensor.quant else 0

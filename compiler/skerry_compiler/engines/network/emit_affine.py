@@ -39,7 +39,7 @@ def emit(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
     form, bounds = affine(op, tables), gated(op, tables)
     if form is None and bounds is None:
         return emit_map(op, name, tables, machine)
-    code, x, y, n = Code(), op.x, op.y, machine.lanes
+    code, x, y, n = Code(op.way), op.x, op.y, machine.lanes
     while n > 4 and n >= 2 * y.c:
         n //= 2
     code.line(f"/* {literal(op.label)}: a factor and a term for each channel, {y.h}x{y.w}x{y.c} */")

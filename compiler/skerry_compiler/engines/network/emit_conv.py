@@ -8,16 +8,15 @@ dot-product instructions.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal, number
+from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Conv, Tensor
 from skerry_compiler.engines.network.halves import rounded
 from skerry_compiler.engines.network.nest import Nest, pack, plan_nest
-from skerry_compiler.engines.network.quantised import Requantised, requantise
-from skerry_compiler.engines.network.store import store, stores
-from skerry_compiler.engines.network.tail import Place, Result, Tail
+from skerry_compiler.engines.network.quantised import requantise
+from skerry_compiler.engines.network.sums import Sums
+from skerry_compiler.engines.network.tail import Tail
 from skerry_compiler.engines.network.tensors import ALIGNMENT_BYTES
 
 HALVES = "(uint16_t *)(void *)scratch"
@@ -27,7 +26,7 @@ def emit(op: Conv, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of a convolution."""
     nest = plan_nest(op, machine)
     op = nest.op
-    code = Code()
+    code = Code(op.way)
     kh, kw = op.weight.shape[:2]
     x, y = op.x, op.y
     b = nest.block
@@ -71,45 +70,83 @@ def _groups(code: Code, nest: Nest, tables: Tables, machine: Machine, where: str
     """Write the loops over groups of channels and over blocks; parts share the loop over `where`."""
     opens = {name: code.split if name == where else code.loop for name in ("group", "block", "row", "column")}
     op, n, b = nest.op, nest.n, nest.block
-    x, y = op.x, op.y
-    ci, co = op.weight.shape[2], op.weight.shape[3] // op.groups
+    co = op.weight.shape[3] // op.groups
     tail = Tail(op, tables)
-    packed = requantise(op, machine, offset=tail.offset) if x.quant else None
+    packed = requantise(op, machine, offset=tail.offset) if op.x.quant else None
     weight = packed.weight if packed else op.weight
     panels = np.stack([pack(weight[..., g * co : (g + 1) * co], nest, b.vectors) for g in range(op.groups)])
     per_block = len(nest.taps) * nest.steps * nest.group * b.vectors * n
     panel = panels[0].size
-    pointer = tables.add(rounded(panels) if nest.halves else panels, nest.weight_types[0])
     group = op.groups > 1
+    offset = f"block * {per_block}{f' + group * {panel}' if group else ''}"
+    weights = f"{tables.add(rounded(panels) if nest.halves else panels, nest.weight_types[0])} + {offset}"
+    sums = Sums(nest, tables, tail, packed, co)
+    blocks = -(-co // n) // b.vectors
+    if op.way:
+        _in_order(code, nest, machine, sums, weights, blocks)
+        return
     if group:
         opens["group"]("group", op.groups)
-    start = x.origin - op.pads[0] * x.row - op.pads[1] * x.c
     if nest.halves and code.parts == 1:
-        _rounded_source(code, x, tables, n)
+        _rounded_source(code, op.x, tables, n)
+    _pointers(code, nest)
+    opens["block"]("block", blocks)
+    code.line(f"const int c = block * {b.vectors * n};")
+    opens["row"]("row", nest.height, b.rows)
+    for start, end, columns in _columns(code, nest):
+        opens["column"]("column", end, columns, start)
+        _block(code, nest, machine, sums, weights, columns)
+        code.close()
+    for _ in range(3 if group else 2):
+        code.close()
+
+
+def _in_order(code: Code, nest: Nest, machine: Machine, sums: Sums, weights: str, blocks: int) -> None:
+    """Write the loops with pixels outermost: all channels of some, then those of the next. A convolution whose output
+    lies over its source goes so (see overlap.py).
+    """
+    op = nest.op
+    code.loop("row", nest.height, nest.block.rows)
+    for start, end, columns in _columns(code, nest):
+        code.loop("column", end, columns, start)
+        if op.groups > 1:
+            code.loop("group", op.groups)
+        _pointers(code, nest)
+        code.loop("block", blocks)
+        code.line(f"const int c = block * {nest.block.vectors * nest.n};")
+        _block(code, nest, machine, sums, weights, columns)
+        for _ in range(3 if op.groups > 1 else 2):
+            code.close()
+    code.close()
+
+
+def _columns(code: Code, nest: Nest) -> list[tuple[int, int, int]]:
+    """Return the loops over columns: first, end, and how many at a time."""
+    columns = nest.block.columns
+    full, rest = divmod(nest.width, columns)
+    return code.spans((0, full * columns, columns), (full * columns, nest.width, rest))
+
+
+def _pointers(code: Code, nest: Nest) -> None:
+    """Write where a group's channels of source and output begin."""
+    op, x, y = nest.op, nest.op.x, nest.op.y
+    ci, co = op.weight.shape[2], op.weight.shape[3] // op.groups
+    start = x.origin - op.pads[0] * x.row - op.pads[1] * x.c
+    group = op.groups > 1
     source = ("halves" if code.parts == 1 else HALVES) if nest.halves else at(x)
     code.line(f"const {nest.ctype} *const x = {source} + {start}{f' + group * {ci}' if group else ''};")
     code.line(f"{y.ctype} *const y = {at(y)} + {y.origin}{f' + group * {co}' if group else ''};")
-    sums = _Sums(nest, tables, tail, packed, co)
-    vectors = -(-co // n)
-    opens["block"]("block", vectors // b.vectors)
-    code.line(f"const int c = block * {b.vectors * n};")
-    opens["row"]("row", nest.height, b.rows)
-    full, rest = divmod(nest.width, b.columns)
-    for start_column, end, columns in ((0, full * b.columns, b.columns), (full * b.columns, nest.width, rest)):
-        if end > start_column:
-            opens["column"]("column", end, columns, start_column)
-            code.line(
-                f"const {nest.ctype} *const p = x + row * {op.stride[0] * x.row} + column * {op.stride[1] * x.c};"
-            )
-            offset = f"block * {per_block}{f' + group * {panel}' if group else ''}"
-            code.line(f"const {nest.weight_types[1]} *w = {pointer} + {offset};")
-            pixels = [(r, q) for r in range(b.rows) for q in range(columns)]
-            sums.begin(code, pixels)
-            _taps(code, nest, pixels, machine)
-            sums.finish(code, pixels)
-            code.close()
-    for _ in range(3 if group else 2):
-        code.close()
+
+
+def _block(code: Code, nest: Nest, machine: Machine, sums: Sums, weights: str, columns: int) -> None:
+    """Write one block of pixels and channels."""
+    op, x = nest.op, nest.op.x
+    code.line(f"const {nest.ctype} *const p = x + row * {op.stride[0] * x.row} + column * {op.stride[1] * x.c};")
+    code.line(f"const {nest.weight_types[1]} *w = {weights};")
+    pixels = [(r, q) for r in range(nest.block.rows) for q in range(columns)]
+    sums.begin(code, pixels)
+    _taps(code, nest, pixels, machine)
+    sums.finish(code, pixels)
 
 
 def _rounded_source(code: Code, x: Tensor, tables: Tables, n: int) -> None:
@@ -167,100 +204,3 @@ def _taps(code: Code, nest: Nest, pixels: list[tuple[int, int]], machine: Machin
                     code.line(f"{a} += w{j}_{q} * r[{where}];")
     code.close()
     code.close()
-
-
-class _Sums:
-    """Writes how accumulators begin and how they become outputs."""
-
-    def __init__(self, nest: Nest, tables: Tables, tail: Tail, packed: Requantised | None, co: int) -> None:
-        self.nest, self.tail, self.packed, self.co = nest, tail, packed, co
-        self.tables = tables
-        if packed:
-            tail.prove(packed.reach)
-            self.start = self._table(packed.start, "int32")
-            self.factor = self._table(packed.factor, "float32")
-            self.term = self._table(packed.term, "float32")
-        else:
-            self.start = self._table(nest.op.bias / tail.unit, "float32")
-
-    def _table(self, row: NDArray[np.generic], dtype: str) -> str:
-        """Store one value for each output channel, each group padded to whole vectors; returns where a group's are."""
-        n, groups = self.nest.n, self.nest.op.groups
-        wide = -(-self.co // n) * n
-        padded = np.zeros(groups * wide + 4 * n, np.float64)
-        padded[: groups * wide].reshape(groups, wide)[:, : self.co] = row.reshape(groups, self.co)
-        pointer = self.tables.add(padded, dtype)
-        return pointer if groups == 1 else f"{pointer} + group * {wide}"
-
-    def begin(self, code: Code, pixels: list[tuple[int, int]]) -> None:
-        """Write the declarations of the accumulators."""
-        n = self.nest.n
-        for m in range(len(pixels)):
-            for j in range(self.nest.block.vectors):
-                for q in range(self.nest.chains):
-                    if self.packed:
-                        value = f"loadi{n}({self.start} + c + {j * n})" if q == 0 else f"(i32x{n}){{}}"
-                        code.line(f"i32x{n} a{m}_{j}_{q} = {value};")
-                    else:
-                        value = (
-                            f"load{n}({self.start} + c + {j * n})"
-                            if q == 0 and self.tail.unit == 1.0
-                            else f"(f32x{n}){{}}"
-                        )
-                        code.line(f"f32x{n} a{m}_{j}_{q} = {value};")
-
-    def finish(self, code: Code, pixels: list[tuple[int, int]]) -> None:
-        """Write what follows the last multiply-add."""
-        n, nr, y = self.nest.n, self.nest.block.vectors, self.nest.op.y
-        results = []
-        for m, (row, column) in enumerate(pixels):
-            for j in range(nr):
-                for q in range(1, self.nest.chains):
-                    code.line(f"a{m}_{j}_0 += a{m}_{j}_{q};")
-                channel = "c" if j == 0 else f"c + {j * n}"
-                place = Place(_plus("row", row), _plus("column", column), channel)
-                lanes = f"{self.co} - ({channel})" if self.co % n and j == nr - 1 else ""
-                results.append(Result(f"a{m}_{j}_0", place, lanes))
-        if self.packed and self.packed.fast:
-            self._bytes(code, results)
-            return
-        finished = []
-        for r in results:
-            v = f"v{r.name[1:]}"
-            channel = r.place.channel
-            if self.packed:
-                term = f"load{n}({self.term} + {channel})"
-                real = self.packed.real(n, r.name)
-                code.line(f"f32x{n} {v} = madd{n}({real}, load{n}({self.factor} + {channel}), {term});")
-            elif self.tail.unit != 1.0:
-                scale = f"all{n}({number(1 / self.tail.unit)})"
-                code.line(f"f32x{n} {v} = {r.name} * {scale} + load{n}({self.start} + {channel});")
-            else:
-                v = r.name
-            whole = channel if self.nest.op.groups == 1 else f"{channel} + group * {self.co}"
-            place = Place(r.place.row, r.place.column, whole)
-            self.tail.steps(code, v, place, n, r.lanes)
-            finished.append(Result(v, r.place, r.lanes))
-        store(code, y, finished, n, self.tail.bounded)
-
-    def _bytes(self, code: Code, results: list[Result]) -> None:
-        """Write the short way to bytes: one multiply-add for each vector leaves the rounded byte in the low bits."""
-        n, y = self.nest.n, self.nest.op.y
-        assert self.packed is not None
-        low, high = self.tail.clamps() or (0, 255)
-        for start in range(0, len(results), 4):
-            group = results[start : start + 4]
-            names = []
-            for r in group:
-                names.append(f"b{r.name[1:]}")
-                term = f"load{n}({self.term} + {r.place.channel})"
-                value = f"madd{n}(as_real{n}({r.name}), load{n}({self.factor} + {r.place.channel}), {term})"
-                code.line(f"const i32x{n} {names[-1]} = as_int{n}({value});")
-            packed = f"packlow{n}({', '.join(names + [names[-1]] * (4 - len(names)))})"
-            packed = f"most{4 * n}({packed}, {low})" if low > 0 else packed
-            packed = f"least{4 * n}({packed}, {high})" if high < 255 else packed
-            stores(code, packed, y, group, n)
-
-
-def _plus(base: str, offset: int) -> str:
-    return f"{base} + {offset}" if offset else base

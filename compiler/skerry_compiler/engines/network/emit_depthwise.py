@@ -9,6 +9,7 @@ import numpy as np
 from skerry_compiler.engines.network.code import Code, Tables, at, halo, literal
 from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.emit_depthwise_bytes import Bytes
+from skerry_compiler.engines.network.emit_depthwise_small import Small
 from skerry_compiler.engines.network.graph import Depthwise, Tensor
 from skerry_compiler.engines.network.store import store
 from skerry_compiler.engines.network.strips import Strip, Walk, strips, write
@@ -18,7 +19,7 @@ from skerry_compiler.engines.network.tail import Place, Result, Tail
 def emit(op: Depthwise, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of a depthwise convolution."""
     x, y = op.x, op.y
-    code = Code()
+    code = Code(op.way)
     kh, kw = op.weight.shape[:2]
     code.line(
         f"/* {literal(op.label)}: depthwise {'int8' if x.quant else 'float'} {kh}x{kw} / {op.stride[0]}, "
@@ -31,7 +32,9 @@ def emit(op: Depthwise, name: str, tables: Tables, machine: Machine) -> Code:
     whole = whole and all(not isinstance(s.operand, np.ndarray) or s.operand.shape[:2] == (1, 1) for s in op.steps)
     packs = whole and (op.stride[1] == 1 or (op.stride[1] == 2 and x.c % 4 == 0))
     walks: list[Walk]
-    if x.quant:
+    if x.quant and machine.compact:
+        walks = [Small(op, tables, machine)]
+    elif x.quant:
         cut = strips(x.c, 4 * machine.lanes, 16, packs and y.w * x.c >= 4 * machine.lanes)
         walks = [Bytes(op, tables, machine, strip) for strip in cut]
     else:

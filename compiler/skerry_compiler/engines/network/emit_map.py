@@ -31,7 +31,7 @@ def begin(code: Code, op: Map | Normalise | Reduce | Softmax, name: str, what: s
 
 def emit_map(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of steps on a tensor."""
-    code, y, n = Code(), op.y, machine.lanes
+    code, y, n = Code(op.way), op.y, machine.lanes
     tail = Tail(op, tables)
     tensors = [op.x, *(s.operand for s in op.steps if isinstance(s.operand, Tensor))]
     same = all((t.h, t.w, t.c) == (y.h, y.w, y.c) for t in tensors)

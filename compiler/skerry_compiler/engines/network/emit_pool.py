@@ -13,7 +13,7 @@ from skerry_compiler.engines.network.tail import Place, Result, Tail
 
 def emit_pool(op: Pool, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of a pool. Windows are cut at the border, so the source needs no halo."""
-    code, x, y, n = Code(), op.x, op.y, machine.lanes
+    code, x, y, n = Code(op.way), op.x, op.y, machine.lanes
     kh, kw = op.kernel
     code.line(
         f"/* {literal(op.label)}: {'mean' if op.mean else 'maximum'} {kh}x{kw} / {op.stride[0]}, {y.h}x{y.w}x{y.c} */"

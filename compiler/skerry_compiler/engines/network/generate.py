@@ -66,5 +66,5 @@ def generate(
         choose(network, machine)
     if pairs:
         halves.choose(network, machine)
-    arena_bytes = plan(network)
+    arena_bytes = plan(network, machine)
     return emit(network, arena_bytes, machine)

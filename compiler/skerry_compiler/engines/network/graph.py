@@ -36,12 +36,15 @@ class Step:
 
 @dataclasses.dataclass(eq=False, slots=True, kw_only=True)
 class Op:
-    """One operation that writes `y`, after `steps` on each value. `int8`: it reads and computes on bytes."""
+    """One operation that writes `y`, after `steps` on each value. `int8`: it reads and computes on bytes. `way`: the
+    order of rows ("forwards" or "backwards") where y lies over what it reads (overlap.py).
+    """
 
     label: str
     y: Tensor
     steps: list[Step] = dataclasses.field(default_factory=list)
     int8: bool = False
+    way: str = ""
 
     @property
     def sources(self) -> list[Tensor]:

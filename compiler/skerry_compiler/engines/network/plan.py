@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 
+from skerry_compiler.engines.network import arena, overlap
+from skerry_compiler.engines.network.cost import Machine
 from skerry_compiler.engines.network.graph import Conv, Input, Matmul, Network, Op, Output, Permute, Reshape, Tensor
 from skerry_compiler.engines.network.values import strides
 from skerry_compiler.engines.network.winograd import Winograd
 from skerry_compiler.engines.network.winograd import needed as needed_by_tiles
 
 
-def plan(network: Network) -> int:
-    """Give every tensor its halo and offset; returns the bytes of the arena."""
+def plan(network: Network, machine: Machine) -> int:
+    """Give every tensor its halo and offset; returns the bytes of the arena. Where code is compact and of one thread,
+    tensors may lie over what their operation reads for the last time, and operations are told the way they must go.
+    """
     for op in network.ops:
         if isinstance(op, Conv):
             op.x.widen(needed(op))
@@ -19,7 +23,7 @@ def plan(network: Network) -> int:
     for op in network.ops:
         if isinstance(op, Reshape) and op.x.dense and op.y.dense and (op.x.quant is None) == (op.y.quant is None):
             op.y.alias = root(op.x)
-    return _place(network)
+    return _place(network, machine)
 
 
 def needed(op: Conv) -> tuple[int, int, int, int]:
@@ -66,8 +70,8 @@ def _densify(network: Network) -> None:
     network.ops[:] = ops
 
 
-def _place(network: Network) -> int:
-    """First fit of the largest first; returns the arena's size in bytes."""
+def _place(network: Network, machine: Machine) -> int:
+    """Place the tensors; returns the arena's size in bytes."""
     born: dict[int, int] = {}
     dies: dict[int, int] = {}
     owners: dict[int, Tensor] = {}
@@ -77,6 +81,8 @@ def _place(network: Network) -> int:
             owners[id(owner)] = owner
             born.setdefault(id(owner), i)
             dies[id(owner)] = i
+    if machine.compact and machine.threads == 1:
+        return _overlapped(network, machine, owners, born, dies)
     placed: list[Tensor] = []
     for key, tensor in sorted(owners.items(), key=lambda kv: (-kv[1].size_bytes, born[kv[0]])):
         at = 0
@@ -87,3 +93,19 @@ def _place(network: Network) -> int:
         tensor.offset = at
         placed.append(tensor)
     return max((t.offset + t.size_bytes for t in placed), default=64)
+
+
+def _overlapped(
+    network: Network, machine: Machine, owners: dict[int, Tensor], born: dict[int, int], dies: dict[int, int]
+) -> int:
+    """Place tensors where outputs may lie over sources; returns the arena's size in bytes."""
+    number = {key: i for i, key in enumerate(owners)}
+    lives = [arena.Life(tensor.size_bytes, born[key], dies[key]) for key, tensor in owners.items()]
+    place = {id(t): number[id(root(t))] for op in network.ops for t in (*op.reads, op.y) if id(root(t)) in number}
+    pairs = overlap.find(network.ops, place, [life.dies for life in lives], machine)
+    layout = arena.lay(lives, pairs)
+    for tensor, i in zip(owners.values(), range(len(lives)), strict=True):
+        tensor.offset = layout.offsets[i]
+    for op in network.ops:
+        op.way = layout.ways.get(id(op), "")
+    return max(layout.size_bytes, 64)

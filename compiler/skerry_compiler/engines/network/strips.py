@@ -38,16 +38,16 @@ def strips(c: int, widest: int, narrowest: int, packs: bool) -> list[Strip]:
 def write(code: Code, walks: Sequence[Walk], machine: Machine) -> None:
     """Write the loops over channels, rows and columns. Rows come first where the source is much larger than the first
     cache and vectors of channels share its lines, which then are still there for the next vector. Otherwise the weights
-    stay there.
+    stay there. Rows also come first where the output lies over the source.
     """
     op = walks[0].op
     x, rows = op.x, walks[0].rows
     shared = x.c * x.item % LINE_BYTES > 0
     large = shared and (x.h + x.halo[0] + x.halo[2]) * x.row * x.item > 2 * machine.l1_bytes
     full, rest = divmod(op.y.h, rows)
-    spans = [(0, full * rows, rows), (full * rows, op.y.h, rest)]
-    if large:
-        for start, end, count in (span for span in spans if span[1] > span[0]):
+    spans = code.spans((0, full * rows, rows), (full * rows, op.y.h, rest))
+    if large or op.way:
+        for start, end, count in spans:
             code.split("row", end, count, start)
             for walk in walks:
                 walk.channels(code)
@@ -57,7 +57,7 @@ def write(code: Code, walks: Sequence[Walk], machine: Machine) -> None:
         return
     for walk in walks:
         walk.channels(code)
-        for start, end, count in (span for span in spans if span[1] > span[0]):
+        for start, end, count in spans:
             code.split("row", end, count, start)
             walk.row(code, count)
             code.close()
