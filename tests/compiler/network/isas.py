@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skerry_compiler.engines.native.build import FLAGS
+from skerry_compiler.engines.native.build import FLAGS, contraction
 from skerry_compiler.engines.network import cost
 from skerry_compiler.engines.network.cost import Machine
 
@@ -198,7 +198,18 @@ def outputs(
         "thumb-freestanding": ["-Wl,-T,board.ld"],
     }
     extra = next((v for k, v in link.items() if isa.target.startswith(k)), ["-static", "-Wl,-e,_start"])
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", isa.target, f"-mcpu={isa.cpu}", *FLAGS, "-O1"]
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-target",
+        isa.target,
+        f"-mcpu={isa.cpu}",
+        *FLAGS,
+        "-O1",
+        *contraction(text),
+    ]
     command += [
         "-Wno-c23-extensions",
         "-fomit-frame-pointer",

@@ -28,11 +28,12 @@ def on_every(isa: Isa) -> None:
 
 def network() -> tuple[onnx.ModelProto, dict[str, Array]]:
     """Return a network of everything that ends in bytes by one rounding: convolutions plain, strided, grouped, dilated
-    and depthwise, additions, slopes, clips, pools, a dense layer; channels that fill vectors and that do not."""
+    and depthwise, additions, slopes, clips, pools, a dense layer; channels that fill vectors and that do not; and in
+    floats behind it what has its own order of adding, and smooth functions."""
     weights = {"w": (20, 3, 3, 3), "d": (20, 1, 3, 3), "p": (36, 20, 1, 1), "e": (36, 1, 5, 5), "q": (20, 36, 1, 1),
                "g": (40, 5, 3, 3), "s": (40, 1, 1), "k": (16, 40, 3, 3), "m": (9, 16), "n": (9,)}  # fmt: skip
     constants: dict[str, Any] = {name: random(*shape, seed=i) for i, (name, shape) in enumerate(weights.items())}
-    constants |= {"low": np.float32(0), "high": np.float32(6)}
+    constants |= {"low": np.float32(0), "high": np.float32(6), "scale": np.full(9, 1.5, np.float32)}
     same = [1, 1, 1, 1]
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], pads=same, strides=[2, 2]),
@@ -48,13 +49,19 @@ def network() -> tuple[onnx.ModelProto, dict[str, Array]]:
         helper.make_node("PRelu", ["c7", "s"], ["c8"]),
         helper.make_node("MaxPool", ["c8"], ["c9"], kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Conv", ["c9", "k"], ["c10"], pads=[2, 2, 2, 2], dilations=[2, 2]),
-        helper.make_node("Relu", ["c10"], ["y"]),
+        helper.make_node("HardSwish", ["c10"], ["y"]),
         helper.make_node("GlobalAveragePool", ["y"], ["f"]),
         helper.make_node("Flatten", ["f"], ["f1"]),
         helper.make_node("Gemm", ["f1", "m", "n"], ["z"], transB=1),
+        helper.make_node("Softmax", ["z"], ["p1"]),
+        helper.make_node("LogSoftmax", ["z"], ["l1"]),
+        helper.make_node("Sigmoid", ["z"], ["s1"]),
+        helper.make_node("Mul", ["s1", "z"], ["s2"]),
+        helper.make_node("Tanh", ["s2"], ["t"]),
+        helper.make_node("LayerNormalization", ["z", "scale"], ["o"]),
     ]
     x = random(1, 3, 17, 22, seed=99)
-    return model(nodes, {"x": x.shape}, constants, outputs=["y", "z"]), {"x": x}
+    return model(nodes, {"x": x.shape}, constants, outputs=["y", "z", "p1", "l1", "t", "o"]), {"x": x}
 
 
 def answers(on: Isa, folder: Path, in_bytes: bool) -> tuple[list[Array], list[Array]]:

@@ -34,6 +34,10 @@ FLAGS = (
 )
 
 
+# Where a file says this, every operation is rounded by itself; clang's `fast` would not listen to the pragma.
+ROUNDED = "#pragma STDC FP_CONTRACT OFF"
+
+
 def compiler_version() -> str:
     """Return the pinned compiler's version, as a recipe records it."""
     return f"ziglang {metadata.version('ziglang')}"
@@ -75,8 +79,13 @@ def artifact(text: str, machine: Machine, weights: bytes | None = None, more: Se
             sources["weights.S"] = made.assembly(len(weights))
         for file, content in sources.items():
             (folder / file).write_text(content)
-        run([*compile_flags(machine), *flags(made), *more, "-o", made.file, *sources], folder)
+        run([*compile_flags(machine), *flags(made), *contraction(text), *more, "-o", made.file, *sources], folder)
         return (folder / made.file).read_bytes()
+
+
+def contraction(text: str) -> list[str]:
+    """Return the flags by which a C file's products and sums are rounded as it says."""
+    return ["-ffp-contract=off"] if ROUNDED in text else []
 
 
 def run(arguments: list[str], folder: Path) -> None:

@@ -98,7 +98,9 @@ class Code:
 
 
 class Tables:
-    """One blob of constants, each at an aligned offset, the same bytes stored once."""
+    """One blob of constants, each at an aligned offset, the same bytes stored once. `exact`: the code must give the
+    same bits on every processor.
+    """
 
     def __init__(self) -> None:
         self.blob = bytearray()
@@ -107,6 +109,7 @@ class Tables:
         self.scratch_bytes = 0
         self.own_bytes = 0
         self.threads = 1
+        self.exact = False
 
     def parts(self, rounds: int) -> int:
         """Return into how many parts the rounds of an outer loop go: two for each thread where there are many, so that

@@ -78,6 +78,7 @@ class Source:
 def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
     """Return the source of a planned network."""
     tables = Tables()
+    tables.exact = _exact(network)
     functions: dict[str, str] = {}
     calls: list[str] = []
     shared: list[str] = []
@@ -115,7 +116,7 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
     text = "\n\n".join(
         [
             GUIDE.format(title=f"A network for {machine.name}.", about=_about(network, arena_bytes, tables)),
-            prelude(machine),
+            prelude(machine, tables.exact),
             TYPES + FAULT + used("\n".join(functions.values())),
             '#define PUBLIC __attribute__((visibility("default"), used))\n'
             f"PUBLIC const uint32_t skerry_abi = {ABI};\n"
@@ -133,6 +134,14 @@ def emit(network: graph.Network, arena_bytes: int, machine: Machine) -> Source:
         ]
     )
     return Source(text, bytes(tables.blob) + bytes(128), memory, machine.threads if shared else 1)
+
+
+def _exact(network: graph.Network) -> bool:
+    """Return whether all sums of products are of bytes. What is left in floats then costs little, and is computed with
+    one rounding for each operation and in one order, so that every processor gives the same bits.
+    """
+    sums = [op for op in network.ops if isinstance(op, (graph.Conv, graph.Matmul, recurrent.Recurrent))]
+    return bool(sums) and all(isinstance(op, graph.Conv) and op.x.quant is not None for op in sums)
 
 
 def _own(arena_bytes: int, tables: Tables) -> str:

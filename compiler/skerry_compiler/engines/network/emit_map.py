@@ -56,6 +56,14 @@ def emit_map(op: Map, name: str, tables: Tables, machine: Machine) -> Code:
     return code
 
 
+def lanes_of(c: int, tables: Tables, machine: Machine) -> int:
+    """Return the lanes for what adds up channels: sums of other widths have other bits."""
+    n = 4 if tables.exact else machine.lanes
+    while n > 4 and n >= 2 * c:
+        n //= 2
+    return n
+
+
 def pixels(code: Code, y: Tensor) -> None:
     """Open the loops over rows and columns; parts share the longer one."""
     for name, count, other in (("row", y.h, y.w + 1), ("column", y.w, y.h)):
@@ -104,8 +112,7 @@ def emit_softmax(op: Softmax, name: str, tables: Tables, machine: Machine) -> Co
         code.close()
         code.close()
         return code
-    while n > 4 and n >= 2 * y.c:
-        n //= 2
+    n = lanes_of(y.c, tables, machine)
     mask = np.zeros(n, np.float32)
     mask[y.c % n or n :] = -np.inf
     off = tables.add(mask, "float32")
@@ -159,11 +166,9 @@ def _each_vector(code: Code, count: int, n: int, lines: Callable[[str], list[str
 
 def emit_normalise(op: Normalise, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of a normalisation over channels."""
-    code, x, y, n = Code(), op.x, op.y, machine.lanes
+    code, x, y, n = Code(), op.x, op.y, lanes_of(op.y.c, tables, machine)
     begin(code, op, name, "normalise", tables.parts(max(y.h, y.w)))
     tail = Tail(op, tables)
-    while n > 4 and n >= 2 * y.c:
-        n //= 2
     keep = tables.add(np.concatenate([np.ones(y.c % n or n), np.zeros(n)]), "float32")
     pixels(code, y)
     code.line(f"const float *const p = {at(x)} + {x.origin} + row * {x.row} + column * {x.c};")
@@ -202,7 +207,7 @@ def _steps_over(code: Code, tail: Tail, y: Tensor, n: int, value: str) -> None:
 
 def emit_reduce(op: Reduce, name: str, tables: Tables, machine: Machine) -> Code:
     """Return the C function of a reduction over pixels or channels."""
-    code, x, y, n = Code(), op.x, op.y, machine.lanes
+    code, x, y, n = Code(), op.x, op.y, 4 if tables.exact else machine.lanes
     begin(code, op, name, f"{op.how} over {op.axis}")
     tail = Tail(op, tables)
     code.line(f"const {x.ctype} *const x = {at(x)} + {x.origin};")

@@ -172,7 +172,9 @@ class Tail:
         scale = curve.scale * self.unit
         factor = "" if abs(scale - 1.0) < 1e-9 else f" * {number(scale)}"
         shift = "" if self.shifted else f" + {number(curve.shift)}"
-        if factor or shift:
+        if self.tables.exact and factor and shift:  # rounded once, as without being exact
+            code.line(f"{v} = madd{n}({v}, all{n}({number(scale)}), all{n}({number(curve.shift)}));")
+        elif factor or shift:
             code.line(f"{v} = {v}{factor}{shift};")
         table = self.tables.add(curve.coefficients, "float32")
         inside = f"min{n}(max{n}({v}, all{n}(0.f)), all{n}({SEGMENTS - 1}.f))"
@@ -184,7 +186,7 @@ class Tail:
         terms = [f"lookup{n}({table} + {SEGMENTS * i}, segment)" for i in range(curve.degree + 1)]
         text = terms[-1]
         for term in terms[-2::-1]:
-            text = f"({text}) * {v} + {term}"
+            text = f"madd{n}({text}, {v}, {term})" if self.tables.exact else f"({text}) * {v} + {term}"
         code.line(f"{v} = {text};")
         code.close()
 

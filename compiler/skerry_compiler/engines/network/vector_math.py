@@ -8,7 +8,7 @@ from __future__ import annotations
 # exp: 2^n exp(r) with n = round(x / ln 2), Cephes' polynomial, 2 units in the last place. `power` takes half the work,
 # up to 2^127 and with an error of 4e-8 |x| more: 2^n 2^r with a minimax polynomial. tanh and erf: the rational
 # approximations of Eigen, 4 units in the last place.
-MATH = """
+INVERSE = """\
 #if defined(HAVE_X86) && defined(__AVX512VL__)
 INLINE f32x@ inverse@(f32x@ x) { /* 14 bits, and a step of Newton's */
   f32x@ y = (f32x@)_mm$b_rcp14_ps((__m$b)x);
@@ -17,6 +17,10 @@ INLINE f32x@ inverse@(f32x@ x) { /* 14 bits, and a step of Newton's */
 #else
 INLINE f32x@ inverse@(f32x@ x) { return 1.f / x; }
 #endif
+"""
+MATH = (
+    INVERSE
+    + """\
 INLINE f32x@ power@(f32x@ x) {
   x = min@(max@(x, all@(-87.33654f)), all@(88.37626f));
   f32x@ t = x * 1.44269504f + 12582912.f, n = t - 12582912.f, r = x * 1.44269504f - n;
@@ -66,6 +70,13 @@ INLINE f32x@ erf@(f32x@ x) {
   return select@(x == x, p * inverse@(q), x);
 }
 """
+)
+# Where every processor must give the same bits: a true division, and arguments whose results and their inverses are no
+# subnormal numbers, which 32-bit NEON takes for zero.
+EXACT = {
+    INVERSE: "INLINE f32x@ inverse@(f32x@ x) { return 1.f / x; }\n",
+    "all@(-87.33654f)), all@(88.37626f)": "all@(-80.f)), all@(87.f)",
+}
 
 # By halves: a chain of additions would take each one's full latency.
 FOLDS = {

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 
+from skerry_compiler.engines.native.build import ROUNDED
 from skerry_compiler.engines.network import vectors_arm, vectors_x86
 from skerry_compiler.engines.network.cost import Machine
-from skerry_compiler.engines.network.vector_math import FOLDS, LOOKUP, MATH
+from skerry_compiler.engines.network.vector_math import EXACT, FOLDS, LOOKUP, MATH
 from skerry_compiler.engines.network.vectors_plain import PACK, PLAIN
 
 BYTES = re.compile(r"#(?!if|define|undef|endif|else|elif|include)")
@@ -87,13 +88,21 @@ INLINE f32x@ select@(i32x@ m, f32x@ a, f32x@ b) { return (f32x@)(((i32x@)a & m) 
 """
 
 
-def prelude(machine: Machine) -> str:
-    """Return the prelude for kernels of a machine's width and all narrower ones."""
-    family = machine.family
-    parts = [HEAD.replace("$include", INCLUDES[family]), EABI if family in ("arm", "plain") else ""]
+def prelude(machine: Machine, exact: bool = False) -> str:
+    """Return the prelude for kernels of a machine's width and all narrower ones; `exact`: with functions that give the
+    same bits on every processor.
+    """
+    family, functions = machine.family, MATH
+    for old, new in EXACT.items() if exact else ():
+        functions = functions.replace(old, new)
+    parts = [
+        f"{ROUNDED}\n" if exact else "",
+        HEAD.replace("$include", INCLUDES[family]),
+        EABI if family in ("arm", "plain") else "",
+    ]
     for n in (n for n in (4, 8, 16) if n <= machine.lanes):
         texts = [TYPES, *_special(n, family), PLAIN, "typedef int16_t i16x$twice __attribute__((vector_size(#)));\n"]
-        texts += [vectors_x86.PACKLOW if family == "x86" else "", PACK, FOLDS[n], MATH]
+        texts += [vectors_x86.PACKLOW if family == "x86" else "", PACK, FOLDS[n], functions]
         parts.append(BYTES.sub(str(4 * n), _filled("".join(texts), n)))
     return "".join(parts) + (LOOKUP if machine.lanes == 16 else "")
 
