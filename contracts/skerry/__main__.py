@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, bool, str]] = {
     "fleet": ("skerry_fleet.cli", False, "the manager and its command line"),
     "cloud": ("skerry_cloud.cli", False, "label, train, monitor, pipelines, lineage"),
     "sim": ("skerry_simulators.cli", False, "the real agent and fleet in a false world"),
+    "images": ("skerry_simulators.images.cli", False, "container images of agent and fleet"),
     "demo": ("skerry_simulators.demo.cli", False, "the whole loop on this machine, from nothing"),
 }
 
