@@ -49,12 +49,12 @@ NEEDS = {
         f"{_no_blocks or 'no e2fsprogs'}; docs/simulators.md says more",
     ),
     "machines": (bool(_kernels) and _program("qemu-system-x86_64"), "QEMU and SKERRY_VM_KERNEL: docs/simulators.md"),
-    "docker": (_program("dockerd"), "apt install docker.io"),
+    "docker": (_program("dockerd") and os.geteuid() == 0, "root, and apt install docker.io"),
     "gpu": (_program("nvidia-smi"), "run on a machine with an NVIDIA GPU"),
     "models": (models_folder() is not None, "put the shared models beside the checkout, or name them in SKERRY_MODELS"),
 }
 # In CI only these may be missing: they depend on the machine, not on what can be installed.
-MAY_BE_MISSING_IN_CI = {"gpu", "models", "blocks", "machines", "node", "ortweb"}
+MAY_BE_MISSING_IN_CI = {"gpu", "models", "blocks", "machines", "node", "ortweb", "docker"}
 
 _skipped: Counter[str] = Counter()
 

@@ -44,6 +44,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "torch": ("compiler/skerry_compiler/frontends",),
     "tvm": ("compiler/skerry_compiler/engines/tvm_child.py",),
     "openvino": (),
+    "docker": ("simulators/skerry_simulators/images/engine.py",),
     "zstandard": ("fleet/skerry_fleet/zstd.py",),
 }
 # extra: why it is not locked, and so in no test environment

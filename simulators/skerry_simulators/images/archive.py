@@ -90,8 +90,7 @@ def pack(images: Sequence[Image]) -> bytes:
         }
         system, architecture, *variant = image.platform.split("/")
         platform = {"os": system, "architecture": architecture, **({"variant": variant[0]} if variant else {})}
-        name = {"io.containerd.image.name": f"docker.io/library/{image.tag}"}
-        name["org.opencontainers.image.ref.name"] = image.tag.rpartition(":")[2]
+        name = {"org.opencontainers.image.ref.name": image.tag}
         index.append({**_blob(blobs, _json(manifest), _MANIFEST), "platform": platform, "annotations": name})
         paths = [_path(each["digest"]) for each in layers]
         table.append({"Config": _path(image.id), "RepoTags": [image.tag], "Layers": paths})

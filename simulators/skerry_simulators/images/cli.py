@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from skerry_simulators.images.recipes import RECIPES
 
 if TYPE_CHECKING:
     from skerry_simulators.images.archive import Image
+    from skerry_simulators.images.engine import Engine
 
 
 def cache() -> Path:
@@ -70,13 +72,35 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from skerry_simulators.images import archive, binfmt, recipes
+    from skerry_simulators.images import binfmt, recipes
 
     platforms = list(dict.fromkeys(arguments.platform or [binfmt.native_platform()]))
     if arguments.tag and len(platforms) > 1:
         raise SimulatorError("one --tag cannot name two images", hint="build each --platform by itself")
     if arguments.tag:
         recipes.check_tag(arguments.tag)
+    for each in platforms:
+        recipes.check_platform(each)
+    if arguments.output is not None and not arguments.output.absolute().parent.is_dir():
+        raise SimulatorError(f"no folder {arguments.output.parent} for --output", hint="make it first")
+    to_load = arguments.load or arguments.output is None
+    loads = _engine(arguments.engine) if to_load else contextlib.nullcontext()
+    with loads as found:
+        return _make(arguments, platforms, found)
+
+
+@contextlib.contextmanager
+def _engine(named: str | None) -> Iterator[Engine]:
+    """Yield the engine to load into: asked for before the work, so that nobody waits for a refusal."""
+    from skerry_simulators.images import engine
+
+    with contextlib.closing(engine.connect(named or os.environ.get("DOCKER_HOST") or engine.USUAL)) as found:
+        yield found
+
+
+def _make(arguments: argparse.Namespace, platforms: list[str], engine: Engine | None) -> int:
+    from skerry_simulators.images import archive, recipes
+
     place = arguments.cache or cache()
     built = [
         recipes.build(
@@ -93,16 +117,9 @@ def _build(arguments: argparse.Namespace) -> int:
     found = [_plain(each) for each in built]
     if arguments.output is not None:
         arguments.output.write_bytes(packed)
-    if arguments.load or arguments.output is None:
-        from skerry_simulators.images import engine
-
+    if engine is not None:
         _say("loading")
-        named = arguments.engine or os.environ.get("DOCKER_HOST") or engine.USUAL
-        loaded = engine.connect(named)
-        try:
-            loaded.load(packed)
-        finally:
-            loaded.close()
+        engine.load(packed)
     _say("")
     _show(found, arguments)
     return 0

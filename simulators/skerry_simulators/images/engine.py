@@ -24,7 +24,7 @@ from skerry_simulators.chaos.mortal import mortal
 from skerry_simulators.errors import SimulatorError
 
 USUAL = "unix:///var/run/docker.sock"
-_START_S, _STOP_S, _CALL_S = 60.0, 30.0, 120
+_START_S, _STOP_S, _KNOCK_S, _CALL_S = 60.0, 30.0, 10, 120
 _SEARCH = os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
 # What dockerd says when it cannot start, and what to do.
 _REASONS = (
@@ -80,9 +80,11 @@ def connect(url: str) -> Engine:
     """
     _knock(url)
     with mapped(f"no engine answers at {url}"):
-        client = cast(Any, docker).DockerClient(base_url=url, timeout=_CALL_S)
+        client = cast(Any, docker).DockerClient(base_url=url, timeout=_KNOCK_S)
         try:
-            return Engine(client, url)
+            found = Engine(client, url)
+            client.api.timeout = _CALL_S
+            return found
         except BaseException:
             client.close()
             raise

@@ -19,7 +19,7 @@ from skerry_simulators.images.packages import ARCHITECTURES
 from skerry_simulators.images.tree import Tree
 
 Say = Callable[[str], None]
-NAMES = ("agent",)
+PLATFORMS = ("linux/amd64", "linux/arm64")
 # Layers and images count as made when this version was: a time that a device may believe, and the same for everybody.
 CREATED_S = AgentConfig().clock_floor_s
 _SECOND_NS = 1_000_000_000
@@ -63,6 +63,7 @@ def build(name: str, platform: str, tag: str, cache: Path, say: Say, suite: str 
     Raises:
         SimulatorError: an unknown image or platform, no apt or pip, or no way to their mirrors.
     """
+    check_platform(platform)
     recipe = RECIPES[name]
     say(f"{name} {platform}: Debian {suite}")
     ground = base.make(platform, suite, cache, recipe.debian)
@@ -148,6 +149,16 @@ def tag_of(name: str, platform: str) -> str:
     'skerry-agent:0.1.0-armv7'
     """
     return f"skerry-{name}:{_version()}-{re.sub('^linux', '', platform).replace('/', '')}"
+
+
+def check_platform(platform: str) -> None:
+    """Refuse what there are no images for.
+
+    Raises:
+        SimulatorError: it is none of `PLATFORMS`.
+    """
+    if platform not in PLATFORMS:
+        raise SimulatorError(f"no images for {platform!r:.40}", hint=f"--platform is one of {', '.join(PLATFORMS)}")
 
 
 def check_tag(tag: str) -> None:
