@@ -1,4 +1,4 @@
-"""The agent's images in a real engine: who runs, what may be written, how it is asked and stopped; the same everywhere."""
+"""The agent's images in a real engine: who runs, what may be written, how it is asked, what is the same everywhere."""
 
 from __future__ import annotations
 
