@@ -45,10 +45,11 @@ def read(opening: Opening) -> ModelProto:
     rows = given.get(only)
     if rows is not None and (rows.ndim != 2 or rows.shape[1] != features):
         rows = None  # refused with its own words once the signature is known
+    reader = opening.profile.engines.get("onnxruntime")
     model = convert(
         estimator,
         input_name=opening.input_name or only,
-        opset_max=opening.profile.engines["onnxruntime"].opset_max,
+        opset_max=None if reader is None else reader.opset_max,
         rows=None if rows is None or not len(rows) else rows.astype(np.float32),
     )
     return onnx_frontend.parse(model.SerializeToString(), opening.path.name)
