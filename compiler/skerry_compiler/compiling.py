@@ -289,11 +289,13 @@ def measured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
         threads=request.threads,
     )
     entries = [tournament.Entry(each.variant, each.size_bytes) for each in built]
-    return foreign.from_tournament(tournament.play(field, entries, say))
+    return foreign.from_tournament(tournament.play(field, entries, say), request.profile)
 
 
 def unmeasured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
     """Rank by static order; check answers in the emulator where there is one."""
     say("checking answers in the emulator" if emulators.available(place.request.profile) else "ranking by static order")
-    profile, prepared = place.request.profile, place.prepared
-    return foreign.play(profile, prepared.signature, prepared.original, place.rows, place.folder, built)
+    request, prepared = place.request, place.prepared
+    signature, original = prepared.signature, prepared.original
+    field = foreign.Field(request.profile, signature, original, place.rows, place.folder, request.objective)
+    return foreign.play(field, built)

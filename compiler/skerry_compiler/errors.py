@@ -5,7 +5,7 @@ CompileError (1)
  ├── ModelError (3)            the model file cannot be used: not a model, cut short, external data, untrusted
  │    └── UnsupportedError (4) operators that no engine here runs; every one is named
  ├── DataError (5)             calibration, evaluation or input data that does not fit the model
- ├── LimitError (6)            out of time or memory; says in which step, and with which candidate
+ ├── LimitError (6)            out of time, memory or room on the board; says in which step, and with which candidate
  ├── ToolError (7)             the C compiler or a measuring process failed
  └── DiffersError (8)          a rebuilt bundle is not the one that its recipe promises
 """

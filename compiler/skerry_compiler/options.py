@@ -11,7 +11,7 @@ Run = Callable[[argparse.Namespace], None]
 
 _CODES = (
     "exit codes: 0 done; 1 refused; 2 wrong usage; 3 not a usable model; 4 operators without a form; 5 data that does "
-    "not fit; 6 out of time or memory; 7 a tool failed; 8 a rebuilt bundle differs; 130 stopped"
+    "not fit; 6 out of time, memory or room; 7 a tool failed; 8 a rebuilt bundle differs; 130 stopped"
 )
 
 

@@ -68,16 +68,16 @@ def plain(report: Report) -> dict[str, object]:
 
 def table(report: Report) -> str:
     """Return a report as a table for a terminal."""
-    rows = [("step", "result", "flash", "RAM", "ms")]
+    rows = [("step", "result", "flash", "RAM", "ms", "what was seen")]
     for each in report.steps:
-        seen = f"{'ok' if each.held else 'WRONG'}: {each.seen}"
-        rows.append((each.name, seen, _kilobytes(each.flash_bytes), _kilobytes(each.ram_bytes), f"{each.ms:.0f}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        sizes = _kilobytes(each.flash_bytes), _kilobytes(each.ram_bytes)
+        rows.append((each.name, "ok" if each.held else "WRONG", *sizes, f"{each.ms:.0f}", each.seen))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
     lines = [f"{report.target}, emulated by {report.emulator}"]
     for row in rows:
         words = [
-            text.ljust(width) if at < 2 else text.rjust(width)
-            for at, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.rjust(width) if column in (2, 3, 4) else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(words).rstrip())
     return "\n".join(lines)

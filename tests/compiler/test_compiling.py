@@ -137,12 +137,12 @@ def test_what_generated_code_cannot_say_runs_on_onnx_runtime(tmp_path: Path) -> 
     container_of(result)
 
 
-def test_a_profile_without_room_is_refused_or_ships_the_original(models: Models) -> None:
+def test_a_profile_without_room_is_refused(models: Models) -> None:
     small = dataclasses.replace(catalogue.get("host").budget, artifact_bytes=10)
     profile = dataclasses.replace(catalogue.get("host"), budget=small)
-    result = compiled(request(models.forest, profile=profile))
-    assert result.evidence is not None and "no candidate passed" in " ".join(result.evidence.notes)
-    assert result.manifest.variants[0].id == "ort-plain"
+    with pytest.raises(LimitError, match="allows 10") as caught:
+        compiled(request(models.forest, profile=profile))
+    assert "is the nearest with room" in caught.value.hint
 
 
 def test_a_model_that_asks_for_gigabytes_is_refused(tmp_path: Path) -> None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import select
-import subprocess
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry_compiler.engines.native import build as native
-from skerry_compiler.engines.native.machine import Machine
+from skerry_compiler.engines.native import machine as machines
 from skerry_compiler.firmware import build
+from skerry_compiler.firmware.emulated import Machine
 from skerry_compiler.firmware.image import Golden, image, stream
 from skerry_contracts.bundle import Signature
 from skerry_contracts.tensor import DType, TensorSpec
-from skerry_firmware.link import Board
 from skerry_targets.profile import Profile
 
-WAIT_S = 60
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PAIR = Signature((TensorSpec("x", DType.FP32, (1, 4)),), (TensorSpec("y", DType.FP32, (1, 4)),))
 # A model in C: four numbers, each times a factor; and what else it does.
@@ -39,47 +35,19 @@ ROW = b"\0\0\x80?\0\0\0@\0\0@@\0\0\x80@"  # 1, 2, 3, 4
 DOUBLED = b"\0\0\0@\0\0\x80@\0\0\xc0@\0\0\0A"
 
 
-class Machinery:
-    """An emulated board: its flash is a file that stays when the power goes."""
+class Machinery(Machine):
+    """An emulated board that has power and takes images of our key."""
 
     def __init__(self, profile: Profile, folder: Path) -> None:
-        public = KEY.public_key().public_bytes_raw()
-        self.profile, self.folder = profile, folder
-        (folder / "core.elf").write_bytes(build.firmware(profile, public))
-        (folder / "flash").write_bytes(b"\xff" * (512 + 2 * build.slot_bytes(profile)))
-        for name in ("in", "out"):
-            os.mkfifo(folder / name)
+        super().__init__(profile, build.firmware(profile, KEY.public_key().public_bytes_raw()), folder)
         self.start()
-
-    def start(self) -> None:
-        """Give it power."""
-        self.incoming, self.outgoing = (os.open(self.folder / name, os.O_RDWR) for name in ("in", "out"))
-        command = [self.profile.emulator.command, "-M", self.profile.emulator.machine, "-nographic", "-monitor", "none"]
-        command += ["-serial", "none", "-semihosting-config", "enable=on,target=native", "-kernel", "core.elf"]
-        self.process = subprocess.Popen(command, cwd=self.folder)
-        self.board = Board(self)
-        self.board.report()  # it is there
-
-    def cut(self) -> None:
-        """Take its power."""
-        self.process.kill()
-        self.process.wait()
-        os.close(self.incoming)
-        os.close(self.outgoing)
-
-    def read(self) -> bytes:
-        ready, _, _ = select.select([self.outgoing], [], [], WAIT_S)
-        return os.read(self.outgoing, 4096) if ready else b""
-
-    def write(self, data: bytes) -> None:
-        os.write(self.incoming, data)
 
 
 def made(
     profile: Profile, release: int, *, factor: str = "2.0f", also: str = "", limit_ms: int = 500
 ) -> tuple[bytes, bytes]:
     """Return the header and the stream of an image of a small model."""
-    code = native.artifact(MODEL % (factor, also), Machine.of(profile))
+    code = native.artifact(MODEL % (factor, also), machines.Machine.of(profile))
     golden = Golden(ROW + DOUBLED, 1, 1e-6)
     made = image(code, profile, PAIR, golden, name=f"r{release}", release=release, limit_ms=limit_ms, sign=KEY.sign)
     return stream(made.content)

@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.firmware.boards import DOUBLED, ROW, Machinery, made
+from tests.firmware.boards import DOUBLED, KEY, MODEL, PAIR, ROW, Machinery, made
 
+from skerry_compiler.engines.native import build as native
+from skerry_compiler.engines.native.machine import Machine
+from skerry_compiler.errors import CompileError
+from skerry_compiler.firmware.image import Golden, image, stream
+from skerry_contracts.bundle import Signature
+from skerry_contracts.tensor import DType, TensorSpec
 from skerry_firmware.link import LinkError, decode, encode
 from skerry_targets import shelf
 
@@ -36,7 +42,7 @@ def test_frames_are_read_as_they_were_written(content: bytes) -> None:
     assert decode(bytes(damaged[:-1])) != content + b"xy"
 
 
-@pytest.mark.parametrize("name", ["cortex-m3", "cortex-m4", "cortex-m7", "cortex-m55"])
+@pytest.mark.parametrize("name", ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"])
 def test_a_board_takes_tries_and_runs_a_model(name: str, tmp_path: Path) -> None:
     profile = shelf.get(name)
     machine = Machinery(profile, tmp_path)
@@ -102,6 +108,22 @@ def test_a_model_that_harms_is_forgotten(wrong: dict[str, Any], said: str | None
     assert machine.board.install(*made(M4, 3)) == 3
 
 
+def test_answers_that_are_no_floats_are_compared_to_the_bit(machine: Machinery) -> None:
+    """A wrong class, read as float32, is nearer to the right one than any tolerance."""
+    labels = Signature(PAIR.inputs, (TensorSpec("y", DType.INT32, (1, 4)),))
+    right = native.artifact(MODEL % ("1.0f", "((int32_t *)y)[0] = 3;"), Machine.of(M4))
+    for release, answer in ((1, 3), (2, 4)):
+        rows = ROW + struct.pack("<i", answer) + ROW[4:]
+        golden = Golden(rows, 1, 1e-6)
+        sent = stream(
+            image(right, M4, labels, golden, name="labels", release=release, limit_ms=500, sign=KEY.sign).content
+        )
+        if answer == 3:
+            assert machine.board.install(*sent) == release
+        else:
+            assert "wrong" in refused(machine, *sent)
+
+
 def test_a_model_that_harms_later_gives_way_to_the_one_before(machine: Machinery) -> None:
     machine.board.install(*made(M4, 1))
     late = 'if (counted > 10) for (;;) __asm__ volatile("");'
@@ -114,6 +136,23 @@ def test_a_model_that_harms_later_gives_way_to_the_one_before(machine: Machinery
         if machine.board.report().release == 1:
             break
     assert machine.board.report().release == 1 and machine.board.infer(ROW, 16) == DOUBLED
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        (Signature((), PAIR.outputs), "takes nothing"),
+        (Signature(PAIR.inputs, (TensorSpec("y", DType.UINT8, (1, 10)),)), "'y' is not of whole words"),
+        (
+            Signature(PAIR.inputs * 1 + tuple(TensorSpec(f"i{k}", DType.FP32, (1, 4)) for k in range(8)), PAIR.outputs),
+            "at most 8",
+        ),
+    ],
+)
+def test_a_model_that_the_core_cannot_run_is_refused_before_it_is_sent(wrong: Signature, said: str) -> None:
+    code = native.artifact(MODEL % ("1.0f", ""), Machine.of(M4))
+    with pytest.raises(CompileError, match=said):
+        image(code, M4, wrong, Golden(ROW, 1, 1e-6), name="x", release=1, limit_ms=1, sign=KEY.sign)
 
 
 def test_noise_on_the_line_is_answered_and_survived(machine: Machinery) -> None:

@@ -146,6 +146,19 @@ static uint8_t *row_of(const header *of)
     return on->ram + (of->ram + 15) / 16 * 16;
 }
 
+/* Return whether outputs are the right ones: floats within the tolerance, all else to the bit. */
+static int right(const header *of, const uint8_t *found, const uint8_t *wanted)
+{
+    for (int i = 0; i < of->outputs; i++) {
+        for (uint32_t k = 0; k < of->sizes[of->inputs + i]; k += 4, found += 4, wanted += 4) {
+            const float apart = *(const float *)found - *(const float *)wanted;
+            if (of->exact >> i & 1 ? word(found) != word(wanted) : !(apart <= of->tolerance && -apart <= of->tolerance))
+                return 0; /* NaN, too */
+        }
+    }
+    return 1;
+}
+
 /* Return FINE where a slot's model answers its golden rows. */
 static int golden(uint8_t slot)
 {
@@ -156,11 +169,7 @@ static int golden(uint8_t slot)
     for (uint32_t i = 0; i < of->rows; i++, row += given + answer) {
         copy(row_of(of), row, given);
         if (run(slot)) return BAD_ANSWER;
-        const float *const found = (const float *)(row_of(of) + given), *const right = (const float *)(row + given);
-        for (uint32_t k = 0; k < answer / 4; k++) {
-            const float apart = found[k] - right[k];
-            if (!(apart <= of->tolerance && -apart <= of->tolerance)) return BAD_ANSWER; /* NaN, too */
-        }
+        if (!right(of, row_of(of) + given, row + given)) return BAD_ANSWER;
     }
     return FINE;
 }

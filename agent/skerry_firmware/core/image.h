@@ -32,7 +32,8 @@ typedef struct {
     uint32_t sizes[TENSORS]; /* bytes of each, inputs first */
     char name[NAME];
     uint8_t digest[64];    /* SHA-512 of relocations and body */
-    uint8_t reserved[16];
+    uint32_t exact;        /* a bit for each output that is no float32: its golden answers are compared bit by bit */
+    uint8_t reserved[12];
     uint8_t signature[64];
 } header;
 

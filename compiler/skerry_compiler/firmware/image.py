@@ -20,9 +20,11 @@ from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.errors import CompileError, LimitError
 from skerry_contracts.bundle import Signature
+from skerry_contracts.tensor import DType
+from skerry_targets import nearest
 from skerry_targets.profile import Profile
 
-MAGIC, HEADER_BYTES, SIGNED_BYTES, PAGE = 0x314D4B53, 256, 192, 256
+MAGIC, HEADER_BYTES, SIGNED_BYTES, FEATURES_AT, PAGE = 0x314D4B53, 256, 192, 8, 256
 TENSORS, NAME_BYTES = 8, 24
 PLACES = ((0, 0x80000000), (0x00100000, 0x80700000))  # of flash and memory while the image is linked
 FEATURES = {"dsp": 1, "fpv4-sp": 2, "fpv5-sp": 2, "fpv5-dp": 6, "mve.fp": 8}
@@ -58,7 +60,11 @@ class Image:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Linked:
+class Linked:
+    """A model's object file as firmware links it: code with constants, first contents of memory, all memory that it
+    uses, where in the code it is called, and which words hold addresses.
+    """
+
     text: bytes
     data: bytes
     ram_bytes: int
@@ -101,18 +107,23 @@ def image(
     specs = (*signature.inputs, *signature.outputs)
     if len(specs) > TENSORS or len(name.encode()) > NAME_BYTES:
         raise CompileError(f"an image names at most {TENSORS} inputs and outputs, and itself in {NAME_BYTES} bytes")
+    odd = next((each.name for each in specs if each.size_bytes % 4), None)
+    if odd is not None or not signature.inputs:
+        what = f"{odd!r:.40} is not of whole words (4 bytes)" if odd is not None else "the model takes nothing"
+        raise CompileError(f"a microcontroller's core cannot run this model: {what}")
     linked = _link(model, profile)
     body = linked.text + linked.data + golden.rows
     body += bytes(-len(body) % 4)
     table = b"".join(struct.pack("<I", each) for each in linked.relocations)
     sizes = [spec.size_bytes for spec in specs] + [0] * (TENSORS - len(specs))
     ram = linked.ram_bytes
-    if ram + sum(sizes) > profile.budget.memory_bytes or len(body) + len(table) > profile.budget.artifact_bytes:
-        words = f"{len(body) + len(table)} bytes of flash and {ram + sum(sizes)} of memory"
-        budget = profile.budget
-        raise LimitError(f"{words} do not fit {profile.id} ({budget.artifact_bytes} and {budget.memory_bytes})")
+    taken, used, budget = len(body) + len(table), ram + sum(sizes), profile.budget
+    if used > budget.memory_bytes or taken > budget.artifact_bytes:
+        words = f"{taken} bytes of flash and {used} of memory do not fit {profile.id}"
+        room = f"{budget.artifact_bytes} and {budget.memory_bytes}"
+        raise LimitError(f"{words} ({room})", hint=nearest.with_room(profile, taken, used))
     head = struct.pack(
-        "<11IfI2H8I24s64s16x",
+        "<11IfI2H8I24s64sI12x",
         *(
             MAGIC,
             release,
@@ -126,6 +137,7 @@ def image(
         *(linked.run, len(linked.text) + len(linked.data), golden.count, golden.tolerance, limit_ms),
         *(len(signature.inputs), len(signature.outputs), *sizes, name.encode()),
         hashlib.sha512(table + body).digest(),
+        sum(1 << at for at, spec in enumerate(signature.outputs) if spec.dtype is not DType.FP32),
     )
     return Image(head + sign(head) + table + body, HEADER_BYTES + _pages(table) + _pages(body), ram + sum(sizes))
 
@@ -147,7 +159,16 @@ def _pages(content: bytes) -> int:
     return len(_filled(content))
 
 
-def _link(model: bytes, profile: Profile) -> _Linked:
+def linked(model: bytes, profile: Profile) -> Linked:
+    """Return a model's object file as it is linked for a board (no relocations yet).
+
+    Raises:
+        ToolError: it does not link.
+    """
+    return _linked_at(model, profile, *PLACES[0])
+
+
+def _link(model: bytes, profile: Profile) -> Linked:
     one, two = (_linked_at(model, profile, *places) for places in PLACES)
     relocations, body = [], bytearray(one.text + one.data)
     moved = {two - one: one | bit for bit, (one, two) in enumerate(zip(*PLACES, strict=True))}
@@ -164,7 +185,7 @@ def _link(model: bytes, profile: Profile) -> _Linked:
     return dataclasses.replace(one, text=bytes(body[:text]), data=bytes(body[text:]), relocations=tuple(relocations))
 
 
-def _linked_at(model: bytes, profile: Profile, flash: int, memory: int) -> _Linked:
+def _linked_at(model: bytes, profile: Profile, flash: int, memory: int) -> Linked:
     with tempfile.TemporaryDirectory(prefix="skerry-") as where:
         folder = Path(where)
         (folder / "model.o").write_bytes(model)
@@ -176,4 +197,4 @@ def _linked_at(model: bytes, profile: Profile, flash: int, memory: int) -> _Link
     text, data = (found[name].data() if name in found else b"" for name in (".text", ".data"))
     bss = found.get(".bss")
     end = bss["sh_addr"] + bss["sh_size"] - memory if bss is not None and bss["sh_size"] else len(data)
-    return _Linked(text, data, end, (elf.header["e_entry"] & ~1) - flash, ())
+    return Linked(text, data, end, (elf.header["e_entry"] & ~1) - flash, ())
