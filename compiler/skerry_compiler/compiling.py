@@ -295,7 +295,6 @@ def measured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
 def unmeasured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
     """Rank by static order; check answers in the emulator where there is one."""
     say("checking answers in the emulator" if emulators.available(place.request.profile) else "ranking by static order")
-    request, prepared = place.request, place.prepared
-    signature, original = prepared.signature, prepared.original
-    field = foreign.Field(request.profile, signature, original, place.rows, place.folder, request.objective)
-    return foreign.play(field, built)
+    request, made = place.request, place.prepared
+    about = (request.profile, made.signature, made.original)
+    return foreign.play(foreign.Field(*about, place.rows, place.folder, request.objective), built)

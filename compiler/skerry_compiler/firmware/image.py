@@ -20,7 +20,7 @@ from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.errors import CompileError, LimitError
 from skerry_contracts.bundle import Signature
-from skerry_contracts.tensor import DType
+from skerry_contracts.tensor import DType, TensorSpec
 from skerry_targets import nearest
 from skerry_targets.profile import Profile
 
@@ -104,13 +104,7 @@ def image(
         LimitError: it does not fit the board.
         CompileError: it has more tensors than an image can name, or needs what an image cannot bring.
     """
-    specs = (*signature.inputs, *signature.outputs)
-    if len(specs) > TENSORS or len(name.encode()) > NAME_BYTES:
-        raise CompileError(f"an image names at most {TENSORS} inputs and outputs, and itself in {NAME_BYTES} bytes")
-    odd = next((each.name for each in specs if each.size_bytes % 4), None)
-    if odd is not None or not signature.inputs:
-        what = f"{odd!r:.40} is not of whole words (4 bytes)" if odd is not None else "the model takes nothing"
-        raise CompileError(f"a microcontroller's core cannot run this model: {what}")
+    specs = _specs(signature, name)
     linked = _link(model, profile)
     body = linked.text + linked.data + golden.rows
     body += bytes(-len(body) % 4)
@@ -140,6 +134,18 @@ def image(
         sum(1 << at for at, spec in enumerate(signature.outputs) if spec.dtype is not DType.FP32),
     )
     return Image(head + sign(head) + table + body, HEADER_BYTES + _pages(table) + _pages(body), ram + sum(sizes))
+
+
+def _specs(signature: Signature, name: str) -> tuple[TensorSpec, ...]:
+    """Return a model's inputs and outputs, where the core can run it."""
+    specs = (*signature.inputs, *signature.outputs)
+    if len(specs) > TENSORS or len(name.encode()) > NAME_BYTES:
+        raise CompileError(f"an image names at most {TENSORS} inputs and outputs, and itself in {NAME_BYTES} bytes")
+    odd = next((each.name for each in specs if each.size_bytes % 4), None)
+    if odd is not None or not signature.inputs:
+        what = f"{odd!r:.40} is not of whole words (4 bytes)" if odd is not None else "the model takes nothing"
+        raise CompileError(f"a microcontroller's core cannot run this model: {what}")
+    return specs
 
 
 def stream(content: bytes) -> tuple[bytes, bytes]:
