@@ -41,6 +41,7 @@ NEEDS = {
     "ortweb": (runtime.find() is not None, f"npm install {runtime.wanted()}"),
     "emulated": (_program("qemu-aarch64-static"), "apt install qemu-user-static"),
     "boards": (_program("qemu-system-arm"), "apt install qemu-system-arm"),
+    "postgres": (_program("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb")), "apt install postgresql"),
     "strace": (_program("strace"), "apt install strace"),
     "faketime": (_program("faketime"), "apt install faketime"),
     "root": (os.geteuid() == 0, "run as root"),

@@ -1,4 +1,4 @@
-"""Committed telemetry: one batch, one transaction, plain SQL (an ORM here costs ninety times as much).
+"""Committed telemetry: one batch, one transaction, rows by the thousand (an ORM here costs ninety times as much).
 
 Only one writer exists (`Database.write`), so what is read at the start of the transaction still holds at its end.
 """
@@ -6,7 +6,8 @@ Only one writer exists (`Database.write`), so what is read at the start of the t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -20,59 +21,58 @@ from skerry_fleet import device_drift, presence
 from skerry_fleet.database import Database, announce
 from skerry_fleet.ingest import Batch, Incoming, Written, made
 from skerry_fleet.presence import Seen
+from skerry_fleet.sql.changes import Change, Delete, Insert, Row, Update
 
 Key = tuple[str, str]
+Many = Callable[[Change, Sequence[Row]], None]
+"""Makes a change for many rows, in the batch's transaction."""
 Known = tuple[Seen, tuple[str, int], str]
 """Presence of a device, (boot id, seq) of its newest heartbeat, and that heartbeat where it may name drift."""
 _CHUNK = 500
 
 
-def _insert(table: str, columns: str, conflict: str) -> str:
-    names = columns.split()
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)}) {conflict}"
-
-
 _ONCE = "ON CONFLICT (tenant, device, boot_id, seq) DO NOTHING"
-_NUMBER = "tenant device boot_id seq received_ms model"
-_INSERT = {
-    "progress": _insert(
-        "progress", f"{_NUMBER} rollout bundle sequence phase reason detail received_bytes total_bytes", _ONCE
-    ),
-    "sample": _insert("sample", f"{_NUMBER} record", _ONCE),
-    "sketch": _insert("sketch", f"{_NUMBER} record", _ONCE),
-    "shadow": _insert(
-        "shadow_report", f"{_NUMBER} shadow against chosen compared disagreed dropped failed cpu_s record", _ONCE
-    ),
-    "receipt": _insert("receipt", f"{_NUMBER} bundle variant record", _ONCE),
+
+
+def _feed(table: str, columns: str) -> Insert:
+    """Return how new rows of a feed are kept: a message that came before changes nothing."""
+    return Insert(table, ("tenant", "device", "boot_id", "seq", "received_ms", "model", *columns.split()), _ONCE)
+
+
+_FEEDS = {
+    "progress": _feed("progress", "rollout bundle sequence phase reason detail received_bytes total_bytes"),
+    "sample": _feed("sample", "record"),
+    "sketch": _feed("sketch", "record"),
+    "shadow": _feed("shadow_report", "shadow against chosen compared disagreed dropped failed cpu_s record"),
+    "receipt": _feed("receipt", "bundle variant record"),
 }
+# One statement after the other: each depends on what the one before it left of the same row.
 _SHADOW = (
     "UPDATE shadow_device SET state = :state, reason = :reason, detail = :detail, told_boot = :boot_id,"
     " told_seq = :seq, told_ms = :received_ms WHERE tenant = :tenant AND shadow = :shadow AND device = :device"
     " AND state NOT IN ('failed', 'ended')"
     " AND (told_boot < :boot_id OR (told_boot = :boot_id AND told_seq < :seq))"
 )
-_STATE = (
-    "UPDATE device_state SET boot_id = :boot_id, session = :session, online = :online, silent = :silent,"
-    " last_seen_ms = :last_seen_ms WHERE tenant = :tenant AND name = :name"
+_DEVICE = ("tenant", "name")
+_STATE = Update("device_state", _DEVICE, ("boot_id", "session", "online", "silent", "last_seen_ms"))
+_BEAT = Update("device_state", _DEVICE, ("heartbeat_boot", "heartbeat_seq", "heartbeat"))
+_REPLACED = (
+    *("version", "bundle", "variant", "state"),
+    *("latency_p50_ms", "latency_p95_ms", "rss_bytes", "mean_confidence", "updated_ms"),
 )
-_BEAT = (
-    "UPDATE device_state SET heartbeat_boot = :boot_id, heartbeat_seq = :seq, heartbeat = :heartbeat"
-    " WHERE tenant = :tenant AND name = :name"
-)
-_REPLACED = "version bundle variant state latency_p50_ms latency_p95_ms rss_bytes mean_confidence updated_ms"
-_ADDED = "predictions errors restarts"
-_MODEL = _insert(
+_ADDED = ("predictions", "errors", "restarts")
+_MODEL = Insert(
     "device_model",
-    f"tenant name model {_REPLACED} {_ADDED}",
+    (*_DEVICE, "model", *_REPLACED, *_ADDED),
     "ON CONFLICT (tenant, name, model) DO UPDATE SET "
     + ", ".join(
-        [f"{name} = excluded.{name}" for name in _REPLACED.split()]
-        + [f"{name} = device_model.{name} + excluded.{name}" for name in _ADDED.split()]
+        [f"{name} = excluded.{name}" for name in _REPLACED]
+        + [f"{name} = device_model.{name} + excluded.{name}" for name in _ADDED]
     ),
 )
-_GONE = "DELETE FROM device_model WHERE tenant = :tenant AND name = :name AND updated_ms < :updated_ms"
-_HARDWARE = "UPDATE device SET hardware = :hardware WHERE tenant = :tenant AND name = :name AND hardware <> :hardware"
-_DEAD = _insert("dead_letter", "tenant device topic reason payload size_bytes received_ms", "")
+_GONE = Delete("device_model", _DEVICE, ("updated_ms",), "device_model.updated_ms < :updated_ms")
+_HARDWARE = Update("device", _DEVICE, ("hardware",), "device.hardware <> :hardware")
+_DEAD = Insert("dead_letter", ("tenant", "device", "topic", "reason", "payload", "size_bytes", "received_ms"))
 _TRIM = "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - :keep"
 _KNOWN = (
     "SELECT device.tenant, device.name, s.boot_id, s.session, s.online, s.silent, s.last_seen_ms, s.heartbeat_boot,"
@@ -96,13 +96,15 @@ class SqlIngestStore:
             known = _known(session, batch.messages)
             unknown = frozenset((each.tenant, each.device) for each in batch.messages) - set(known)
             messages = [each for each in batch.messages if (each.tenant, each.device) in known]
-            for channel, statement in _INSERT.items():
-                rows = [_row(each) for each in messages if each.channel == channel]
-                _many(session, statement, rows)
-            _many(session, _SHADOW, [_shadow_state(each) for each in messages if each.channel == "shadow"])
-            beats = _beats(session, messages, known)
+            many = functools.partial(self._database.many, session)
+            for channel, change in _FEEDS.items():
+                many(change, [_row(each) for each in messages if each.channel == channel])
+            shadows = [_shadow_state(each) for each in messages if each.channel == "shadow"]
+            if shadows:
+                session.connection().execute(sqlalchemy.text(_SHADOW), shadows)
+            beats = _beats(many, messages, known)
             device_drift.observe(session, beats, {key: drifting for key, (_, _, drifting) in known.items()})
-            turned = _presence(session, messages, known)
+            turned = _presence(session, many, messages, known)
             self._bury(session, batch, unknown)
         return Written(unknown, tuple(beats), tuple(turned))
 
@@ -134,8 +136,8 @@ class SqlIngestStore:
             if (each.tenant, each.device) in strange
         ]
         if rows:
-            _many(session, _DEAD, rows)
-            _many(session, _TRIM, [{"keep": self._dead_letters}])
+            self._database.many(session, _DEAD, rows)
+            session.connection().execute(sqlalchemy.text(_TRIM), {"keep": self._dead_letters})
 
 
 def _known(session: Session, messages: Iterable[Incoming]) -> dict[Key, Known]:
@@ -187,7 +189,7 @@ def _shadow_state(message: Incoming) -> dict[str, Any]:
     return {**row, **said, "detail": record.detail[:500]}
 
 
-def _beats(session: Session, messages: list[Incoming], known: dict[Key, Known]) -> list[Incoming]:
+def _beats(many: Many, messages: list[Incoming], known: dict[Key, Known]) -> list[Incoming]:
     """Write what is new in the heartbeats; return them in the order they were made."""
     newest: dict[Key, Incoming] = {}
     fresh = []
@@ -197,23 +199,33 @@ def _beats(session: Session, messages: list[Incoming], known: dict[Key, Known]) 
             newest[key] = each
             fresh.append(each)
     last = list(newest.values())
-    _many(session, _MODEL, [row for each in fresh for row in _model_rows(each)])
-    _many(
-        session,
+    many(_MODEL, _merged(row for each in fresh for row in _model_rows(each)))
+    many(
         _BEAT,
         [
-            {**_name(each), "boot_id": each.boot_id, "seq": each.seq, "heartbeat": each.payload.decode()}
+            {
+                **_name(each),
+                "heartbeat_boot": each.boot_id,
+                "heartbeat_seq": each.seq,
+                "heartbeat": each.payload.decode(),
+            }
             for each in last
         ],
     )
-    _many(session, _GONE, [{**_name(each), "updated_ms": each.received_ms} for each in last])
+    many(_GONE, [{**_name(each), "updated_ms": each.received_ms} for each in last])
     with_hardware = [each for each in last if each.record.hardware is not None]
-    _many(
-        session,
-        _HARDWARE,
-        [{**_name(each), "hardware": encode(each.record.hardware).decode()} for each in with_hardware],
-    )
+    many(_HARDWARE, [{**_name(each), "hardware": encode(each.record.hardware).decode()} for each in with_hardware])
     return fresh
+
+
+def _merged(rows: Iterable[Row]) -> list[Row]:
+    """Return one row for each model of a device: the last one's words, and counts added up."""
+    found: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        key = (row["tenant"], row["name"], row["model"])
+        before = found.get(key)
+        found[key] = row if before is None else {**row, **{name: before[name] + row[name] for name in _ADDED}}
+    return list(found.values())
 
 
 def _model_rows(message: Incoming) -> list[dict[str, Any]]:
@@ -239,7 +251,9 @@ def _model_rows(message: Incoming) -> list[dict[str, Any]]:
     ]
 
 
-def _presence(session: Session, messages: list[Incoming], known: dict[Key, Known]) -> list[tuple[str, str, bool]]:
+def _presence(
+    session: Session, many: Many, messages: list[Incoming], known: dict[Key, Known]
+) -> list[tuple[str, str, bool]]:
     """Write who was heard, in the order of arrival; return devices that went online or offline."""
     now: dict[Key, Seen] = {}
     for each in messages:
@@ -264,14 +278,9 @@ def _presence(session: Session, messages: list[Incoming], known: dict[Key, Known
         if before.online is not seen.online:
             turned.append((tenant, device, seen.online))
             announce(session, tenant, "device", device=device, change="online" if seen.online else "offline")
-    _many(session, _STATE, rows)
+    many(_STATE, rows)
     return turned
 
 
 def _name(message: Incoming) -> dict[str, Any]:
     return {"tenant": message.tenant, "name": message.device}
-
-
-def _many(session: Session, statement: str, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        session.connection().execute(sqlalchemy.text(statement), rows)

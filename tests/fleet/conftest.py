@@ -21,6 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
+from tests.fleet.postgres import database_url as database_url
+from tests.fleet.postgres import postgres as postgres
+from tests.fleet.postgres import pytest_generate_tests as pytest_generate_tests
 
 from skerry_contracts import codec, names, topics
 from skerry_contracts.assignment import Assignment, Envelope
@@ -230,15 +233,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> FleetConfig:
-    return FleetConfig(root=tmp_path / "fleet", broker="embedded")
+def config(tmp_path: Path, database_url: str) -> FleetConfig:
+    return FleetConfig(root=tmp_path / "fleet", broker="embedded", database_url=database_url)
 
 
 @pytest.fixture
 def bench(config: FleetConfig, clock: Clock) -> Iterator[Bench]:
-    fleet = open_fleet(config, clock, random.Random(1).randbytes)
-    yield Bench(fleet, clock)
-    fleet.close()
+    found = Bench(open_fleet(config, clock, random.Random(1).randbytes), clock)
+    yield found
+    found.fleet.close()  # a test may have opened it anew
 
 
 @contextlib.contextmanager

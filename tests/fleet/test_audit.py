@@ -9,6 +9,8 @@ from tests.fleet.conftest import ACTOR, Bench
 from skerry_fleet import audit, groups
 from skerry_fleet.tables import Group
 
+DATABASES = "both"
+
 
 def fill(bench: Bench, count: int = 5) -> None:
     with bench.fleet.database.write() as session:

@@ -22,6 +22,8 @@ from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.rollout_words import Order, Wave
 from skerry_fleet.tables import RolloutDevice
 
+DATABASES = "both"
+
 
 def install_all(bench: Bench, rollout: str) -> None:
     """Let every device do as it is told until the rollout is complete."""

@@ -1,0 +1,63 @@
+"""SQLite in WAL mode with `synchronous=FULL` (NORMAL lost committed rows in real power cuts)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlmodel import create_engine
+
+from skerry_fleet.sql.changes import Change, Row
+
+_WRITE = "skerry_write"
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "cache_size=-16000")
+
+
+class Sqlite:
+    """One file. Readers see the state at their first statement; a writer takes the lock as it begins."""
+
+    def __init__(self, url: URL) -> None:
+        arguments = {"check_same_thread": False, "timeout": 30.0, "isolation_level": None}
+        self.reader = create_engine(url, connect_args=arguments)
+        self.writer: Engine = self.reader.execution_options(**{_WRITE: True})
+        event.listen(self.reader, "connect", _on_connect)
+        event.listen(self.reader, "begin", _on_begin)
+
+    def many(self, connection: Connection, change: Change, rows: Sequence[Row]) -> None:
+        """See `Dialect`."""
+        if rows:
+            connection.execute(sqlalchemy.text(change.each()), rows)
+
+    def exclusive(self, connection: Connection) -> None:
+        """See `Dialect`: a writing transaction is alone anyway."""
+
+    def numbered(self, connection: Connection, table: str, last: int) -> None:
+        """See `Dialect`."""
+        connection.execute(sqlalchemy.text("DELETE FROM sqlite_sequence WHERE name = :table"), {"table": table})
+        values = {"table": table, "last": last}
+        connection.execute(sqlalchemy.text("INSERT INTO sqlite_sequence (name, seq) VALUES (:table, :last)"), values)
+
+    def last_number(self, connection: Connection, table: str) -> int:
+        """See `Dialect`."""
+        query = sqlalchemy.text("SELECT seq FROM sqlite_sequence WHERE name = :table")
+        return int(connection.execute(query, {"table": table}).scalar() or 0)
+
+    def close(self) -> None:
+        """See `Dialect`."""
+        self.reader.dispose()
+
+
+def _on_connect(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    # The driver's own transaction control is off (isolation_level None): without IMMEDIATE a reader that turns writer
+    # may be refused.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN")
