@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from skerry_compiler.proof.cuda import nvcc
 from skerry_compiler.web import runtime
 from skerry_simulators import mounts
 
@@ -52,10 +53,11 @@ NEEDS = {
     "machines": (bool(_kernels) and _program("qemu-system-x86_64"), "QEMU and SKERRY_VM_KERNEL: docs/simulators.md"),
     "docker": (_program("dockerd") and os.geteuid() == 0, "root, and apt install docker.io"),
     "gpu": (_program("nvidia-smi"), "run on a machine with an NVIDIA GPU"),
+    "nvcc": (nvcc.find() is not None, "pip install nvidia-cuda-nvcc"),
     "models": (models_folder() is not None, "put the shared models beside the checkout, or name them in SKERRY_MODELS"),
 }
 # In CI only these may be missing: they depend on the machine, not on what can be installed.
-MAY_BE_MISSING_IN_CI = {"gpu", "models", "blocks", "machines", "node", "ortweb", "docker"}
+MAY_BE_MISSING_IN_CI = {"gpu", "models", "blocks", "machines", "node", "ortweb", "docker", "nvcc"}
 
 _skipped: Counter[str] = Counter()
 

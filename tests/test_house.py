@@ -42,7 +42,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "skl2onnx": ("compiler/skerry_compiler/frontends", "cloud/skerry_cloud"),
     "ai_edge_litert": ("compiler/skerry_compiler/baseline_tflite.py",),
     "torch": ("compiler/skerry_compiler/frontends",),
-    "tvm": ("compiler/skerry_compiler/engines/tvm_child.py",),
+    "tvm": ("compiler/skerry_compiler/engines/tvm_child.py", "compiler/skerry_compiler/proof/cuda/tvm_child.py"),
+    "tvm_ffi": ("compiler/skerry_compiler/proof/cuda/tvm_child.py",),
     "openvino": (),
     "docker": ("simulators/skerry_simulators/images/engine.py",),
     "zstandard": ("fleet/skerry_fleet/zstd.py",),
@@ -52,6 +53,7 @@ UNLOCKED = {
     "openvino": "185 MB, opt-in",
     "torch": "half a gigabyte, for one front end",
     "tvm": "311 MB, opt-in",
+    "cuda": "half a gigabyte, to prove graphics processors with",
 }
 
 HEAVY = {

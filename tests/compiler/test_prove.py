@@ -95,7 +95,8 @@ def test_too_small_a_budget_is_a_check_that_fails(capsys: pytest.CaptureFixture[
     small = dataclasses.replace(profile, budget=dataclasses.replace(profile.budget, artifact_bytes=1000))
     found = prove.prove(small, quiet)
     assert levels.level(small, found) is Level.DECLARED
-    assert cli.main(["cuda-sm90"]) == 1 and "graphics" in capsys.readouterr().err
+    with pytest.raises(CompileError, match="graphics processor"):
+        prove.prove(shelf.get("cuda-sm90"), quiet)
     assert cli.main(["raspberry-pie-5"]) == 1 and "did you mean" in capsys.readouterr().err
 
 

@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onnx import ModelProto
@@ -68,19 +69,32 @@ def library(model: ModelProto, profile: Profile) -> bytes:
         folder = Path(name)
         (folder / MODEL).write_bytes(model.SerializeToString(deterministic=True))
         (folder / OBJECTS).mkdir()
-        _child(folder, machine)
+        cpu, *extras = machine.cpu.replace("_", "-").split("+")
+        child(folder, "skerry_compiler.engines.tvm_child", [machine.triple, cpu, *extras])
         objects = sorted(each.name for each in (folder / OBJECTS).iterdir())
         names = [f"{OBJECTS}/{each}" for each in objects]
         build.run(["-target", machine.triple, *LINK_FLAGS, "-o", "model.so", *names], folder)
         return (folder / "model.so").read_bytes()
 
 
-def _child(folder: Path, machine: Machine) -> None:
+def child(folder: Path, module: str, words: Sequence[str], more: Mapping[str, str] | None = None) -> None:
+    """Run a module that uses TVM in a process of its own, on the model in a folder.
+
+    Args:
+        folder: its current one; a file with a reason there says that TVM does not take the model.
+        module: its name.
+        words: its arguments.
+        more: of its environment, which is bare otherwise.
+
+    Raises:
+        UnsupportedError: TVM does not take the model.
+        ToolError, LimitError: it fails, or takes too long.
+    """
     environment = {"PATH": os.defpath, "PYTHONHASHSEED": "0", "LC_ALL": "C", "TZ": "UTC", "TVM_NUM_THREADS": "1"}
+    environment |= more or {}
     if len(sys.path) > 1:
         environment["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)
-    cpu, *extras = machine.cpu.replace("_", "-").split("+")
-    command = [sys.executable, "-m", "skerry_compiler.engines.tvm_child", machine.triple, cpu, *extras]
+    command = [sys.executable, "-m", module, *words]
     libc = ctypes.CDLL(None, use_errno=True)
     before = libc.personality(ctypes.c_ulong(0xFFFFFFFF)) if platform.system() == "Linux" else 0
     libc.personality(ctypes.c_ulong(before | _NO_RANDOMIZE))

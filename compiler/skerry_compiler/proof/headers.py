@@ -15,6 +15,10 @@ from skerry_targets.profile import Profile
 _ELF = {3: "i686", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
 _PE = {0x14C: "i686", 0x8664: "x86_64", 0xAA64: "aarch64"}
 _MACHO = {0x01000007: "x86_64", 0x0100000C: "aarch64"}
+_CUDA = 190
+# From this version of its ABI on, a cubin's capability stands in the second byte of e_flags, before in the first
+# (LLVM's BinaryFormat/ELF.h, EF_CUDA_SM).
+_CUDA_ABI_2 = 8
 _ARM_HARD, _ARM_SOFT = 0x400, 0x200
 _FAMILY = {"armv7l": "arm", "armv6l": "arm", "thumb": "arm", "riscv64": "riscv", "riscv32": "riscv"}
 _FORMATS = {"windows": "PE", "macos": "Mach-O", "ios": "Mach-O", "wasi": "WebAssembly", "browser": "WebAssembly"}
@@ -69,10 +73,20 @@ def wrong(header: Header | None, profile: Profile) -> str:
     return f"it needs {', '.join(header.needs)}" if header.needs else ""
 
 
+def wrong_cubin(header: Header | None, arch: str) -> str:
+    """Return what of an artifact does not fit a graphics processor of a capability (sm_90), "" where all does."""
+    if header is None:
+        return "it is of no known format"
+    found = (header.format, header.machine, header.bits)
+    return "" if found == ("cubin", arch, 64) else f"it is {found[0]} for {found[1]}, not a cubin for {arch}"
+
+
 def _elf(content: bytes) -> Header:
     bits = {1: 32, 2: 64}[content[4]] if content[4] in (1, 2) else 0
     kind, machine = struct.unpack_from("<HH", content, 16)
     flags = struct.unpack_from("<I", content, 48 if bits == 64 else 36)[0]
+    if machine == _CUDA:
+        return Header("cubin", f"sm_{flags >> 8 & 0xFF if content[8] >= _CUDA_ABI_2 else flags & 0xFF}", bits)
     name, shared = _ELF.get(machine, "unknown"), kind == 3
     abi = None
     if name == "arm" and shared and flags & (_ARM_HARD | _ARM_SOFT):

@@ -10,12 +10,12 @@ import hashlib
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import metadata
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from skerry_compiler import pack
 from skerry_compiler.emulators import catalogue as emulators
 from skerry_compiler.engines.native import build
 from skerry_compiler.engines.native.machine import Machine
@@ -52,7 +52,7 @@ def prove(profile: Profile, say: Say) -> Evidence:
         CompileError: the board is a graphics processor.
     """
     if profile.family == "cuda":
-        raise CompileError(f"{profile.id} is proven on such a graphics processor only, and none is used yet")
+        raise CompileError(f"{profile.id} is a graphics processor, which runs no programs of its own")
     checks: list[Check] = []
     runs = emulators.available(profile)
     for reference in references():
@@ -192,7 +192,8 @@ def _refused(profile: Profile, reference: Reference, artifact: bytes, what: str)
 
 
 def _tools(profile: Profile, runs: bool) -> dict[str, str]:
-    tools = {name: metadata.version(name) for name in ("skerry", "ziglang", "onnxruntime")}
+    tools = {name: pack.version(name) for name in ("skerry", "ziglang", "onnxruntime", "onnxruntime-gpu")}
+    tools = {name: each for name, each in tools.items() if each != "0"}
     if runs:
         name, version = emulators.tool(profile)
         tools[name] = version
