@@ -181,6 +181,7 @@ def _rollouts(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common
     start.add_argument("--supersede", action="store_true", help="take devices over from rollouts under way")
     start.add_argument("--sampling", help='as JSON, such as {"random_share": 0.05, "sketch_seconds": 60}')
     start.add_argument("--window", help="activate only from HH:MM local time, for MINUTES: 02:00/120")
+    start.add_argument("--dry-run", action="store_true", help="say what it would do, and do nothing")
     start.add_argument(
         "--wait", action="store_true", help="show progress until it is over; exit 1 if it was taken back"
     )
@@ -209,6 +210,10 @@ def _plan(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--failure-budget", type=int, help="more failures take everything back (default 0)")
     verb.add_argument("--exposure-budget", type=int, help="devices unconfirmed or failed at any time (default 5)")
     verb.add_argument("--timeout-s", type=float, help="an unconfirmed device counts as failed after (default a day)")
+    verb.add_argument("--per-minute", type=float, help="offers a minute at most (default: no limit)")
+    verb.add_argument("--growth", type=float, help="that many times faster (2), each time --grow-after have confirmed")
+    verb.add_argument("--grow-after", type=int, help="devices (default: never faster)")
+    verb.add_argument("--bytes-per-s", type=int, help="what all devices together may fetch (default: no limit)")
     verb.add_argument("--holdout", type=int, help="percent of devices that wait till the end, to compare with (0)")
     verb.add_argument(
         "--alpha", type=float, help="chance of taking a harmless bundle back by comparison (0.05; 0: off)"

@@ -143,7 +143,10 @@ def _body(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     return body
 
 
-PLAN = ("group", "canary", "soak_s", "failure_budget", "exposure_budget", "timeout_s", "holdout", "approval")
+PLAN = (
+    *("group", "canary", "soak_s", "failure_budget", "exposure_budget", "timeout_s", "holdout", "approval"),
+    *("per_minute", "growth", "grow_after", "bytes_per_s"),
+)
 
 
 def _start(client: FleetClient, arguments: argparse.Namespace) -> int:
@@ -155,11 +158,29 @@ def _start(client: FleetClient, arguments: argparse.Namespace) -> int:
         hour, _, minute = start.partition(":")
         begins = _whole(hour, "--window") * 60 + _whole(minute, "--window")
         body["window"] = {"start_minute": begins, "duration_minutes": _whole(minutes, "--window")}
+    if arguments.dry_run:
+        answer = client.call("POST", f"{API}/rollouts?dry_run=true", json=body)
+        show(answer, arguments.json, lambda: _tell_preview(answer))
+        return 0 if answer["starts"] else 1
     answer = client.call("POST", f"{API}/rollouts", json=body)
     if arguments.wait:
         return _follow(client, arguments, answer["id"])
     show(answer, arguments.json, lambda: record(("rollout", "start"), answer))
     return 0
+
+
+def _tell_preview(answer: dict[str, Any]) -> None:
+    """Print what a rollout would do."""
+    print(f"{answer['devices']} devices get {answer['bundle'][:12]}, {answer['reachable']} of them within reach now")
+    print(
+        f"they fetch {answer['bytes_total'] / 1e6:.1f} MB together"
+        + (f", in {answer['least_s']:.0f} s at the least" if answer["least_s"] is not None else "")
+    )
+    table(answer["stages"], ("stage", "devices"))
+    for each in answer["excluded"]:
+        print(f"not {each['devices']}, such as {', '.join(each['such_as'])}: {each['why']}")
+    if not answer["starts"]:
+        print("as asked for, it would be refused")
 
 
 def _start_shadow(client: FleetClient, arguments: argparse.Namespace) -> int:

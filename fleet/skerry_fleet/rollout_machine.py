@@ -13,6 +13,7 @@ from typing import Any
 from skerry_contracts.device import Phase, Reason
 from skerry_fleet import rollout_stages as stages
 from skerry_fleet.errors import ConflictError
+from skerry_fleet.rollout_plan import Plan
 from skerry_fleet.rollout_words import (
     BLOCKING,
     OVER,
@@ -29,7 +30,6 @@ from skerry_fleet.rollout_words import (
     Order,
     Ordered,
     Place,
-    Plan,
     Reached,
     Regressed,
     Reported,
@@ -46,10 +46,12 @@ TRANSIENT = (Reason.NETWORK, Reason.EXPIRED)
 """The bundle was never tried: worth another attempt."""
 
 
-def start(rollout: str, bundle: str, plan: Plan, devices: Iterable[tuple[str, bool]], now: float) -> State:
+def start(
+    rollout: str, bundle: str, plan: Plan, devices: Iterable[tuple[str, bool]], now: float, size_bytes: int = 0
+) -> State:
     """Return a new rollout of (device, within reach); the first event, such as a `Tick`, sets it off."""
     status = Status.AWAITING_APPROVAL if plan.approval else Status.RUNNING
-    state = State(rollout, bundle, plan, status, allowance=plan.exposure_budget)
+    state = State(rollout, bundle, plan, status, allowance=plan.exposure_budget, size_bytes=size_bytes)
     members = [Member(device, rank(rollout, device), reachable=reachable, since=now) for device, reachable in devices]
     state.changed.update(member.device for member in members)
     return restore(state, members)
@@ -86,8 +88,12 @@ def step(state: State, event: RolloutEvent, now: float) -> tuple[State, list[Eff
 
 
 def next_due(state: State) -> float | None:
-    """Return when the next timer may run out; a `Tick` before that changes nothing."""
-    return state.timers[0][0] if state.timers else None
+    """Return when the next timer may run out, or the pace allows an offer; a `Tick` before that changes nothing."""
+    due = state.timers[0][0] if state.timers else None
+    if state.paced and stages.wants(state):
+        paced = state.paced - stages.BURST_S
+        return paced if due is None else min(due, paced)
+    return due
 
 
 # Events ----------------------------------------------------------------------------------------------

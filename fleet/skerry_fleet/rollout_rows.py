@@ -22,21 +22,9 @@ from skerry_fleet.director import CHUNK
 from skerry_fleet.errors import MissingError
 from skerry_fleet.paging import Page, listing
 from skerry_fleet.regression import Limits, Tally
-from skerry_fleet.rollout_words import (
-    BLOCKING,
-    OVER,
-    Effect,
-    Left,
-    Member,
-    Place,
-    Plan,
-    RolloutEvent,
-    State,
-    Status,
-    Wave,
-    rank,
-)
-from skerry_fleet.tables import DeviceState, Rollout, RolloutDevice
+from skerry_fleet.rollout_plan import Plan, Wave
+from skerry_fleet.rollout_words import BLOCKING, OVER, Effect, Left, Member, Place, RolloutEvent, State, Status, rank
+from skerry_fleet.tables import Bundle, DeviceState, Rollout, RolloutDevice
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +47,10 @@ class RolloutRequest:
     retry_s: float = 30.0
     approval: bool = False
     holdout: int = 0
+    per_minute: float = 0.0
+    growth: float = 2.0
+    grow_after: int = 0
+    bytes_per_s: int = 0
     allow_downgrade: bool = False
     supersede: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -121,7 +113,9 @@ def load(session: Session) -> list[Live]:
 
 def _load(session: Session, row: Rollout) -> Live:
     plan = codec.from_plain(Plan, json.loads(row.plan))
+    bundle = session.get(Bundle, (row.tenant, row.bundle))
     state = State(row.id, row.bundle, plan, Status(row.status), row.stage, row.allowance, row.reason)
+    state.size_bytes = bundle.size_bytes if bundle is not None else 0
     options = json.loads(row.options)
     limits = codec.from_plain(Limits, options.get("limits", {}))
     gate = codec.from_plain(Gate, options.get("gate", {}))

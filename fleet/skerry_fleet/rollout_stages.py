@@ -22,6 +22,7 @@ from skerry_fleet.rollout_words import (
     Status,
 )
 
+BURST_S = 1.0
 _OFFERING = (Status.RUNNING, Status.COMPLETE)
 
 
@@ -141,7 +142,7 @@ def shift(state: State, status: Status, reason: str, effects: list[Effect]) -> N
 def pump(state: State, now: float, effects: list[Effect]) -> None:
     """Offer to as many devices as stage and budget allow; move on where the stage is done."""
     while True:
-        while state.status in _OFFERING and state.ready_count and _room(state) and state.exposure < limit(state):
+        while wants(state) and on_pace(state, now):
             member = _next_ready(state)
             move(state, member, Place.OFFERED, now, deadline(state, now))
             effects.append(Offer(member.device))
@@ -155,6 +156,22 @@ def pump(state: State, now: float, effects: list[Effect]) -> None:
             granted = state.plan.waves[state.stage - 1].in_flight or state.plan.exposure_budget
             state.allowance = max(state.allowance, granted)
         shift(state, Status.RUNNING, "", effects)
+
+
+def wants(state: State) -> bool:
+    """Return whether another device may be offered the bundle, if it is not too early."""
+    return state.status in _OFFERING and state.ready_count > 0 and _room(state) and state.exposure < limit(state)
+
+
+def on_pace(state: State, now: float) -> bool:
+    """Take a place in the plan's pace, if it is not too early; `BURST_S` worth of offers may go at once (the generic
+    cell rate algorithm, ITU-T I.371).
+    """
+    interval = state.plan.interval_s(state.counts[Place.CONFIRMED], state.size_bytes)
+    if interval and state.paced - BURST_S > now:
+        return False
+    state.paced = max(state.paced, now) + interval
+    return True
 
 
 def _room(state: State) -> bool:

@@ -12,7 +12,7 @@ import hashlib
 from enum import StrEnum
 
 from skerry_contracts.device import Phase, Reason
-from skerry_contracts.errors import MismatchError
+from skerry_fleet.rollout_plan import Plan
 
 
 class Status(StrEnum):
@@ -50,60 +50,6 @@ OVER = (Status.ROLLED_BACK, Status.SUPERSEDED)
 """Nothing can happen to such a rollout any more."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wave:
-    """Up to `percent` of the devices; with at most `in_flight` exposed at once (None: the exposure budget)."""
-
-    percent: int
-    in_flight: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.percent <= 100:
-            raise MismatchError("percent", "from 1 to 100")
-        if self.in_flight is not None and self.in_flight < 1:
-            raise MismatchError("in_flight", "at least 1")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """How a rollout proceeds.
-
-    `canary` devices must confirm first, then the waves follow. A device confirms by a heartbeat that shows it serving
-    the bundle at least `soak_s` after the fleet heard of its commit (0: by the commit itself). More than
-    `failure_budget` failures take everything back. `timeout_s` after its offer a device that has not confirmed counts
-    as failed (0: never). Failures of the network are tried again `retries` times, first after `retry_s`, then after
-    twice that. `holdout` percent of the devices, the last in the order, get the bundle only when the rollout is
-    complete: they are what the last wave is compared with.
-    """
-
-    canary: int = 1
-    waves: tuple[Wave, ...] = (Wave(100),)
-    soak_s: float = 30.0
-    failure_budget: int = 0
-    exposure_budget: int = 5
-    timeout_s: float = 86_400.0
-    retries: int = 2
-    retry_s: float = 30.0
-    approval: bool = False
-    holdout: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.holdout <= 50:
-            raise MismatchError("holdout", "from 0 to 50 percent")
-        if self.canary < 1:
-            raise MismatchError("canary", "at least 1 device")
-        if not self.waves or any(a.percent >= b.percent for a, b in zip(self.waves, self.waves[1:], strict=False)):
-            raise MismatchError("waves", "at least one, percentages rising")
-        if min(self.soak_s, self.timeout_s, self.retry_s) < 0 or max(self.soak_s, self.timeout_s, self.retry_s) > 1e9:
-            raise MismatchError("soak_s", "times are not negative")
-        if self.failure_budget < 0 or not 0 <= self.retries <= 10:
-            raise MismatchError("failure_budget", "not negative; at most 10 retries")
-        if self.exposure_budget <= self.failure_budget:
-            raise MismatchError(
-                "exposure_budget", "must be greater than failure_budget, or failures would stop it for good"
-            )
-
-
 def rank(rollout: str, device: str) -> int:
     """Return a device's place in a rollout's order: the same everywhere, different in every rollout."""
     return int.from_bytes(hashlib.sha256(f"{rollout}\0{device}".encode()).digest()[:8], "big")
@@ -130,6 +76,7 @@ class State:
     """One rollout. Owned by its caller and changed in place by `step`: a copy for each event would cost O(devices).
 
     `stage` is 0 for the canary, then the wave's number; `allowance` the exposure granted so far (it never falls);
+    `size_bytes` of the bundle; `paced` when the next offer would be due at an even pace;
     `changed` the devices whose row must be saved. The heaps may hold entries that are out of date; they are checked
     when they come up.
     """
@@ -141,6 +88,8 @@ class State:
     stage: int = 0
     allowance: int = 0
     reason: str = ""
+    size_bytes: int = 0
+    paced: float = 0.0
     members: dict[str, Member] = dataclasses.field(default_factory=dict)
     counts: dict[Place, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(Place, 0))
     ready_count: int = 0

@@ -112,7 +112,7 @@ class Rollouts:
             request_key=request_key,
             request_sha256=digest,
         )
-        state = rollout_machine.start(row.id, bundle.id, request.plan(), devices, now)
+        state = rollout_machine.start(row.id, bundle.id, request.plan(), devices, now, bundle.size_bytes)
         row.status = state.status.value
         comparison = Comparison(request.gate)
         live = Live(actor.tenant, bundle.model, row.group, row.created_ms, state, request.limits, comparison)
@@ -132,9 +132,12 @@ class Rollouts:
 
         Raises:
             MissingError: no such rollout.
-            ConflictError: its status does not allow it.
+            ConflictError: its status does not allow it, or the one who started it would approve it.
         """
         row = rollout_rows.get(session, actor.tenant, rollout)
+        if order is Order.APPROVE and row.status == Status.AWAITING_APPROVAL and actor.name == row.created_by:
+            words = f"rollout {row.id} was started by {actor.name}, who cannot approve it"
+            raise ConflictError(words, hint="ask another person, with a key of their own")
         live = self._states.get((actor.tenant, row.id))
         if live is None:
             raise ConflictError(f"rollout {row.id} is {row.status}", hint="start a new rollout")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from skerry_fleet.rollout_words import Plan
+from skerry_fleet.rollout_plan import Plan
 from skerry_simulators.errors import ViolationError
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from skerry_contracts.assignment import DriftAlarm, SamplingPolicy
+from skerry_fleet.rollout_plan import Wave
 from skerry_fleet.rollout_rows import RolloutRequest
-from skerry_fleet.rollout_words import Wave
 from skerry_simulators.catalogue import MODEL
 from skerry_simulators.faults import HOUR_S
 

@@ -7,9 +7,11 @@ from typing import Any
 from tests.fleet.conftest import ACTOR, Bench
 
 from skerry_fleet import rollout_rows
+from skerry_fleet.audit import Actor
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.rollout_words import Order
 
+SECOND = Actor("default", "second")
 DEVICES = tuple(f"d{i}" for i in range(6))
 
 
@@ -21,7 +23,7 @@ def start(bench: Bench, bundle: str, **plan: Any) -> str:
 
 def order(bench: Bench, rollout: str, verb: Order) -> dict[str, Any]:
     with bench.fleet.rollouts.open() as session:
-        return bench.fleet.rollouts.order(session, ACTOR, bench.clock(), rollout, verb)
+        return bench.fleet.rollouts.order(session, SECOND, bench.clock(), rollout, verb)
 
 
 def show(bench: Bench, rollout: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from skerry_contracts.errors import MismatchError
 from skerry_fleet import rollout_machine as machine
 from skerry_fleet.comparison import Comparison, Gate
 from skerry_fleet.evidence import CERTAIN, Measure, Score, combined, e_value
-from skerry_fleet.rollout_words import Place, Plan, Tick, Wave
+from skerry_fleet.rollout_plan import Plan, Wave
+from skerry_fleet.rollout_words import Place, Tick
 
 NEW, OLD = "b" * 64, "a" * 64
 COUNTS = st.integers(0, 300)

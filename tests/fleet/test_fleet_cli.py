@@ -92,10 +92,19 @@ def test_the_way_from_nothing_to_a_rollout(run, url: str, root: Path, tmp_path: 
     bundle = json.loads(made)["id"]
     assert code == 0 and json.loads(made)["state"] == "published"
     words = ("--waves", "50,100", "--window", "02:00/120", "--sampling", '{"random_share": 0.5}', "--approval")
-    code, made, _ = run("rollout", "start", "--model", "digits", "--bundle", bundle[:10], *words, "--json")
+    start = ("rollout", "start", "--model", "digits", "--bundle", bundle[:10])
+    code, told, _ = run(*start, "--waves", "50,100", "--dry-run")
+    assert code == 0 and told.startswith("2 devices get") and "within reach now" in told
+    assert json.loads(run("rollout", "list", "--json")[1]) == []
+    code, made, _ = run(*start, *words, "--json")
     rollout = json.loads(made)
     assert rollout["status"] == "awaiting-approval" and rollout["options"]["window"]["start_minute"] == 120
-    for verb, status in (("approve", "running"), ("pause", "paused"), ("resume", "running"), ("abort", "aborted")):
+    code, _, refused = run("rollout", "approve", rollout["id"])
+    assert code == 1 and "ask another person" in refused
+    second = json.loads(run("key", "create", "second", "--role", "operator", "--json")[1])["key"]
+    code, made, _ = run("rollout", "approve", rollout["id"], "--json", "--key", second)
+    assert (code, json.loads(made)["status"]) == (0, "running")
+    for verb, status in (("pause", "paused"), ("resume", "running"), ("abort", "aborted")):
         code, made, _ = run("rollout", verb, rollout["id"], "--json")
         assert (code, json.loads(made)["status"]) == (0, status)
     assert run("rollout", "wait", rollout["id"])[0] == 1

@@ -16,7 +16,7 @@ from skerry_fleet.comparison import Gate
 from skerry_fleet.fleet import open_fleet
 from skerry_fleet.paging import Page
 from skerry_fleet.regression import Limits
-from skerry_fleet.rollout_words import Wave
+from skerry_fleet.rollout_plan import Wave
 from skerry_fleet.tables import RolloutDevice
 
 DEVICES = tuple(f"d{i:02}" for i in range(24))

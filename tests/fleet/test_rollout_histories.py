@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from skerry_contracts.device import Phase, Reason
 from skerry_fleet import rollout_machine as machine
 from skerry_fleet.errors import ConflictError
+from skerry_fleet.rollout_plan import Plan, Wave
 from skerry_fleet.rollout_words import (
     OVER,
     UNCONFIRMED,
@@ -25,7 +26,6 @@ from skerry_fleet.rollout_words import (
     Order,
     Ordered,
     Place,
-    Plan,
     Reached,
     Regressed,
     Reported,
@@ -34,7 +34,6 @@ from skerry_fleet.rollout_words import (
     State,
     Status,
     Tick,
-    Wave,
 )
 
 NEW, OLD = "b" * 64, "a" * 64

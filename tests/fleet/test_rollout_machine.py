@@ -12,6 +12,7 @@ from skerry_contracts.errors import MismatchError
 from skerry_fleet import rollout_machine as machine
 from skerry_fleet import rollout_stages as stages
 from skerry_fleet.errors import ConflictError
+from skerry_fleet.rollout_plan import Plan, Wave
 from skerry_fleet.rollout_words import (
     Confirmed,
     Effect,
@@ -25,7 +26,6 @@ from skerry_fleet.rollout_words import (
     Order,
     Ordered,
     Place,
-    Plan,
     Reached,
     Regressed,
     Reported,
@@ -34,7 +34,6 @@ from skerry_fleet.rollout_words import (
     State,
     Status,
     Tick,
-    Wave,
     rank,
 )
 

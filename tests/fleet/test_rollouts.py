@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, func, select
 from tests.fleet.conftest import ACTOR, Bench
-from tests.fleet.rolling import DEVICES, assigned, order, show, start
+from tests.fleet.rolling import DEVICES, SECOND, assigned, order, show, start
 
 from skerry_contracts.device import Phase, Reason
 from skerry_fleet import audit, rollout_rows
@@ -18,8 +18,9 @@ from skerry_fleet.fleet import open_fleet
 from skerry_fleet.paging import Page
 from skerry_fleet.records import Alert, Audit
 from skerry_fleet.regression import Limits
+from skerry_fleet.rollout_plan import Wave
 from skerry_fleet.rollout_rows import RolloutRequest
-from skerry_fleet.rollout_words import Order, Wave
+from skerry_fleet.rollout_words import Order
 from skerry_fleet.tables import RolloutDevice
 
 DATABASES = "both"
@@ -125,11 +126,20 @@ def test_a_failed_transaction_leaves_memory_as_the_rows_are(ready: Bench) -> Non
     bundle = ready.publish()
     rollout = start(ready, bundle, approval=True)
     with pytest.raises(RuntimeError), ready.fleet.rollouts.open() as session:
-        ready.fleet.rollouts.order(session, ACTOR, ready.clock(), rollout, Order.APPROVE)
+        ready.fleet.rollouts.order(session, SECOND, ready.clock(), rollout, Order.APPROVE)
         raise RuntimeError("the power goes")
     assert show(ready, rollout)["status"] == "awaiting-approval" and assigned(ready) == {}
     order(ready, rollout, Order.APPROVE)
     assert show(ready, rollout)["status"] == "running" and len(assigned(ready)) == 1
+
+
+def test_who_starts_a_rollout_cannot_approve_it(ready: Bench) -> None:
+    rollout = start(ready, ready.publish(), approval=True)
+    with pytest.raises(ConflictError, match="cannot approve"), ready.fleet.rollouts.open() as session:
+        ready.fleet.rollouts.order(session, ACTOR, ready.clock(), rollout, Order.APPROVE)
+    assert show(ready, rollout)["status"] == "awaiting-approval"
+    order(ready, rollout, Order.APPROVE)
+    assert show(ready, rollout)["status"] == "running"
 
 
 def test_every_move_has_exactly_one_audit_record(ready: Bench) -> None:
@@ -147,9 +157,9 @@ def test_every_move_has_exactly_one_audit_record(ready: Bench) -> None:
         assert audit.verify(session, "default").broken_at is None
     assert moves == [
         ("rollout.create", "test"),
-        ("rollout.running", "test"),
-        ("rollout.paused", "test"),
-        ("rollout.running", "test"),
+        ("rollout.running", "second"),
+        ("rollout.paused", "second"),
+        ("rollout.running", "second"),
         ("rollout.running", "system:rollout"),
         ("rollout.running", "system:rollout"),
         ("rollout.complete", "system:rollout"),

@@ -25,7 +25,7 @@ from skerry_fleet import shadow_orders as orders
 from skerry_fleet.errors import ConflictError, FleetError, InputError, MissingError
 from skerry_fleet.paging import Page
 from skerry_fleet.records import DeadLetter
-from skerry_fleet.rollout_words import Wave
+from skerry_fleet.rollout_plan import Wave
 from skerry_fleet.routes.shadows import PromoteRequest, promote
 from skerry_fleet.shadow_orders import ShadowRequest
 from skerry_fleet.shadow_tables import ShadowReportRow

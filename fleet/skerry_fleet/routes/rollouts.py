@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from skerry_fleet import alerts, rollout_pairs, rollout_rows
+from skerry_fleet import alerts, rollout_pairs, rollout_preview, rollout_rows
 from skerry_fleet.errors import InputError, MissingError
 from skerry_fleet.paging import MAX_INT64
 from skerry_fleet.rollout_rows import RolloutRequest
@@ -38,8 +38,12 @@ def create_rollout(
     caller: Operator,
     wanted: Annotated[RolloutRequest, Depends(body(RolloutRequest))],
     idempotency_key: Annotated[str | None, Header()] = None,
+    dry_run: bool = False,
 ) -> Response:
-    """Start a rollout."""
+    """Start a rollout; with `dry_run`, say what it would do, and do nothing."""
+    if dry_run:
+        with fleet.database.read() as session:
+            return reply(rollout_preview.preview(session, caller.tenant, wanted))
     if idempotency_key is not None and not 0 < len(idempotency_key) <= 200:
         raise InputError("idempotency-key: 1 to 200 characters")
     wanted.plan()

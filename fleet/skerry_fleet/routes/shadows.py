@@ -13,8 +13,8 @@ from skerry_fleet import shadow_orders as orders
 from skerry_fleet.audit import Actor
 from skerry_fleet.errors import ConflictError, InputError
 from skerry_fleet.fleet import Fleet
+from skerry_fleet.rollout_plan import Wave
 from skerry_fleet.rollout_rows import RolloutRequest
-from skerry_fleet.rollout_words import Wave
 from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
 from skerry_fleet.routes.rollouts import OrderRequest
 from skerry_fleet.shadow_orders import ShadowRequest

@@ -30,8 +30,8 @@ from skerry_fleet.app import create_app
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.errors import ConflictError
 from skerry_fleet.fleet import Fleet
+from skerry_fleet.rollout_plan import Wave
 from skerry_fleet.rollout_rows import RolloutRequest
-from skerry_fleet.rollout_words import Wave
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>'\"{{7*7}}"
 
