@@ -1,6 +1,6 @@
 """What moves inside a rollout: places of devices, stages, and the budget that every offer must fit into.
 
-The steps of `rollout_machine`, which is the way in; nothing else calls these.
+The steps of `rollout_machine`, which is the way in; only `rollout_preview` asks here, too.
 """
 
 from __future__ import annotations
