@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlmodel import select
-from tests.fleet.conftest import Bench
-from tests.fleet.rolling import DEVICES, order, start
+from tests.fleet.conftest import ACTOR, Bench
+from tests.fleet.rolling import DEVICES, order, show, start
 
 from skerry_contracts.errors import MismatchError
 from skerry_fleet import rollout_machine as machine
+from skerry_fleet.errors import ConflictError
 from skerry_fleet.rollout_plan import Plan, Wave
 from skerry_fleet.rollout_preview import preview, rehearse, stages
 from skerry_fleet.rollout_rows import RolloutRequest
@@ -121,3 +122,13 @@ def test_a_dry_run_knows_of_rollouts_under_way_and_newer_releases(bench: Bench) 
     newer = look(bench, old, supersede=True)
     assert not newer["starts"] and "newer release" in str(newer["excluded"])
     assert look(bench, old, supersede=True, allow_downgrade=True)["starts"]
+
+
+def test_who_starts_a_rollout_cannot_approve_it(bench: Bench) -> None:
+    bench.enrol(*DEVICES)
+    rollout = start(bench, bench.publish(), approval=True)
+    with pytest.raises(ConflictError, match="cannot approve"), bench.fleet.rollouts.open() as session:
+        bench.fleet.rollouts.order(session, ACTOR, bench.clock(), rollout, Order.APPROVE)
+    assert show(bench, rollout)["status"] == "awaiting-approval"
+    order(bench, rollout, Order.APPROVE)
+    assert show(bench, rollout)["status"] == "running"

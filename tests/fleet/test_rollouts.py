@@ -133,15 +133,6 @@ def test_a_failed_transaction_leaves_memory_as_the_rows_are(ready: Bench) -> Non
     assert show(ready, rollout)["status"] == "running" and len(assigned(ready)) == 1
 
 
-def test_who_starts_a_rollout_cannot_approve_it(ready: Bench) -> None:
-    rollout = start(ready, ready.publish(), approval=True)
-    with pytest.raises(ConflictError, match="cannot approve"), ready.fleet.rollouts.open() as session:
-        ready.fleet.rollouts.order(session, ACTOR, ready.clock(), rollout, Order.APPROVE)
-    assert show(ready, rollout)["status"] == "awaiting-approval"
-    order(ready, rollout, Order.APPROVE)
-    assert show(ready, rollout)["status"] == "running"
-
-
 def test_every_move_has_exactly_one_audit_record(ready: Bench) -> None:
     bundle = ready.publish()
     rollout = start(ready, bundle, waves=(Wave(50), Wave(100)), approval=True)
