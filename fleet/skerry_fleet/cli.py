@@ -13,6 +13,8 @@ from skerry_fleet.errors import FleetError, InputError
 
 DEFAULT_URL = "http://127.0.0.1:8707"
 DEFAULT_ROOT = "skerry-fleet"
+DATABASE_VERBS = ("migrate",)
+"""What works on the folder and the database of a fleet, not through its API."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,6 +23,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         if arguments.noun == "serve":
             return _serve(arguments)
+        if arguments.noun in DATABASE_VERBS:
+            from skerry_fleet import cli_database
+
+            return cli_database.run(arguments, _root(arguments))
         from skerry_fleet import cli_verbs  # httpx is loaded only where a request is made
 
         return cli_verbs.run(arguments, _url(arguments), _key(arguments))
@@ -77,12 +83,25 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--swarm-port", type=int, help="also listen here without TLS, for simulated devices")
     serve.add_argument("--silent-after-s", type=float, help="when an unheard device raises an alert (default 180)")
     serve.add_argument("--database-url", help="another database than SQLite in the root folder")
+    _databases(nouns)
     common = _common()
     _people(nouns, common)
     _bundles(nouns, common)
     _rollouts(nouns, common)
     _shadows(nouns, common)
     return parser
+
+
+def _databases(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--root", help=f"the fleet's folder (default {DEFAULT_ROOT})")
+    common.add_argument("--database-url", help="the database, where it is not SQLite in the root folder")
+    common.add_argument("--json", action="store_true", help="print JSON")
+    migrate = nouns.add_parser("migrate", help="bring the database to this version's tables", parents=[common])
+    how = migrate.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="only say where it is; exit 1 if steps are missing")
+    how.add_argument("--sql", action="store_true", help="only print the SQL that would be run")
+    how.add_argument("--to", metavar="STEP", help="up to this step (default: the newest)")
 
 
 def _common() -> argparse.ArgumentParser:

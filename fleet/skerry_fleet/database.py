@@ -19,11 +19,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, SQLModel
 
 from skerry_fleet import placement, records, rollout_pairs, shadow_tables, tables
-from skerry_fleet.errors import UnavailableError
+from skerry_fleet.errors import FleetError, UnavailableError
+from skerry_fleet.migrations import upgrade
 from skerry_fleet.sql.changes import Change, Row
 from skerry_fleet.sql.dialect import compare_bytes, open_dialect
 
-TABLES = (tables, records, rollout_pairs, shadow_tables, placement)  # imported so that `create_all` knows their tables
+TABLES = (
+    tables,
+    records,
+    rollout_pairs,
+    shadow_tables,
+    placement,
+)  # imported so that their tables are known
 compare_bytes(SQLModel.metadata)
 PROBE_S = 5.0
 
@@ -51,9 +58,10 @@ class Database:
         self._lock = threading.RLock()
         self._probed_s, self._writable = -math.inf, True
         try:
-            with self.dialect.writer.begin() as connection:
-                self.dialect.exclusive(connection)
-                SQLModel.metadata.create_all(connection)
+            upgrade.prepare(self.dialect)
+        except FleetError:
+            self.close()
+            raise
         except DBAPIError as error:
             self.close()
             raise UnavailableError(

@@ -21,7 +21,7 @@ from skerry_fleet.blobs import BlobStore
 from skerry_fleet.config import Clock, FleetConfig, RandomBytes
 from skerry_fleet.database import Database
 from skerry_fleet.deltas import Deltas
-from skerry_fleet.errors import ConflictError, UnavailableError
+from skerry_fleet.errors import ConflictError, FleetError, UnavailableError
 from skerry_fleet.ingest import CheckReceipt, IngestCore
 from skerry_fleet.ingest_store import SqlIngestStore
 from skerry_fleet.metrics import Metrics
@@ -120,11 +120,15 @@ def open_fleet(config: FleetConfig, clock: Clock, random: RandomBytes) -> Fleet:
     """
     try:
         durable.make_dirs(config.root, 0o700)
-        lock = _lock(config.root)
+        lock = lock_folder(config.root)
     except OSError as error:
         raise UnavailableError(f"cannot use {config.root}: {error.strerror}", hint="choose another --root") from error
     now = clock()
-    database = Database(config.url)
+    try:
+        database = Database(config.url)
+    except FleetError:
+        os.close(lock)
+        raise
     with database.read() as session:
         placement.check(session, config.shards)
     try:
@@ -176,7 +180,12 @@ def receipt_checker(database: Database) -> CheckReceipt:
     return check
 
 
-def _lock(root: Path) -> int:
+def lock_folder(root: Path) -> int:
+    """Take the lock on a fleet's folder; it is given back by closing the descriptor.
+
+    Raises:
+        ConflictError: another process works with this folder.
+    """
     descriptor = os.open(root / "fleet.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

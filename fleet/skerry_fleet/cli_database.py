@@ -1,0 +1,82 @@
+"""The verbs of `skerry fleet` that work on a fleet's folder and database themselves, not through its API."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from skerry_fleet import config as settings
+from skerry_fleet.config import FleetConfig
+from skerry_fleet.database import first_line
+from skerry_fleet.errors import InputError, UnavailableError
+from skerry_fleet.fleet import lock_folder
+from skerry_fleet.migrations import upgrade
+from skerry_fleet.sql.dialect import Dialect, open_dialect
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    """Carry out one command on the fleet in `root`.
+
+    Raises:
+        FleetError: refused.
+    """
+    config = settings.load(root, {"database_url": getattr(arguments, "database_url", None)})
+    try:
+        return VERBS[arguments.noun](arguments, config)
+    except DBAPIError as error:
+        raise UnavailableError(
+            f"the database: {first_line(error)}", hint="check its address, and the rights to it"
+        ) from error
+
+
+def _migrate(arguments: argparse.Namespace, config: FleetConfig) -> int:
+    dialect = _existing(config)
+    try:
+        with dialect.reader.connect() as connection:
+            at = upgrade.revision(connection)
+        if arguments.sql:
+            print(upgrade.script(dialect.reader.dialect.name, at), end="")
+            return 0
+        if arguments.check:
+            upgrade.behind(at or upgrade.FIRST, upgrade.HEAD)
+            return _tell(arguments, at, at)
+        lock = lock_folder(config.root)
+        try:
+            with dialect.writer.begin() as connection:
+                dialect.exclusive(connection)
+                upgrade.bring(connection, arguments.to or upgrade.HEAD)
+            with dialect.reader.connect() as connection:
+                return _tell(arguments, at, upgrade.revision(connection))
+        finally:
+            os.close(lock)
+    finally:
+        dialect.close()
+
+
+def _tell(arguments: argparse.Namespace, before: str | None, now: str | None) -> int:
+    """Print where a database is; return 1 where it is not where this version wants it."""
+    answer = {"before": before, "now": now, "wanted": upgrade.HEAD}
+    if arguments.json:
+        print(json.dumps(answer))
+    elif now == upgrade.HEAD:
+        print(
+            f"the database is at step {now}, as it should be" if before == now else f"step {before or 'none'} to {now}"
+        )
+    else:
+        print(f"the database is at step {now or 'none'}, this version wants {upgrade.HEAD}: run skerry fleet migrate")
+    return 0 if now == upgrade.HEAD else 1
+
+
+def _existing(config: FleetConfig) -> Dialect:
+    """Return the database of a fleet that is there."""
+    if not config.database_url and not (config.root / "fleet.db").is_file():
+        raise InputError(f"no fleet in {config.root}", hint="give --root of the fleet, or --database-url")
+    return open_dialect(config.url)
+
+
+VERBS: dict[str, Callable[[argparse.Namespace, FleetConfig], int]] = {"migrate": _migrate}
