@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -57,15 +58,17 @@ def columns(dialect: Dialect) -> dict[str, list[tuple[str, str, bool]]]:
     return found
 
 
-def indexes(dialect: Dialect) -> dict[str, list[tuple[object, ...]]]:
+def indexes(dialect: Dialect) -> dict[str, list[str]]:
     found = {}
     with dialect.reader.connect() as connection:
         inspector = sqlalchemy.inspect(connection)
         for name in inspector.get_table_names():
-            rows = [*inspector.get_indexes(name), *inspector.get_unique_constraints(name)]
-            only = [str(each.get("dialect_options", {}).get("sqlite_where", "")) for each in rows]
-            named = [(each["name"], tuple(each["column_names"]), each.get("unique")) for each in rows]
-            found[name] = sorted((*each, where) for each, where in zip(named, only, strict=True))
+            told = []
+            for each in (*inspector.get_indexes(name), *inspector.get_unique_constraints(name)):
+                row: dict[str, Any] = dict(each)
+                only = row.pop("dialect_options", {}).get("sqlite_where", "")
+                told.append(f"{row} {only}")
+            found[name] = sorted(told)
     return found
 
 
