@@ -204,7 +204,7 @@ def _promote(client: FleetClient, arguments: argparse.Namespace) -> int:
 def _evidence(client: FleetClient, arguments: argparse.Namespace) -> int:
     """Show what the pairs of a rollout came to, and the newest of them."""
     answer = client.call("GET", f"{API}/rollouts/{arguments.rollout}/evidence?limit={min(arguments.limit, 1000)}")
-    columns = ("device", "control", "error_rate", "latency", "confidence", "ended_ms")
+    columns = ("device", "control", "failing", "error_rate", "latency", "confidence", "ended_ms")
 
     def told() -> None:
         needed = "no gate" if answer["needed"] is None else f"{answer['needed']:.3g} takes it back"

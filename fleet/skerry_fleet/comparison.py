@@ -24,13 +24,14 @@ class Gate:
     """How much evidence of harm takes a rollout back.
 
     `alpha` bounds the chance that a rollout without harm is ever taken back by this gate (0: there is no gate). A pair
-    counts where their changes differ by more than the margin: of the share of predictions that fail (`error_rate`),
-    of the p95 latency as a share of it (`latency`), of the mean confidence (`confidence`); and where each of the two
-    made at least `least_predictions`.
+    counts where their changes differ by more than the margin: of the share of predictions that fail (`error_rate`,
+    and `failing` for those that break), of the p95 latency as a share of it (`latency`), of the mean confidence
+    (`confidence`); and where each of the two made at least `least_predictions`.
     """
 
     alpha: float = 0.05
     error_rate: float = 0.01
+    failing: float = 0.2
     latency: float = 0.5
     confidence: float = 0.05
     least_predictions: int = 5
@@ -38,7 +39,7 @@ class Gate:
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 0.5:
             raise MismatchError("alpha", "from 0 (no gate) to 0.5")
-        if not 0 <= min(self.error_rate, self.confidence) <= max(self.error_rate, self.confidence) <= 1:
+        if not all(0 <= rate <= 1 for rate in (self.error_rate, self.failing, self.confidence)):
             raise MismatchError("error_rate", "margins of rates run from 0 to 1")
         if not 0 <= self.latency <= 100:
             raise MismatchError("latency", "from 0 to 100 times")
@@ -71,7 +72,7 @@ class Watched:
         cannot be said.
         """
         before = self.before
-        if measure is Measure.ERROR_RATE:
+        if measure in (Measure.ERROR_RATE, Measure.FAILING):
             earlier = before.predictions + before.errors
             return self.errors / (self.predictions + self.errors) - (before.errors / earlier if earlier else 0.0)
         if measure is Measure.LATENCY:
@@ -101,6 +102,7 @@ class Pair:
         if any(each.predictions + each.errors < gate.least_predictions for each in both):
             return None
         margins = {
+            Measure.FAILING: gate.failing,
             Measure.ERROR_RATE: gate.error_rate,
             Measure.LATENCY: math.log1p(gate.latency),
             Measure.CONFIDENCE: gate.confidence,
@@ -180,7 +182,8 @@ class Comparison:
         if not self.gate.alpha or self.value < 1 / self.gate.alpha:
             return None
         worst, score = max(self.scores.items(), key=lambda each: each[1].value)
+        what = "more predictions fail" if worst is Measure.FAILING else f"{worst.replace('_', ' ')} is worse"
         return (
-            f"{worst.replace('_', ' ')} is worse in {score.worse} pairs and better in {score.better}, against devices "
+            f"{what} in {score.worse} pairs and better in {score.better}, against devices "
             f"without the bundle (evidence {self.value:.3g}, alpha {self.gate.alpha:g})"
         )

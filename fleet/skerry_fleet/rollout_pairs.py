@@ -26,6 +26,7 @@ class RolloutPair(SQLModel, table=True):
     rollout: str = Field(index=True)
     device: str
     control: str
+    failing: int | None = None
     error_rate: int | None = None
     latency: int | None = None
     confidence: int | None = None

@@ -90,7 +90,17 @@ def test_changes_are_compared_at_the_same_time(
     comparison.hear("t", mine, NEW)
     comparison.hear("c", other, NEW)
     ended = comparison.end("t")
-    assert ended is not None and tuple(ended[1][measure] for measure in Measure) == signs
+    assert ended is not None and tuple(ended[1][measure] for measure in list(Measure)[1:]) == signs
+
+
+def test_devices_that_break_count_beside_those_that_differ_a_little() -> None:
+    comparison = paired()
+    comparison.hear("t", health(NEW, errors=60), NEW)
+    comparison.hear("c", health(OLD), NEW)
+    ended = comparison.end("t")
+    assert ended is not None and ended[1][Measure.FAILING] == ended[1][Measure.ERROR_RATE] == 1
+    noisy = {Measure.FAILING: Score(8), Measure.ERROR_RATE: Score(108, 100), **{m: Score() for m in list(Measure)[2:]}}
+    assert combined(noisy) > 20 > combined({**noisy, Measure.FAILING: Score(0)})
 
 
 def test_a_worse_camera_is_no_harm() -> None:
@@ -156,7 +166,15 @@ def test_a_gate_says_what_it_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [{"alpha": -0.1}, {"alpha": 0.6}, {"error_rate": 1.5}, {"latency": -1.0}, {"least_predictions": 0}]
+    "words",
+    [
+        {"alpha": -0.1},
+        {"alpha": 0.6},
+        {"error_rate": 1.5},
+        {"failing": 2.0},
+        {"latency": -1.0},
+        {"least_predictions": 0},
+    ],
 )
 def test_an_impossible_gate_is_refused(words: dict[str, float]) -> None:
     with pytest.raises(MismatchError):
