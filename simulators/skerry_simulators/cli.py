@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from skerry_simulators import cli_board, cli_chaos, cli_power
+from skerry_simulators import cli_board, cli_chaos, cli_power, cli_swarm
 from skerry_simulators.cli_words import Progress, count
 from skerry_simulators.faults import BUGS
 
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     mutants.set_defaults(command=_mutants)
     cli_power.add(commands)
     cli_chaos.add_words(commands)
+    cli_swarm.add_words(commands)
     cli_board.add(commands)
     return parser
 

@@ -1,0 +1,100 @@
+"""Figures of the fleet manager in one run; with --json the last line is `{"figures": {KEY: number}}`.
+
+    python benchmarks/fleet.py [--json] [--only PART ...] [--devices N]
+
+    connect   connections, connect_seconds, bytes_per_connection: devices (`skerry sim swarm`, no TLS) on broker shards,
+              each with will, subscription and presence; the bytes are the brokers' own
+    ingest    ingest_sqlite_per_s: messages that devices keep until they are acknowledged, eight of a device at a time,
+              from the first sent to the last acknowledged; ingest_lost: acknowledged, or made, and not in the
+              database after a broker and the manager were killed (ingest_kills) under load
+    samples   samples_acked_per_s: the same with one sample of a device at a time, so one acknowledgement for each
+    presence  presence_5k_s, presence_15k_s: so many sockets drop; until the database has the last of them offline
+    wave      wave_50k_s: one wave to all devices, from the order to the last of them confirmed by what it reported;
+              rollout_50k_s: a canary and four waves, without soak (with fewer --devices the figures are theirs)
+    restart   restart_s: the manager is stopped and started again while messages come, until the next is
+              acknowledged; restart_lost
+
+Swarm, brokers and manager share the machine. A part that cannot run here says so and leaves its keys out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, the folder beside it is not a package yet
+from benchmarks.fleet_options import Options
+
+from skerry_fleet.errors import FleetError
+from skerry_simulators.errors import SimulatorError
+
+# part: module with a function of the part's name
+PARTS = {
+    "connect": "fleet_load",
+    "ingest": "fleet_load",
+    "samples": "fleet_load",
+    "presence": "fleet_load",
+    "wave": "fleet_waves",
+    "restart": "fleet_load",
+}
+# key: (must reach, aims at); all at most, but for those in AT_LEAST
+GOALS: dict[str, tuple[float, float]] = {
+    "connections": (50_000, 100_000),
+    "connect_seconds": (20, 30),
+    "bytes_per_connection": (4096, 4096),
+    "ingest_sqlite_per_s": (12_000, 25_000),
+    "ingest_lost": (0, 0),
+    "samples_acked_per_s": (4000, 8000),
+    "presence_5k_s": (2, 1),
+    "presence_15k_s": (5, 3),
+    "wave_50k_s": (15, 8),
+    "rollout_50k_s": (120, 60),
+    "restart_s": (10, 3),
+    "restart_lost": (0, 0),
+}
+AT_LEAST = {"connections", "ingest_sqlite_per_s", "samples_acked_per_s"}
+
+
+def run(part: str, options: Options) -> dict[str, float]:
+    """Return a part's figures; none where it cannot be measured here, which is said."""
+    print(f"{part} ...", file=sys.stderr, flush=True)
+    try:
+        module = importlib.import_module(f"benchmarks.{PARTS[part]}")
+        measure: Callable[[Options], dict[str, float]] = getattr(module, part)
+        return measure(options)
+    except (FleetError, SimulatorError, ImportError, OSError, subprocess.SubprocessError, RuntimeError) as error:
+        hint = getattr(error, "hint", "")
+        words = f"{error} ({hint})" if hint else f"{error}"
+        print(f"{part}: cannot be measured here: {words}", file=sys.stderr, flush=True)
+        return {}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="only the figures, on the last line; progress on stderr")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), help="only these parts")
+    for field in dataclasses.fields(Options):
+        words = f"{field.metadata['help']} (default {field.default})"
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default, help=words)
+    arguments = parser.parse_args()
+    options = Options(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)})
+    found: dict[str, float] = {}
+    for part in arguments.only or PARTS:
+        found |= run(part, options)
+    if not arguments.json:
+        for key, value in found.items():
+            goal, way = GOALS.get(key), "at least" if key in AT_LEAST else "at most"
+            words = f"   {way} {goal[0]:g}, aim {goal[1]:g}" if goal is not None else ""
+            print(f"{key:<24} {value:>10.4g}{words}")
+    print(json.dumps({"figures": {key: round(value, 4) for key, value in found.items()}}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

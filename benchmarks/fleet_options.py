@@ -1,0 +1,14 @@
+"""What benchmarks/fleet.py can be told."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of all parts; each has a flag of its name."""
+
+    devices: int = dataclasses.field(default=50_000, metadata={"help": "devices in connect and wave"})
+    messages: int = dataclasses.field(default=200_000, metadata={"help": "messages in ingest; a quarter in samples"})
+    limit_s: int = dataclasses.field(default=300, metadata={"help": "seconds to wait for anything"})

@@ -1,0 +1,18 @@
+"""Rollouts to very many devices (benchmarks/fleet.py)."""
+
+from __future__ import annotations
+
+from benchmarks.fleet_load import stage
+from benchmarks.fleet_options import Options
+
+from skerry_simulators.swarm import releases, scenarios
+from skerry_simulators.swarm.scenarios import Wish
+
+
+def wave(options: Options) -> dict[str, float]:
+    """Return how long one wave to all devices takes, and a canary with four waves after it."""
+    with stage(Wish(options.devices, limit_s=options.limit_s)) as on:
+        scenarios.connect(on)
+        once = releases.roll_out(on, releases.release(on, told="last"), canary=1, waves=[{"percent": 100}])
+        waves = releases.rollout(on, told="last")
+    return {"wave_50k_s": once["seconds"], "rollout_50k_s": waves["rollout_s"]}

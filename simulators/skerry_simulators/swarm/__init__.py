@@ -1,0 +1,1 @@
+"""Fifty thousand devices on two cores: a real broker and a real fleet, and devices that are a descriptor and a list."""
