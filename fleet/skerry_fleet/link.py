@@ -8,6 +8,7 @@ what it retained.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
@@ -103,28 +104,17 @@ class Link:
             pause_s = min(pause_s * 2, RETRY_S[1])
 
     async def ingest_forever(self) -> None:
-        """Commit what arrives: as much at a time as has come while the last batch was written.
-
-        While one batch is written, the acknowledgements of the one before are on their way.
-        """
-        telling: asyncio.Task[None] | None = None
-        try:
-            while True:
-                await self._arrived.wait()
-                taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
-                if not self._waiting:
-                    self._arrived.clear()
-                if len(self._waiting) < self._queue_limit // 2:
-                    self._each_client(Client.resume)
-                committed = await asyncio.to_thread(self._commit, [message for _, message in taken])
-                if telling is not None:
-                    await telling
-                    telling = None
-                if committed is not None and committed.acks:
-                    telling = asyncio.create_task(self._acknowledge(taken, committed.acks))
-        finally:
-            if telling is not None:
-                telling.cancel()
+        """Commit what arrives: as much at a time as has come while the last batch was written."""
+        while True:
+            await self._arrived.wait()
+            taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+            if not self._waiting:
+                self._arrived.clear()
+            if len(self._waiting) < self._queue_limit // 2:
+                self._each_client(Client.resume)
+            committed = await asyncio.to_thread(self._commit, [message for _, message in taken])
+            if committed is not None:
+                await self._acknowledge(taken, committed.acks)
 
     async def publish_forever(self, number: int) -> None:
         """Publish assignments that a shard's broker does not have yet."""
@@ -141,8 +131,12 @@ class Link:
                 messages = [
                     (topics.topic(row.tenant, row.device, "assignment"), row.envelope.encode(), True) for row in rows
                 ]
-                if not await _send(shard, messages):
+                if shard.client is None:
                     break
+                try:
+                    await shard.client.publish_all(messages)
+                except MqttError:
+                    break  # they stay in the outbox
                 await asyncio.to_thread(outbox.sent, self._database, rows)
                 self._metrics.issued.inc(len(rows))
 
@@ -169,7 +163,11 @@ class Link:
         by_shard: dict[Shard, list[tuple[str, bytes, bool]]] = {}
         for topic, payload in acks:
             by_shard.setdefault(heard[topic.rsplit("/", 2)[0]], []).append((topic, payload, False))
-        await asyncio.gather(*(_send(shard, messages) for shard, messages in by_shard.items()))
+        for shard, messages in by_shard.items():
+            with contextlib.suppress(MqttError):
+                if shard.client is not None:
+                    # Not waited for: while the line is full nothing is read, the brokers' answers neither.
+                    await shard.client.send_all(messages)
         self._metrics.acked.inc(len(acks))
 
     def _commit(self, messages: list[Publish]) -> Committed | None:
@@ -192,14 +190,3 @@ class Link:
             except Exception:  # committed is committed and will be acknowledged; progress is read again later
                 log.exception("rollouts could not take in a batch")
         return committed
-
-
-async def _send(shard: Shard, messages: list[tuple[str, bytes, bool]]) -> bool:
-    """Publish with QoS 1; False where the connection ended: devices send again, assignments stay in the outbox."""
-    if shard.client is None:
-        return False
-    try:
-        await shard.client.publish_all(messages)
-    except MqttError:
-        return False
-    return True

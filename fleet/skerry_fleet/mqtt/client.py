@@ -14,7 +14,7 @@ from typing import cast
 from skerry_fleet.mqtt import codec, packets
 from skerry_fleet.mqtt.errors import ConnectionLostError, ProtocolError, RefusedError
 from skerry_fleet.mqtt.packets import Connect, Packet, Publish, Will
-from skerry_fleet.mqtt.transport import Many, Transport, Waiting
+from skerry_fleet.mqtt.transport import Many, Nobody, Transport, Waiting
 
 MAX_IN_FLIGHT = 1000  # QoS 1 messages sent and not acknowledged
 REFUSALS = {
@@ -136,25 +136,40 @@ class Client:
             ValueError: not a topic.
         """
         for at in range(0, len(messages), MAX_IN_FLIGHT):
-            if self._closed.done():
-                raise ConnectionLostError(self._closed.result())
             chunk = messages[at : at + MAX_IN_FLIGHT]
             many = Many(len(chunk), self._loop.create_future())
-            data, ids = bytearray(), []
+            ids: list[int] = []
             try:
-                for topic, payload, retain in chunk:
-                    packet_id = self._new_id()
-                    self._waiting[packet_id] = many
-                    ids.append(packet_id)
-                    data += codec.publish_head(topic, len(payload), 1, retain=retain)
-                    data += packet_id.to_bytes(2, "big")
-                    data += payload
-                await self._protocol.drained()
-                self._protocol.write(bytes(data))
+                await self._write_all(chunk, many, ids)
                 await many.all
             finally:
                 for packet_id in ids:
                     self._waiting.pop(packet_id, None)
+
+    async def send_all(self, messages: Sequence[tuple[str, bytes, bool]]) -> None:
+        """Send many messages as `publish_all` does, and wait for no answer: for what is sent again where it is lost.
+
+        The answers need not be read for this to go on, so it works while the client is paused.
+
+        Raises:
+            ConnectionLostError: there is no connection, or 65 535 messages have no answer yet.
+            ValueError: not a topic.
+        """
+        await self._write_all(messages, Nobody(), [])
+
+    async def _write_all(self, messages: Sequence[tuple[str, bytes, bool]], waiting: Waiting, ids: list[int]) -> None:
+        if self._closed.done():
+            raise ConnectionLostError(self._closed.result())
+        data = bytearray()
+        for topic, payload, retain in messages:
+            data += codec.publish_head(topic, len(payload), 1, retain=retain)
+            packet_id = self._new_id()
+            self._waiting[packet_id] = waiting
+            ids.append(packet_id)
+            data += packet_id.to_bytes(2, "big")
+            data += payload
+        await self._protocol.drained()
+        self._protocol.write(bytes(data))
 
     async def disconnect(self) -> None:
         """End in an orderly way: the broker drops the will."""

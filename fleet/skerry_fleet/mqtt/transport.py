@@ -52,6 +52,20 @@ class Many:
         self.all.set_exception(error)
 
 
+class Nobody:
+    """Waits for the answer only so that its packet id is not used again before it."""
+
+    def done(self) -> bool:
+        """Say that there is nothing to wait for."""
+        return True
+
+    def set_result(self, packet: Packet, /) -> None:
+        """Take an answer."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take that there will be none."""
+
+
 class Transport(asyncio.Protocol):
     """Bytes in, bytes out, and one word on how it ended."""
 
