@@ -17,6 +17,7 @@ from skerry_contracts.assignment import Envelope, Receipt
 from skerry_contracts.device import Ack, Presence, Received
 from skerry_contracts.errors import ContractError, MismatchError
 from skerry_contracts.topics import MAX_PAYLOAD_BYTES, Direction
+from skerry_fleet import reading
 
 ACK_SEQS = 4000
 """Sequence numbers in one Ack at most: 20 bytes each stay below the payload limit."""
@@ -122,7 +123,7 @@ class IngestCore:
             if parsed.channel.direction is not Direction.UP:
                 raise MismatchError("topic", "not a channel that devices send on")
             tenant, device = parsed.tenant, parsed.device
-            record = codec.decode(parsed.channel.record, payload, max_bytes=MAX_PAYLOAD_BYTES)
+            record = reading.decode(parsed.channel.record, payload)
             boot_id, seq = _number(record)
             if isinstance(record, Envelope):
                 record = self._check_receipt(tenant, device, record)
@@ -190,11 +191,11 @@ def _acks(owed: dict[tuple[str, str, str, int], None], unknown: frozenset[tuple[
             by_device.setdefault((tenant, device), {}).setdefault(boot_id, []).append(seq)
     found = []
     for (tenant, device), boots in by_device.items():
-        topic = topics.topic(tenant, device, "ack")
+        topic = f"{topics.ROOT}/{tenant}/{device}/down/ack"  # both names were checked when its topic was read
         for boot_id, seqs in boots.items():
             for at in range(0, len(seqs), ACK_SEQS):
                 ack = Ack((Received(boot_id, tuple(seqs[at : at + ACK_SEQS])),))
-                found.append((topic, codec.encode(ack)))
+                found.append((topic, reading.encode(ack)))
     return found
 
 

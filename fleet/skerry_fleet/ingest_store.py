@@ -29,6 +29,7 @@ Many = Callable[[Change, Sequence[Row]], None]
 Known = tuple[Seen, tuple[str, int], str]
 """Presence of a device, (boot id, seq) of its newest heartbeat, and that heartbeat where it may name drift."""
 _CHUNK = 500
+_SEEN = tuple(field.name for field in dataclasses.fields(Seen))
 
 
 _ONCE = "ON CONFLICT (tenant, device, boot_id, seq) DO NOTHING"
@@ -150,10 +151,10 @@ def _known(session: Session, messages: Iterable[Incoming]) -> dict[Key, Known]:
     for tenant, devices in wanted.items():
         listed = sorted(devices)
         for at in range(0, len(listed), _CHUNK):
-            for row in session.connection().execute(statement, {"tenant": tenant, "names": listed[at : at + _CHUNK]}):
-                seen = Seen(row.boot_id, row.session, bool(row.online), bool(row.silent), row.last_seen_ms)
-                newest = (str(row.heartbeat_boot), int(row.heartbeat_seq))
-                found[row.tenant, row.name] = (seen, newest, row.drifting)
+            rows = session.connection().execute(statement, {"tenant": tenant, "names": listed[at : at + _CHUNK]})
+            for owner, name, boot_id, number, online, silent, seen_ms, beat_boot, beat_seq, drifting in rows.fetchall():
+                seen = Seen(boot_id, number, bool(online), bool(silent), seen_ms)
+                found[owner, name] = (seen, (str(beat_boot), int(beat_seq)), drifting)
     return found
 
 
@@ -272,7 +273,7 @@ def _presence(
         before = known[tenant, device][0]
         if seen == before:
             continue
-        rows.append({"tenant": tenant, "name": device, **dataclasses.asdict(seen)})
+        rows.append({"tenant": tenant, "name": device, **{name: getattr(seen, name) for name in _SEEN}})
         if before.silent and not seen.silent:
             presence.returned(session, tenant, device, seen.last_seen_ms / 1000)
         if before.online is not seen.online:

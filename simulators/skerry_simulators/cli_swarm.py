@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import signal
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SCENARIOS = ("steady", "drop", "silence", "flap", "kill", "drift", "rollout", "bad-model")
 """See docs/simulators.md."""
 _RELEASES = ("drift", "rollout", "bad-model")
+_SILENT_S = 8.0
 _SAY_EVERY_S = 5.0
 
 
@@ -54,7 +56,9 @@ def _swarm(arguments: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = ("devices", "shards", "processes", "seconds", "rate", "tls")
-    wish = Wish(**{name: getattr(arguments, name) for name in names}, limit_s=arguments.limit)
+    wish = Wish(**{name: getattr(arguments, name) for name in names}, limit_s=arguments.limit, beats_s=60.0)
+    if "silence" in arguments.scenario:
+        wish = dataclasses.replace(wish, beats_s=_SILENT_S / 4)
     say = _Progress()
     try:
         with tempfile.TemporaryDirectory(prefix="skerry-swarm-", ignore_cleanup_errors=True) as made:
@@ -86,7 +90,7 @@ def _swarm(arguments: argparse.Namespace) -> int:
 def _run(root: Path, wish: Wish, wanted: list[str], say: _Progress) -> dict[str, Figures]:
     from skerry_simulators.swarm import releases, scenarios
 
-    settings: dict[str, object] = {"silent_after_s": 8} if "silence" in wanted else {}
+    settings: dict[str, object] = {"silent_after_s": _SILENT_S} if "silence" in wanted else {}
     with scenarios.stage(root, wish, say, **settings) as on:
         found = {"connect": scenarios.connect(on)}
         for scenario in wanted:

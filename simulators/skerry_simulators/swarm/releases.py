@@ -76,11 +76,11 @@ def bad_model(on: Stage) -> Figures:
     """
     roll_out(on, release(on), canary=1, waves=[{"percent": 100}])
     budget = max(2, on.wish.devices // 20)
-    on.team.order("beats", every_s=1.0)
+    on.beat(1.0)
     found = roll_out(
         on, release(on, error_share=1 / 3), canary=1, soak_s=3, exposure_budget=budget, waves=[{"percent": 100}]
     )
-    on.team.order("beats", every_s=0.0)
+    on.beat()
     counts = found["counts"]
     exposed = sum(counts.get(place, 0) for place in ("failed", "returned", "returning", "confirmed"))
     return {
@@ -94,7 +94,7 @@ def bad_model(on: Stage) -> Figures:
 def drift(on: Stage) -> Figures:
     """A tenth of the devices says that its stream has changed: one alert for the model, which closes by itself."""
     roll_out(on, release(on), canary=1, waves=[{"percent": 100}])
-    on.team.order("beats", every_s=2.0)
+    on.beat(2.0)
     count = max(1, on.wish.devices // 10)
     on.team.share("drift", count, count=Team)
     began_s = time.time()
@@ -104,5 +104,5 @@ def drift(on: Stage) -> Figures:
     on.team.order("drift", count=0)
     resolved = "SELECT count(*) FROM alert WHERE kind = 'device-drift' AND state = 'resolved'"
     on.wait("the alert is closed", resolved, 1)
-    on.team.order("beats", every_s=0.0)
+    on.beat()
     return {"drifting": count, "alert_s": seconds, "alerts": raised}

@@ -25,7 +25,10 @@ BACK_S = 2.0  # how long after a loss a device comes back
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked of a swarm. `rate` is samples a second; 0 shards or processes: as many as the devices need."""
+    """What is asked of a swarm. `rate` is samples a second; 0 shards or processes: as many as the devices need.
+
+    Every device reports each `beats_s` (0: only when something changes, which is soon called silence).
+    """
 
     devices: int = 1000
     shards: int = 0
@@ -34,6 +37,7 @@ class Wish:
     rate: float = 0.0
     tls: bool = False
     limit_s: float = 300.0
+    beats_s: float = 0.0
 
     @property
     def all_shards(self) -> int:
@@ -54,6 +58,10 @@ class Stage:
     team: Team
     wish: Wish
     say: Say
+
+    def beat(self, every_s: float = 0.0) -> None:
+        """Let devices report so often; without a number, as often as was asked for all the time."""
+        self.team.order("beats", every_s=every_s or self.wish.beats_s)
 
     def wait(self, what: str, statement: str, least: int, *values: object, limit_s: float | None = None) -> float:
         """Wait until a count in the fleet's database is at least so high; return the time of day when it was.
@@ -102,6 +110,7 @@ def connect(on: Stage) -> Figures:
     after = _resident_bytes(on.ground.brokers())
     on.wait("known to be online", ONLINE, on.wish.devices)
     grown = sum(each["rss_bytes"] for each in [found]) - sum(each["rss_bytes"] for each in on.team.before)
+    on.beat()
     return {
         "connections": found["ready"],
         "connect_seconds": found["last_ready_s"] - began_s,
@@ -115,9 +124,11 @@ def steady(on: Stage) -> Figures:
     seconds).
     """
     seconds, rate = on.wish.seconds, on.wish.rate or on.wish.devices / 10
-    on.team.order("beats", every_s=max(seconds, 10.0))
+    on.beat(max(seconds, 10.0))
     total = int(rate * seconds)
-    return {**samples(on, total, burst=1, rate=rate), "heartbeats": on.team.counts["beats"]}
+    found = samples(on, total, burst=1, rate=rate)
+    on.beat()
+    return {**found, "heartbeats": on.team.counts["beats"]}
 
 
 def samples(on: Stage, total: int, *, burst: int, rate: float = 0.0, window: int = 8000) -> Figures:
@@ -158,7 +169,7 @@ def drop(on: Stage, count: int = 0) -> Figures:
 def silence(on: Stage) -> Figures:
     """A tenth keeps its sockets and says nothing: the fleet must notice by itself, and that they speak again."""
     count = max(1, on.wish.devices // 10)
-    on.team.order("beats", every_s=2.0)
+    on.beat(2.0)
     on.team.share("silence", count, count=Team)
     began_s = time.time()
     silent = "SELECT count(*) FROM device_state WHERE silent = 1"
@@ -166,7 +177,7 @@ def silence(on: Stage) -> Figures:
     others = on.ground.count(silent) - count
     on.team.share("silence", 0, count=0)
     on.wait("heard again", "SELECT count(*) FROM device_state WHERE silent = 0 AND online = 1", on.wish.devices)
-    on.team.order("beats", every_s=0.0)
+    on.beat()
     return {"silenced": count, "silent_s": seconds, "wrongly_silent": others}
 
 
