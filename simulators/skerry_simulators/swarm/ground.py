@@ -93,8 +93,9 @@ class Ground:
         """Wait until the fleet answers and has its brokers."""
         deadline_s = time.monotonic() + START_S
         while True:
-            with contextlib.suppress(FleetError):
-                FleetClient(self.url, "none").call("GET", "/readyz")
+            client = FleetClient(self.url, "none")
+            with contextlib.closing(client), contextlib.suppress(FleetError):
+                client.call("GET", "/readyz")
                 return
             if time.monotonic() > deadline_s:
                 raise SimulatorError("the fleet is not ready", hint=f"see {self._log}")
