@@ -38,9 +38,9 @@ class Secure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(ca)
         context.load_cert_chain(certificate, key)
-        self._sock = context.wrap_socket(
-            socket.socket(fileno=fd), server_hostname="localhost", do_handshake_on_connect=False
-        )
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)  # Python's own idea of it, which a descriptor does not bring along
+        self._sock = context.wrap_socket(sock, server_hostname="localhost", do_handshake_on_connect=False)
 
     def shake(self) -> bool | None:
         """Go on with the handshake: True when done, else whether it waits to read (None) or to write (False)."""
