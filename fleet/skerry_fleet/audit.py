@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sqlalchemy import insert
 from sqlmodel import Session, col, select
 
 from skerry_contracts.codec import canonical_json
@@ -38,37 +40,73 @@ def write(
     after: dict[str, Any] | None,
 ) -> Audit:
     """Add one record to the tenant's chain and return it. `subject` is `<kind>/<name>`."""
-    # Read and locked once a transaction: nobody else can move it until the commit.
-    heads: dict[str, AuditHead] = session.info.setdefault("audit_heads", {})
-    head = heads.get(actor.tenant) or session.get(AuditHead, actor.tenant, with_for_update=True)
-    if head is None:
-        head = AuditHead(tenant=actor.tenant, seq=0, hash=GENESIS)
-    heads[actor.tenant] = head
-    row = Audit(
-        tenant=actor.tenant,
-        seq=head.seq + 1,
-        time_ms=int(now * 1000),
-        actor=actor.name,
-        action=action,
-        object=subject,
-        before=canonical_json(before).decode(),
-        after=canonical_json(after).decode(),
-        request=actor.request,
-        previous_hash=head.hash,
-        hash="",
-    )
-    row.hash = digest(row)
-    head.seq, head.hash = row.seq, row.hash
+    head = _head(session, actor.tenant)
+    row = Audit(**_record(actor, now, head, action, subject, before, after))
     session.add(row)
     session.add(head)
     return row
 
 
+Change = tuple[str, dict[str, Any] | None, dict[str, Any] | None]
+"""What a record is about (`<kind>/<name>`), and its state before and after."""
+
+
+def write_all(session: Session, actor: Actor, now: float, action: str, changes: Iterable[Change]) -> None:
+    """Add a record for each of many changes of one kind, as `write` does, at a fifth of the price."""
+    head = _head(session, actor.tenant)
+    rows = [_record(actor, now, head, action, *change) for change in changes]
+    if rows:
+        session.add(head)
+        session.connection().execute(insert(Audit), rows)
+
+
+def _head(session: Session, tenant: str) -> AuditHead:
+    """Return the end of a tenant's chain, read and locked once a transaction: nobody else can move it before."""
+    heads: dict[str, AuditHead] = session.info.setdefault("audit_heads", {})
+    head = heads.get(tenant) or session.get(AuditHead, tenant, with_for_update=True)
+    heads[tenant] = head = head or AuditHead(tenant=tenant, seq=0, hash=GENESIS)
+    return head
+
+
+def _record(
+    actor: Actor,
+    now: float,
+    head: AuditHead,
+    action: str,
+    subject: str,
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the next record's columns, and move the head on."""
+    row: dict[str, Any] = {
+        "tenant": actor.tenant,
+        "seq": head.seq + 1,
+        "time_ms": int(now * 1000),
+        "actor": actor.name,
+        "action": action,
+        "object": subject,
+        "before": canonical_json(before).decode(),
+        "after": canonical_json(after).decode(),
+        "request": actor.request,
+        "previous_hash": head.hash,
+    }
+    row["hash"] = _hash(row)
+    head.seq, head.hash = row["seq"], row["hash"]
+    return row
+
+
 def digest(row: Audit) -> str:
     """Return the hash a record must carry."""
-    numbers = [row.seq, row.time_ms]
-    texts = [row.previous_hash, row.tenant, row.actor, row.action, row.object, row.before, row.after, row.request]
-    return hashlib.sha256(canonical_json([numbers, texts])).hexdigest()
+    return _hash({name: getattr(row, name) for name in (*_NUMBERS, *_TEXTS)})
+
+
+_NUMBERS = ("seq", "time_ms")
+_TEXTS = ("previous_hash", "tenant", "actor", "action", "object", "before", "after", "request")
+
+
+def _hash(row: Mapping[str, Any]) -> str:
+    covered = [[row[name] for name in _NUMBERS], [row[name] for name in _TEXTS]]
+    return hashlib.sha256(canonical_json(covered)).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ again after every reconnection, because a broker may forget.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import sqlalchemy
 from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
@@ -67,57 +68,74 @@ def issue(
         MissingError: no such device.
     """
     session.flush()
-    known = {row.name: row for row in _rows(session, Device, col(Device.name), actor.tenant, devices)}
-    kept = {
-        row.device: row for row in _rows(session, SignedAssignment, col(SignedAssignment.device), actor.tenant, devices)
-    }
+    tenant, now_ms = actor.tenant, int(now * 1000)
+    known = {name: (status, sequence) for name, status, sequence in _read(session, _DEVICES, tenant, devices)}
+    kept: dict[str, int] = dict(_read(session, _KEPT, tenant, devices))
     wanted: dict[str, list[Desired]] = {device: [] for device in devices}
-    for each in _rows(session, Desired, col(Desired.device), actor.tenant, devices):
+    for each in _rows(session, Desired, col(Desired.device), tenant, devices):
         if each.bundle is not None:
             wanted[each.device].append(each)
     beside = {
         (each.device, each.model): each.shadow
-        for each in _rows(session, ShadowDevice, col(ShadowDevice.device), actor.tenant, devices)
+        for each in _rows(session, ShadowDevice, col(ShadowDevice.device), tenant, devices)
         if each.active
     }
-    options = _Options(session, beside)
-    sequences = {}
+    options, rows, changes = _Options(session, beside), [], []
     for device, why in devices.items():
-        row = known.get(device)
-        if row is None or row.status != DeviceStatus.ACTIVE:
+        status, last = known.get(device, ("", 0))
+        if status != DeviceStatus.ACTIVE:
             raise MissingError(f"no device {device!r:.80}")
-        row.sequence = max(row.sequence, above) + 1
+        sequence = max(last, above) + 1
         models = tuple(options.assigned(each) for each in sorted(wanted[device], key=lambda each: each.model))
-        sequences[device] = _sign(session, sign, actor, now, days, row, models, kept.get(device), why)
-    return sequences
+        expires_s = int(now + days * 86_400)
+        envelope = sign(Assignment(tenant, device, sequence, int(now), expires_s, models)).decode()
+        row = {"tenant": tenant, "device": device, "sequence": sequence, "issued_ms": now_ms, "published": False}
+        rows.append({**row, "expires_ms": expires_s * 1000, "envelope": envelope})
+        before = {"sequence": kept[device]} if device in kept else None
+        after = {"sequence": sequence, "models": {each.model: each.bundle for each in models}, "why": why}
+        changes.append((f"device/{device}", before, after))
+        announce(session, tenant, "assignment", device=device, sequence=sequence)
+    _keep(session, rows)
+    audit.write_all(session, actor, now, "assignment.issue", changes)
+    return {row["device"]: row["sequence"] for row in rows}
 
 
-def _sign(
-    session: Session,
-    sign: Sign,
-    actor: Actor,
-    now: float,
-    days: float,
-    device: Device,
-    models: tuple[AssignedModel, ...],
-    kept: SignedAssignment | None,
-    why: str,
-) -> int:
-    """Sign one assignment and put it into the outbox; return its sequence."""
-    expires_s = int(now + days * 86_400)
-    envelope = sign(Assignment(actor.tenant, device.name, device.sequence, int(now), expires_s, models))
-    before = None if kept is None else {"sequence": kept.sequence}
-    row = kept or SignedAssignment(
-        tenant=actor.tenant, device=device.name, sequence=0, issued_ms=0, expires_ms=0, envelope=""
-    )
-    row.sequence, row.issued_ms, row.expires_ms = device.sequence, int(now * 1000), expires_s * 1000
-    row.envelope, row.published = envelope.decode(), False
-    session.add(device)
-    session.add(row)
-    after = {"sequence": row.sequence, "models": {each.model: each.bundle for each in models}, "why": why}
-    audit.write(session, actor, now, "assignment.issue", f"device/{device.name}", before, after)
-    announce(session, actor.tenant, "assignment", device=device.name, sequence=row.sequence)
-    return row.sequence
+_DEVICES = "SELECT name, status, sequence FROM device WHERE tenant = :tenant AND name IN :names"
+_KEPT = "SELECT device, sequence FROM signed_assignment WHERE tenant = :tenant AND device IN :names"
+_NUMBER = sqlalchemy.text("UPDATE device SET sequence = :sequence WHERE tenant = :tenant AND name = :device")
+_OUT = sqlalchemy.text(
+    "INSERT INTO signed_assignment (tenant, device, sequence, issued_ms, expires_ms, envelope, published)"
+    " VALUES (:tenant, :device, :sequence, :issued_ms, :expires_ms, :envelope, :published)"
+    " ON CONFLICT (tenant, device) DO UPDATE SET sequence = excluded.sequence, issued_ms = excluded.issued_ms,"
+    " expires_ms = excluded.expires_ms, envelope = excluded.envelope, published = excluded.published"
+)
+
+
+def sequences(session: Session, tenant: str, devices: Iterable[str]) -> dict[str, int]:
+    """Return the number of the newest assignment of each of these devices; those that are none of ours are left out."""
+    return {name: sequence for name, _, sequence in _read(session, _DEVICES, tenant, devices)}
+
+
+def _read(session: Session, statement: str, tenant: str, names: Iterable[str]) -> Iterator[Any]:
+    """Yield the rows of these devices as plain tuples: making objects of thousands costs more than reading them."""
+    query = sqlalchemy.text(statement).bindparams(sqlalchemy.bindparam("names", expanding=True))
+    listed = sorted(names)
+    for at in range(0, len(listed), CHUNK):
+        yield from session.connection().execute(query, {"tenant": tenant, "names": listed[at : at + CHUNK]}).fetchall()
+
+
+def _keep(session: Session, rows: list[dict[str, Any]]) -> None:
+    """Put signed assignments into the outbox, past the objects that the session may hold of the same rows."""
+    if not rows:
+        return
+    connection = session.connection()
+    connection.execute(_NUMBER, [{name: row[name] for name in ("sequence", "tenant", "device")} for row in rows])
+    connection.execute(_OUT, rows)
+    for row in rows:
+        for table in (Device, SignedAssignment):
+            held = session.identity_map.get(session.identity_key(table, (row["tenant"], row["device"])))
+            if held is not None:
+                session.expire(held)
 
 
 def renew(session: Session, sign: Sign, now: float, days: float, most: int = 200) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlmodel import Session
 
@@ -14,9 +14,9 @@ from skerry_fleet.alerts import Kind
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.director import Sign
-from skerry_fleet.records import ProgressRow
+from skerry_fleet.ingest import Incoming
 from skerry_fleet.regression import Tally, judge
-from skerry_fleet.rollout_rows import Live
+from skerry_fleet.rollout_rows import Live, Told
 from skerry_fleet.rollout_words import (
     Confirmed,
     Effect,
@@ -134,18 +134,19 @@ class Executor:
             if baseline is not None:
                 live.comparison.pair(device, baseline, control, _health(before[control]))
 
-    def catch_up(self, session: Session, now: float, tenant: str, device: str, adopted: int) -> None:
-        """Number above what a device has adopted: it may remember more than a fleet that was restored from a copy."""
-        if adopted <= self._sequences.get((tenant, device), 0):
-            return
-        row = session.get(Device, (tenant, device))
-        if row is None:
-            return
-        self._sequences[tenant, device] = row.sequence
-        if adopted > row.sequence:
-            self._issue(session, now, tenant, {device: "the device is ahead"}, above=adopted)
+    def catch_up(self, session: Session, now: float, beats: Iterable[Incoming]) -> None:
+        """Number above what devices have adopted: they may remember more than a fleet that was restored from a copy."""
+        unsure: dict[str, dict[str, int]] = {}
+        for beat in beats:
+            if beat.record.sequence > self._sequences.get((beat.tenant, beat.device), 0):
+                unsure.setdefault(beat.tenant, {})[beat.device] = beat.record.sequence
+        for tenant, adopted in unsure.items():
+            for device, sequence in director.sequences(session, tenant, adopted).items():
+                self._sequences[tenant, device] = sequence
+                if adopted[device] > sequence:
+                    self._issue(session, now, tenant, {device: "the device is ahead"}, above=adopted[device])
 
-    def refused(self, session: Session, now: float, row: ProgressRow) -> None:
+    def refused(self, session: Session, now: float, row: Told) -> None:
         """Take in that a device could not use an assignment at all, so that it names no rollout."""
         known = session.get(Device, (row.tenant, row.device))
         unreadable = row.sequence == 0 and row.reason == Reason.UNSIGNED  # so the device cannot say which it was
@@ -166,7 +167,7 @@ class Executor:
         self._patience[device] = (now + wait_s, min(2 * wait_s, LAST_PATIENCE_S))
         return True
 
-    def note(self, session: Session, row: RolloutDevice, told: ProgressRow) -> None:
+    def note(self, session: Session, row: RolloutDevice, told: Told) -> None:
         """Keep a device's last word beside its place, for people."""
         row.phase, row.detail = told.phase, told.detail[:500]
         if told.phase in _FINAL and told.reason != Reason.OK:

@@ -7,8 +7,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+import sqlalchemy
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
@@ -138,6 +139,29 @@ def _load(session: Session, row: Rollout) -> Live:
         live.baselines[each.device] = codec.decode(ModelHealth, each.baseline.encode()) if each.baseline else None
     machine.restore(state, members)
     return live
+
+
+class Told(NamedTuple):
+    """What one device said of one update: the part of a `ProgressRow` that rollouts look at."""
+
+    id: int
+    tenant: str
+    device: str
+    rollout: str
+    model: str
+    bundle: str
+    sequence: int
+    phase: str
+    reason: str
+    detail: str
+
+
+_TOLD = sqlalchemy.text(f"SELECT {', '.join(Told._fields)} FROM progress WHERE id > :position ORDER BY id LIMIT :most")
+
+
+def told(session: Session, position: int, most: int) -> list[Told]:
+    """Return what devices have said since a position in the table of progress."""
+    return [Told(*row) for row in session.connection().execute(_TOLD, {"position": position, "most": most})]
 
 
 def device_rows(session: Session, live: Live, devices: Iterable[str]) -> dict[str, RolloutDevice]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import func
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from skerry_contracts import codec
 from skerry_contracts.device import Hardware, Heartbeat, Phase, Reason
@@ -24,9 +24,9 @@ from skerry_fleet.config import RandomBytes
 from skerry_fleet.database import Database
 from skerry_fleet.errors import ConflictError
 from skerry_fleet.ingest import Incoming
-from skerry_fleet.records import Cursor, ProgressRow
+from skerry_fleet.records import Cursor
 from skerry_fleet.rollout_effects import Executor
-from skerry_fleet.rollout_rows import Live, Pending, RolloutRequest
+from skerry_fleet.rollout_rows import Live, Pending, RolloutRequest, Told
 from skerry_fleet.rollout_words import (
     BLOCKING,
     OVER,
@@ -158,8 +158,7 @@ class Rollouts:
             for live in self._of(beat.tenant, beat.device):
                 heard.take(live, self._executor.heard(live, beat.device, heartbeat), now)
         self._settle(session, now, heard)
-        for beat in beats:
-            self._executor.catch_up(session, now, beat.tenant, beat.device, beat.record.sequence)
+        self._executor.catch_up(session, now, beats)
 
     def unreachable(self, session: Session, now: float, devices: Iterable[tuple[str, str]]) -> None:
         """Take in that devices have fallen silent."""
@@ -241,23 +240,18 @@ class Rollouts:
     def _read_progress(self, session: Session, now: float) -> None:
         cursor = session.get(Cursor, INBOX) or Cursor(name=INBOX)
         while True:
-            rows: Sequence[ProgressRow] = session.exec(
-                select(ProgressRow)
-                .where(col(ProgressRow.id) > cursor.position)
-                .order_by(col(ProgressRow.id))
-                .limit(INBOX_PAGE)
-            ).all()
+            rows = rollout_rows.told(session, cursor.position, INBOX_PAGE)
             self._progress(session, now, rows)
             if rows:
-                cursor.position = rows[-1].id or 0
+                cursor.position = rows[-1].id
                 session.add(cursor)
             if len(rows) < INBOX_PAGE:
                 return
 
-    def _progress(self, session: Session, now: float, told: Sequence[ProgressRow]) -> None:
+    def _progress(self, session: Session, now: float, told: Sequence[Told]) -> None:
         """Take in one page of progress: each rollout's rows are read once and written once."""
         heard = Pending()
-        by_rollout: dict[tuple[str, str], list[ProgressRow]] = {}
+        by_rollout: dict[tuple[str, str], list[Told]] = {}
         for row in told:
             if not row.rollout:
                 self._executor.refused(session, now, row)
