@@ -47,6 +47,18 @@ def test_tampering_is_seen(bench: Bench, statement: str, problem: str) -> None:
     assert broken.problem == problem and broken.broken_at in (3, 4)
 
 
+def test_many_records_at_once_are_links_of_the_same_chain(bench: Bench) -> None:
+    fill(bench, 2)
+    with bench.fleet.database.write() as session:
+        changes: list[audit.Change] = [(f"device/d{number}", None, {"sequence": number}) for number in range(1000)]
+        audit.write_all(session, ACTOR, bench.clock(), "assignment.issue", changes)
+        audit.write_all(session, ACTOR, bench.clock(), "assignment.issue", [])
+        groups.create(session, ACTOR, bench.clock(), "after")
+    with bench.fleet.database.read() as session:
+        whole = audit.verify(session, "default")
+    assert whole.broken_at is None and whole.records == 1004
+
+
 def test_a_record_goes_where_its_change_goes(bench: Bench) -> None:
     fill(bench, 1)
     with pytest.raises(RuntimeError), bench.fleet.database.write() as session:

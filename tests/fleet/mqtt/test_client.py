@@ -104,6 +104,42 @@ def test_pausing_holds_messages_back(process: BrokerProcess) -> None:
     run(story())
 
 
+def test_many_messages_at_once(process: BrokerProcess) -> None:
+    async def story() -> None:
+        heard: list[Publish] = []
+        client = await fleet(process, heard)
+        await client.subscribe("skerry/1/m/#")
+        await client.publish_all([(f"skerry/1/m/{number % 7}", b"%d" % number, False) for number in range(2500)])
+        while len(heard) < 2500:
+            await asyncio.sleep(0.001)
+        assert [each.payload for each in heard] == [b"%d" % number for number in range(2500)]
+        with pytest.raises(ValueError, match="no topic"):
+            await client.publish_all([("skerry/#", b"", False)])
+        await client.disconnect()
+        for send in (client.publish_all, client.send_all):
+            with pytest.raises(ConnectionLostError):
+                await send([("skerry/1/m/0", b"", False)])
+
+    run(story())
+
+
+def test_a_paused_client_goes_on_sending(process: BrokerProcess) -> None:
+    """The fleet pauses while too much waits for its database, and acknowledges from there: it may not wait for a
+    broker's answer, which it would not read.
+    """
+
+    async def story() -> None:
+        client = await fleet(process)
+        client.pause()
+        for number in range(3):
+            await client.send_all([("skerry/1/n", b"%d" % number, False)] * 1500)
+        client.resume()
+        await client.publish_all([("skerry/1/n", b"end", False)])
+        await client.disconnect()
+
+    run(story())
+
+
 def test_it_stays_while_nothing_is_said(process: BrokerProcess) -> None:
     """A keep-alive of one second, three seconds of silence: pings keep the connection."""
 
