@@ -13,7 +13,7 @@ from skerry_fleet.errors import FleetError, InputError
 
 DEFAULT_URL = "http://127.0.0.1:8707"
 DEFAULT_ROOT = "skerry-fleet"
-DATABASE_VERBS = ("migrate",)
+DATABASE_VERBS = ("migrate", "backup", "restore")
 """What works on the folder and the database of a fleet, not through its API."""
 
 
@@ -102,6 +102,13 @@ def _databases(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     how.add_argument("--check", action="store_true", help="only say where it is; exit 1 if steps are missing")
     how.add_argument("--sql", action="store_true", help="only print the SQL that would be run")
     how.add_argument("--to", metavar="STEP", help="up to this step (default: the newest)")
+    keep = nouns.add_parser("backup", help="write everything to one file, while the fleet serves", parents=[common])
+    keep.add_argument("file")
+    keep.add_argument("--without-keys", action="store_true", help="leave out private keys: they are kept elsewhere")
+    back = nouns.add_parser("restore", help="make a fleet anew from a backup", parents=[common])
+    back.add_argument("file")
+    for each in (keep, back):
+        each.add_argument("--passphrase-file", metavar="FILE", help="encrypt for the passphrase in its first line")
 
 
 def _common() -> argparse.ArgumentParser:

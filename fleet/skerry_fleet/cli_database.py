@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
+import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from skerry_fleet import backup, restore
 from skerry_fleet import config as settings
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.database import first_line
@@ -72,6 +77,43 @@ def _tell(arguments: argparse.Namespace, before: str | None, now: str | None) ->
     return 0 if now == upgrade.HEAD else 1
 
 
+def _backup(arguments: argparse.Namespace, config: FleetConfig) -> int:
+    target, passphrase = Path(arguments.file), backup.passphrase_of(arguments.passphrase_file)
+    dialect = _existing(config)
+    try:
+        found = backup.write(config, dialect, target, time.time(), passphrase, keys=not arguments.without_keys)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror}", hint="choose another place") from error
+    finally:
+        dialect.close()
+    if found.keys and not found.sealed:
+        warning = "this file holds the fleet's private keys unencrypted: who has it can order every device"
+        print(f"skerry: warning: {warning} (--passphrase-file, --without-keys)", file=sys.stderr)
+    for each in found.damaged:
+        print(f"skerry: warning: blob {each[:12]} is damaged on the disk and was left out", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        print(f"{target}: {found.rows} rows, {found.files} files, {found.size_bytes / 1e6:.1f} MB")
+    return 1 if found.damaged else 0
+
+
+def _restore(arguments: argparse.Namespace, config: FleetConfig) -> int:
+    source, passphrase = Path(arguments.file), backup.passphrase_of(arguments.passphrase_file)
+    try:
+        found = restore.restore(config, source, time.time(), passphrase)
+    except OSError as error:
+        raise InputError(f"{error.filename or source}: {error.strerror}") from error
+    if not found.keys:
+        print("skerry: warning: the backup holds no private keys: put trust/keys back before serving", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        made = datetime.fromtimestamp(found.made_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        print(f"{config.root}: {found.rows} rows and {found.files} files as of {made}; the audit chain holds")
+    return 0
+
+
 def _existing(config: FleetConfig) -> Dialect:
     """Return the database of a fleet that is there."""
     if not config.database_url and not (config.root / "fleet.db").is_file():
@@ -79,4 +121,8 @@ def _existing(config: FleetConfig) -> Dialect:
     return open_dialect(config.url)
 
 
-VERBS: dict[str, Callable[[argparse.Namespace, FleetConfig], int]] = {"migrate": _migrate}
+VERBS: dict[str, Callable[[argparse.Namespace, FleetConfig], int]] = {
+    "migrate": _migrate,
+    "backup": _backup,
+    "restore": _restore,
+}

@@ -47,7 +47,7 @@ class Repository:
         """Make the repository if it is not there; a creation or a key rotation cut short is finished."""
         for folder in (self.metadata_dir, self.targets_dir):
             durable.make_dirs(folder)
-        with self._locked():
+        with self.locked():
             if not (self.metadata_dir / "timestamp.json").exists():
                 ceremony.create(self._committer, self._store, now_s)
             ceremony.finish_replacement(self._committer, self._store, now_s)
@@ -84,7 +84,7 @@ class Repository:
         """
         _model_name(model)
         role = metadata.role_of(model)
-        with self._locked():
+        with self.locked():
             state = metadata.load(self.metadata_dir)
             if role in state.models:
                 return False
@@ -117,7 +117,7 @@ class Repository:
             raise RepositoryError(f"{target_path} does not name these {len(manifest_bytes)} bytes")
         if len(manifest_bytes) > MAX_MANIFEST_BYTES:
             raise RepositoryError(f"a manifest of {len(manifest_bytes)} bytes, at most {MAX_MANIFEST_BYTES} are listed")
-        with self._locked():
+        with self.locked():
             state = metadata.load(self.metadata_dir)
             role = self._role(state, model)
             entry = TargetFile.from_data(target_path, manifest_bytes, ["sha256"])
@@ -138,7 +138,7 @@ class Repository:
             KeyMissingError, RepositoryError: see `publish`.
         """
         model, _ = _split(target_path)
-        with self._locked():
+        with self.locked():
             state = metadata.load(self.metadata_dir)
             role = self._role(state, model)
             if state.models[role].signed.targets.pop(target_path, None) is None:
@@ -146,9 +146,25 @@ class Repository:
             self._committer.commit(state, {role: CryptoSigner(self._store.ed25519(keys.publisher(model)))}, now_s)
         return True
 
+    def overtake(self, now_s: float, by: int = 10_000) -> None:
+        """Number far above what was published: devices refuse versions below those they have seen, and a repository
+        that was restored from a copy may have published more since.
+        """
+        with self.locked():
+            state = metadata.load(self.metadata_dir)
+            signers = {}
+            for role in state.models:
+                name = keys.publisher(role.removeprefix(metadata.role_of("")))
+                if self._store.has(name):
+                    state.models[role].signed.version += by
+                    signers[role] = CryptoSigner(self._store.ed25519(name))
+            state.snapshot.signed.version += by
+            state.timestamp.signed.version += by
+            self._committer.commit(state, signers, now_s)
+
     def refresh_timestamp(self, now_s: float) -> None:
         """Say again that this is the newest state; renew the snapshot at half its life too. Call it at least daily."""
-        with self._locked():
+        with self.locked():
             state = metadata.load(self.metadata_dir)
             if metadata.share_left(state.snapshot.signed, now_s, metadata.SNAPSHOT_DAYS) < RENEW_SNAPSHOT_AT:
                 self._committer.commit_snapshot(state, now_s)
@@ -157,7 +173,7 @@ class Repository:
     def maintain(self, now_s: float) -> tuple[str, ...]:
         """Renew what is past 70 % of its life and whose key is here; return a line for each that needs a person."""
         wanting = []
-        with self._locked():
+        with self.locked():
             state = metadata.load(self.metadata_dir)
             if metadata.share_left(state.root.signed, now_s, metadata.ROOT_DAYS) < WARN_AT:
                 try:
@@ -182,7 +198,7 @@ class Repository:
 
     def replace_online_key(self, now_s: float) -> None:
         """Replace the key of snapshot and timestamp by a fresh one, as after a break-in. Needs two root keys."""
-        with self._locked():
+        with self.locked():
             ceremony.replace_online_key(self._committer, self._store, now_s)
 
     def _role(self, state: metadata.State, model: str) -> str:
@@ -192,7 +208,7 @@ class Repository:
         return role
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """One writer at a time, across processes; the kernel frees the lock when its holder dies."""
         if not self.metadata_dir.is_dir():
             raise RepositoryError(f"no update repository in {self._folder}", hint="start the fleet once: it makes one")
