@@ -28,6 +28,7 @@ _NOT_POSITIVE = frozenset(
         "encrypt",
         "log_level",
         "memory_budget_bytes",
+        "measuring",
     }
 )
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -85,6 +86,7 @@ class AgentConfig:
     model: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     redact: tuple[RedactRule, ...] = ()
     encrypt: bool = False
+    measuring: bool = True
 
     def __post_init__(self) -> None:
         positive = [

@@ -18,10 +18,11 @@ from skerry_agent.effects import Effect, Publish
 from skerry_agent.errors import TrustError
 from skerry_agent.hooks import Prediction
 from skerry_agent.ledger import Key
-from skerry_agent.memory import Work
+from skerry_agent.measure_machine import Boot as MeasureBoot
+from skerry_agent.measuring import Measurer
 from skerry_agent.records import Order
-from skerry_agent.shadowing import Shadower
 from skerry_agent.watch import Watch
+from skerry_agent.work import Work
 from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment, Envelope
 from skerry_contracts.device import Ack, Heartbeat, ModelHealth, ModelState, Reason
@@ -32,7 +33,7 @@ WINDOW_CHECK_S = 30.0
 MAX_REFUSALS = 64  # a boot: a broker that lies all day must not fill the spool
 
 
-class DeviceCore(Shadower):
+class DeviceCore(Measurer):
     """Everything the agent decides. Call `boot` first; then anything, in any order."""
 
     _hardware_told = False
@@ -59,6 +60,7 @@ class DeviceCore(Shadower):
             if (active := record.active) is not None and self.store.manifest(active.bundle) is None:
                 self._advance(work, model, records.Unhealthy(active.bundle, Reason.STORAGE, "its files are gone"))
         self._shadow_boot(work)
+        self._measure(work, MeasureBoot())
         self._lacking = self._without_factory(work)
         self._unname(work, self.memory.assignment, held=True)
         for receipt in self.memory.receipts.values():
@@ -102,6 +104,7 @@ class DeviceCore(Shadower):
             if record.stage != records.Stage.IDLE or waits:
                 self._tick_model(work, model)
         self._shadow_tick(work)
+        self._measure_tick(work)
         for watch in self.serving.due(now_s):
             self._sketch(work, watch.manifest.model)
         if (passed_s := now_s - self._clock_saved_s) >= PERSIST_CLOCK_S:
@@ -193,6 +196,7 @@ class DeviceCore(Shadower):
             self._advance(work, each.model, records.Offered(order))
         self._unname(work, assignment)
         self._shadow_orders(work, assignment)
+        self._measure_orders(work, assignment)
         return self._finish(work, again=lambda: self.verified(envelope, payload))
 
     # Serving.
@@ -273,6 +277,7 @@ class DeviceCore(Shadower):
             "sequence": self.memory.sequence,
             "models": {model: _summary(record) for model, record in sorted(self.memory.records.items())},
             "shadows": self.shadow_status(),
+            "measuring": self.measuring_status(),
             "spool": codec.to_plain(self.spool.health),
             "degraded": dict(self.degraded),
             "drift": [codec.to_plain(each) for each in self.serving.drift(self.clock.monotonic_s(), heard=False)],

@@ -153,6 +153,7 @@ class Agent(ApiHooks):
         trouble = {"link": self.link.trouble} if self.link.trouble else {}
         more = {"rss_bytes": health.rss_bytes(), "sessions": self.link.sessions, **self.runtime.status()}
         more |= self.front.status() | {"shadows": self.performer.shadows.status()}
+        more |= {"measuring": self.performer.measuring.status()}
         return {**self.core.status(), **more, **({"trouble": trouble} if trouble else {})}
 
     # What the link tells (link.Listener).

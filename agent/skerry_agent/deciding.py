@@ -11,12 +11,13 @@ from skerry_agent.config import AgentConfig
 from skerry_agent.effects import Effect, Publish
 from skerry_agent.errors import StorageError
 from skerry_agent.ledger import Ledger
-from skerry_agent.memory import Memory, Work
+from skerry_agent.memory import Memory
 from skerry_agent.outbox import Outbox
 from skerry_agent.records import Installed, Report
 from skerry_agent.serving import Serving, fitting_ids
 from skerry_agent.spool import Spool
 from skerry_agent.store import Store
+from skerry_agent.work import Work
 from skerry_contracts import codec, names
 from skerry_contracts.assignment import Receipt
 from skerry_contracts.device import Hardware, Reason

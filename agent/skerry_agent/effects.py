@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from skerry_agent.ledger import Key
 from skerry_contracts.assignment import Receipt
 from skerry_contracts.bundle import Blob
+from skerry_contracts.measuring import MeasureOrder
 from skerry_contracts.shadow import Shadow
 
 
@@ -141,6 +142,22 @@ class ShadowStop:
     model: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measure:
+    """Measure the candidates of an order, which are in the store; answers: `measure_told`, `measured`,
+    `measure_over`.
+    """
+
+    order: MeasureOrder
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeasureStop:
+    """End the measuring of an order, and its workers."""
+
+    order: str
+
+
 Effect = (
     Verify
     | FetchManifest
@@ -156,4 +173,6 @@ Effect = (
     | ShadowReady
     | ShadowLoad
     | ShadowStop
+    | Measure
+    | MeasureStop
 )

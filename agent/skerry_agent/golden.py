@@ -54,8 +54,8 @@ async def run_golden(slot: Slot, manifest: Manifest, blob_dir: Path, *, runs: in
             on a vector is a failure of that vector.
     """
     golden, signature = manifest.golden, manifest.signature
-    inputs = _rows(blob_dir, golden.inputs, golden.count, signature.inputs)
-    expected = _rows(blob_dir, golden.outputs, golden.count, signature.outputs)
+    inputs = rows(blob_dir, golden.inputs, golden.count, signature.inputs)
+    expected = rows(blob_dir, golden.outputs, golden.count, signature.outputs)
     failures: list[str] = []
     failed = 0
     measured: list[int] = []
@@ -112,7 +112,7 @@ def _best(spec: TensorSpec, scores: Sequence[float]) -> list[int]:
     return [max(range(width), key=row.__getitem__) for row in rows]
 
 
-def _rows(blob_dir: Path, blob: Blob, count: int, specs: Sequence[TensorSpec]) -> list[list[bytes]]:
+def rows(blob_dir: Path, blob: Blob, count: int, specs: Sequence[TensorSpec]) -> list[list[bytes]]:
     """Return the vectors of a golden blob, each as its tensors' bytes."""
     width = sum(spec.size_bytes for spec in specs)
     if count < 1 or blob.size_bytes != count * width:

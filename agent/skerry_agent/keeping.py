@@ -10,9 +10,9 @@ from skerry_agent.deciding import Decider
 from skerry_agent.effects import Effect
 from skerry_agent.errors import RequestError
 from skerry_agent.hooks import CaptureOrder, Prediction
-from skerry_agent.memory import Work
 from skerry_agent.sampler import Choice
 from skerry_agent.watch import Seen, Watch
+from skerry_agent.work import Work
 from skerry_contracts.sample import Kept
 
 FUTURE_S = 60.0  # clocks of one device agree to within this

@@ -1,4 +1,4 @@
-"""What the core remembers, and how one decision is gathered before it becomes durable in one transaction."""
+"""What the core remembers; it changes with one decision (`work.Work`) at a time, each durable in one transaction."""
 
 from __future__ import annotations
 
@@ -6,54 +6,26 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-from skerry_agent import machine, shadow_machine
+from skerry_agent import machine, measure_machine, shadow_machine
 from skerry_agent.captures import KIND as CAPTURE
 from skerry_agent.captures import Captures
 from skerry_agent.config import AgentConfig
-from skerry_agent.effects import Effect
 from skerry_agent.ledger import Key, Ledger, Row
+from skerry_agent.measure_machine import Record as MeasureRecord
+from skerry_agent.measure_machine import Stage as MeasureStage
 from skerry_agent.records import Effect as Wish
 from skerry_agent.records import Event, Installed, Limits, Record, Stage
 from skerry_agent.shadow_records import Record as ShadowRecord
 from skerry_agent.shadow_records import Stage as ShadowStage
 from skerry_agent.spool import TOTALS, Spool
+from skerry_agent.work import Work
 from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment, Receipt, SamplingPolicy
-from skerry_contracts.bundle import Blob
 from skerry_contracts.errors import ContractError
 from skerry_contracts.sample import Sample
 
+MEASURING = "measuring"
 BUFFER_BYTES = 4 * 1024 * 1024  # held in memory at most, while the disk refuses
-
-
-@dataclasses.dataclass(slots=True)
-class Work:
-    """One decision under way: what it writes, tells and asks to be done. Nothing of it counts before `commit`.
-
-    `rows` belong to the decision and are made again with it; `facts` are true whatever becomes of it.
-    """
-
-    puts: dict[str, bytes | None] = dataclasses.field(default_factory=dict)
-    records: dict[str, Record] = dataclasses.field(default_factory=dict)
-    rows: list[Row] = dataclasses.field(default_factory=list)
-    facts: list[Row] = dataclasses.field(default_factory=list)
-    dropped: list[Key] = dataclasses.field(default_factory=list)
-    lost: int = 0
-    effects: list[Effect] = dataclasses.field(default_factory=list)
-    fetching: dict[str, tuple[bytes, tuple[Blob, ...]]] = dataclasses.field(default_factory=dict)
-    receipts: dict[str, Receipt | None] = dataclasses.field(default_factory=dict)
-    shadows: dict[str, ShadowRecord | None] = dataclasses.field(default_factory=dict)
-    assignment: Assignment | None = None
-    floors: dict[str, int] | None = None
-    clock_floor_s: float | None = None
-    collect: bool = False
-
-    def keep(self, row: Row | None) -> None:
-        """Spool a message that is a fact; None (too large for any broker) is counted as lost."""
-        if row is None:
-            self.lost += 1
-        else:
-            self.facts.append(row)
 
 
 class Memory:
@@ -75,6 +47,7 @@ class Memory:
         self.records: dict[str, Record] = {}
         self.receipts: dict[str, Receipt] = {}
         self.shadows: dict[str, ShadowRecord] = {}
+        self.measuring: MeasureRecord | None = None
         self.assignment: Assignment | None = None
         self.floors: dict[str, int] = {}
         self.clock_floor_s = float(config.clock_floor_s)
@@ -116,6 +89,8 @@ class Memory:
                     self.receipts[model] = codec.decode(Receipt, value)
                 elif kind == "shadow":
                     self.shadows[model] = codec.decode(ShadowRecord, value)
+                elif kind == MEASURING:
+                    self.measuring = codec.decode(MeasureRecord, value)
                 elif kind == "assignment":
                     self.assignment = codec.decode(Assignment, value)
                 elif kind == "floors":
@@ -152,7 +127,8 @@ class Memory:
     def fetching(self) -> bool:
         """Whether parts of a bundle are here or coming that no installed manifest names."""
         shadows = any(each.stage is ShadowStage.FETCHING for each in self.shadows.values())
-        return shadows or any(record.fetching for record in self.records.values())
+        measuring = self.measuring is not None and self.measuring.stage is MeasureStage.FETCHING
+        return shadows or measuring or any(record.fetching for record in self.records.values())
 
     def raise_floors(self, work: Work, versions: Mapping[str, int]) -> None:
         """Remember the highest versions of the update repository's roles."""
@@ -224,6 +200,8 @@ class Memory:
         puts.update({f"model:{model}": codec.encode(record) for model, record in work.records.items()})
         shadows = work.shadows.items()
         puts.update({f"shadow:{model}": codec.encode(each) if each is not None else None for model, each in shadows})
+        if work.measuring is not None:
+            puts[MEASURING] = codec.encode(work.measuring[0]) if work.measuring[0] is not None else None
         puts.update(self.captures.puts(plan, work.dropped))
         change = plan.change(puts)
         writes = bool(change.puts or change.add or change.remove)
@@ -261,6 +239,7 @@ class Memory:
                 self.shadows.pop(model, None)
             else:
                 self.shadows[model] = shadow
+        self.measuring = work.measuring[0] if work.measuring is not None else self.measuring
         self.assignment = work.assignment or self.assignment
         self.floors = work.floors if work.floors is not None else self.floors
         self.clock_floor_s = work.clock_floor_s if work.clock_floor_s is not None else self.clock_floor_s
@@ -283,6 +262,8 @@ class Memory:
             found |= {each.bundle for each in (record.active, record.previous, record.factory) if each is not None}
             if record.order is not None and record.stage != Stage.IDLE:
                 found.add(record.order.bundle)
+        if self.measuring is not None and not self.measuring.final:
+            found.add(self.measuring.order.bundle)
         return found | {each.terms.bundle for each in self.shadows.values() if not each.final}
 
     def wakes_s(self, ticked_s: float, window_check_s: float) -> Iterable[float]:
@@ -293,3 +274,5 @@ class Memory:
         for shadow in self.shadows.values():
             if (wake := shadow_machine.wake_s(shadow)) is not None:
                 yield wake
+        if self.measuring is not None and (wake := measure_machine.wake_s(self.measuring, ticked_s)) is not None:
+            yield wake

@@ -7,6 +7,7 @@ from skerry_agent.records import Order
 from skerry_contracts import codec
 from skerry_contracts.assignment import Envelope
 from skerry_contracts.device import Phase, Presence, Progress, Reason
+from skerry_contracts.measuring import MeasureReport
 from skerry_contracts.sample import Kept, Sample
 from skerry_contracts.shadow import ShadowReport
 from skerry_contracts.sketch import Sketch
@@ -89,6 +90,10 @@ class Outbox:
     def shadow(self, report: ShadowReport) -> Row:
         """Return what a shadow came to in one window."""
         return Row(self.boot_id, report.seq, "shadow", SKETCH, codec.encode(report))
+
+    def measured(self, report: MeasureReport) -> Row:
+        """Return a step of a measuring."""
+        return Row(self.boot_id, report.seq, "measured", SKETCH, codec.encode(report))
 
     def presence(self, session: int, *, online: bool) -> bytes:
         """Return what the device says on connecting, and its will."""

@@ -19,9 +19,10 @@ from skerry_agent.effects import Effect
 from skerry_agent.errors import AgentError, StorageError, TrustError, WorkerError
 from skerry_agent.helper import TrustHelper
 from skerry_agent.link import Link
+from skerry_agent.measure_runner import MeasureRunner
 from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.shadow_budget import Readings
-from skerry_agent.shadow_runner import ShadowRunner
+from skerry_agent.shadow_runner import ShadowRunner, read_device
 from skerry_agent.store import BLOBS
 from skerry_agent.trial import TrialError, hold
 from skerry_contracts import codec
@@ -49,6 +50,7 @@ class Performer:
         self._core, self._runtime, self._helper, self._link = core, runtime, helper, link
         self._blobs = root / BLOBS
         self.shadows = ShadowRunner(core, runtime, self._blobs, core.config.leak_bytes, self.decide, readings)
+        self.measuring = MeasureRunner(core, runtime, self._blobs, self.decide, readings or read_device)
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._trials: dict[str, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -97,6 +99,10 @@ class Performer:
                 self._start(self.shadows.load(effect))
             case effects.ShadowStop():
                 self._start(self.shadows.stop(effect.model))
+            case effects.Measure():
+                self.measuring.start(effect)
+            case effects.MeasureStop():
+                self.measuring.stop(effect.order)
 
     def serve(self, model: str, bundle: str, variant: str) -> None:
         """Serve something in place of what does, by decision of the ladder (degrading.py)."""
@@ -111,6 +117,7 @@ class Performer:
     async def close(self) -> None:
         """Cancel everything; candidates tell what they came to."""
         await self.shadows.close()
+        await self.measuring.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

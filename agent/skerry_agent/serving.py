@@ -13,6 +13,7 @@ from skerry_agent.watch import Watch
 from skerry_contracts.assignment import SamplingPolicy
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.device import Drift, Hardware
+from skerry_contracts.measuring import MODEL as MEASURING
 from skerry_contracts.sample import prediction_id
 from skerry_targets import fit
 
@@ -99,6 +100,8 @@ class Serving:
             manifest = self._store.manifest(bundle)
             variants = fit.fitting(manifest.variants, hardware) if manifest is not None else ()
             if manifest is None or not variants or self._store.missing(needed(manifest, variants[:1])):
+                continue
+            if manifest.model == MEASURING:  # candidates of a compile: measured, never served
                 continue
             if manifest.model not in found or found[manifest.model].release < manifest.release:
                 measured = Measured(variants[0].id)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-
-from skerry_contracts.shadow import Shadow
+from typing import Protocol
 
 FULL_S = 60.0  # a purse holds at most what this much time brings
 DEBT_S = 3600.0  # and owes at most what this much time brings, so that no debt lasts longer
@@ -45,6 +44,18 @@ class CpuPurse:
         self._left_s = min(self._left_s + self.share * passed_s, self.share * FULL_S)
 
 
+class Bounds(Protocol):
+    """From which heat on, and below which share of a battery, nothing runs."""
+
+    @property
+    def max_c(self) -> float:
+        """Degrees Celsius."""
+
+    @property
+    def min_battery(self) -> float:
+        """From 0 to 1."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Readings:
     """The device at one moment. `temperature_c` None: no sensor; `battery` None: none, or it does not discharge.
@@ -73,7 +84,7 @@ class Gate:
     def __init__(self) -> None:
         self._hot = self._low = self._scarce = False
 
-    def see(self, readings: Readings, terms: Shadow) -> Verdict:
+    def see(self, readings: Readings, terms: Bounds) -> Verdict:
         """Return the verdict on these readings; leaving the memory comes before mere waiting."""
         temperature_c, battery = readings.temperature_c, readings.battery
         if temperature_c is not None:

@@ -16,13 +16,13 @@ from skerry_agent.effects import Effect
 from skerry_agent.errors import StorageError, TrustError
 from skerry_agent.hooks import Prediction
 from skerry_agent.keeping import Keeper
-from skerry_agent.memory import Work
 from skerry_agent.records import Order
 from skerry_agent.shadow_compare import unlike
 from skerry_agent.shadow_records import Event, Record, Stage, Wish
 from skerry_agent.shadow_tally import Tally
 from skerry_agent.store import needed
 from skerry_agent.updating import LATER, Updater
+from skerry_agent.work import Work
 from skerry_contracts.assignment import Assignment
 from skerry_contracts.bundle import Manifest, Variant
 from skerry_contracts.device import Reason

@@ -9,10 +9,10 @@ from skerry_agent.deciding import Decider
 from skerry_agent.effects import Effect
 from skerry_agent.errors import StorageError, TrustError
 from skerry_agent.machine import NOTHING_SERVES_S
-from skerry_agent.memory import Work
 from skerry_agent.records import Measured
 from skerry_agent.shadow_records import Stage as ShadowStage
 from skerry_agent.store import needed, prune
+from skerry_agent.work import Work
 from skerry_contracts.assignment import Assignment, Envelope
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.device import Phase, Reason
@@ -109,7 +109,8 @@ class Updater(Decider):
         """
         others = [record for each, record in self.memory.records.items() if each != model]
         shadows = any(each.stage is ShadowStage.FETCHING for each in self.memory.shadows.values())
-        if not shadows and not any(record.fetching for record in others):
+        measuring = self.memory.measuring is not None and not self.memory.measuring.final
+        if not (shadows or measuring) and not any(record.fetching for record in others):
             prune(self.store, wanted)
 
     def _give_way(self, work: Work, wanted: Manifest) -> int:

@@ -11,6 +11,8 @@ import dataclasses
 
 from skerry_contracts import names
 from skerry_contracts.errors import MismatchError
+from skerry_contracts.measuring import MODEL as MEASURING
+from skerry_contracts.measuring import MeasureOrder
 from skerry_contracts.sealed import SealKey
 from skerry_contracts.shadow import Shadow
 
@@ -152,7 +154,10 @@ def target_path(model: str, bundle: str) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Assignment:
-    """Everything one device is to run. A higher `sequence` replaces a lower one; a model not named is to be removed."""
+    """Everything one device is to run. A higher `sequence` replaces a lower one; a model not named is to be removed.
+
+    `measure`: candidates of a compile to be measured for a while, which never serve.
+    """
 
     tenant: str
     device: str
@@ -160,10 +165,13 @@ class Assignment:
     issued_s: int
     expires_s: int
     models: tuple[AssignedModel, ...]
+    measure: MeasureOrder | None = None
 
     def __post_init__(self) -> None:
         names.name(self.tenant, "tenant")
         names.name(self.device, "device")
+        if any(each.model == MEASURING for each in self.models):
+            raise MismatchError("models", f"{MEASURING} is only ever measured, never installed")
         if len({each.model for each in self.models}) != len(self.models):
             raise MismatchError("models", "a model stands twice")
         if self.sequence < 1:

@@ -80,8 +80,28 @@ class Candidate:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Board:
+    """The enrolled device that a compile was measured on, and when (seconds since 1970, by the fleet's clock).
+
+    `reference` is the candidate that the others were measured beside; `lease` names the measuring in the fleet's
+    performance database; `notes` say under which conditions.
+    """
+
+    profile: str
+    device: str
+    cpu: str
+    agent_version: str
+    measured_s: int
+    reference: str
+    lease: str
+    engines: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Evidence:
-    """The tournament's record. `executed_on` says where the figures come from: the host, an emulator, or nowhere.
+    """The tournament's record. `executed_on` says where the figures come from: the host, a device (`board`), an
+    emulator, or nowhere.
 
     `ships_original`: nobody passed the gates, so the model as it came ships. `rows` is on how many rows answers were
     compared; `operators` counts the nodes of the model by operator, after the passes.
@@ -100,3 +120,4 @@ class Evidence:
     objective: str | None = None
     rows: int | None = None
     operators: dict[str, int] | None = None
+    board: Board | None = None

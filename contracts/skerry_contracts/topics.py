@@ -13,7 +13,7 @@ import dataclasses
 from enum import StrEnum
 from typing import Any
 
-from skerry_contracts import assignment, device, names, sample, shadow, sketch
+from skerry_contracts import assignment, device, measuring, names, sample, shadow, sketch
 from skerry_contracts.errors import MismatchError
 
 ROOT = "skerry/1"
@@ -49,6 +49,7 @@ CHANNELS: dict[str, Channel] = {
         Channel("sample", Direction.UP, sample.Sample, qos=1, spooled=True),
         Channel("sketch", Direction.UP, sketch.Sketch, qos=1, spooled=True),
         Channel("shadow", Direction.UP, shadow.ShadowReport, qos=1, spooled=True),
+        Channel("measured", Direction.UP, measuring.MeasureReport, qos=1, spooled=True),
         Channel("assignment", Direction.DOWN, assignment.Envelope, qos=1, retained=True),
         Channel("ack", Direction.DOWN, device.Ack, qos=1),
     )

@@ -14,6 +14,7 @@ from skerry_contracts import (
     enrolment,
     evidence,
     frequent,
+    measuring,
     quantiles,
     sample,
     sealed,
@@ -49,6 +50,39 @@ CANDIDATE = evidence.Candidate(
 )
 EVIDENCE = evidence.Evidence(
     A, "x86-64-v3", "host", "a cpu", 1_700_000_000, (CANDIDATE,), MEASUREMENT, 0.97, ("quiet",)
+)
+MEASURE = measuring.MeasureOrder(
+    "m3-0badcafe", "1.2.0", 3, B, f"{measuring.MODEL}/{B}.json", 2048, 1_800_000_000, 120, 4, 1 << 28, 1 << 27
+)
+MEASURED = measuring.MeasuredCandidate(
+    "native-f32",
+    "native",
+    "fp32",
+    measuring.Outcome.MEASURED,
+    "",
+    "ort-plain",
+    (1500, 1400),
+    (3000, 2900),
+    0.0015,
+    0.002,
+    0.0025,
+    3.5,
+    1 << 24,
+    400,
+    1,
+    2,
+    b"\0\0\0\0\0\0\x80?",
+)
+BOARD = evidence.Board(
+    "raspberry-pi-4",
+    "pi-3",
+    "Cortex-A72",
+    "0.1.0",
+    1_700_000_000,
+    "ort-plain",
+    "m3-0badcafe",
+    {"native": "1"},
+    ("cool",),
 )
 WINDOW = assignment.Window(120, 240)
 SAMPLING = assignment.SamplingPolicy(0.05, 0.2, 50_000, 60)
@@ -149,6 +183,22 @@ EXAMPLES: tuple[Any, ...] = (
     carried_update.Update(carried_update.FORMAT, b"envelope", (UPDATE_FILE,)),
     SHADOW,
     SHADOW_ANSWER,
+    MEASURE,
+    MEASURED,
+    measuring.MeasureReport(
+        BOOT,
+        8,
+        1.7e9,
+        "m3-0badcafe",
+        B,
+        measuring.MeasureState.MEASURING,
+        device.Reason.OK,
+        "2 of 5",
+        MEASURED,
+        2,
+        ("governor performance",),
+    ),
+    BOARD,
     shadow.ShadowReport(
         BOOT,
         7,
@@ -213,6 +263,23 @@ LATER: tuple[Any, ...] = (
     ),
     assignment.AssignedModel(
         "pets", "1.2.0", 3, A, assignment.target_path("pets", A), 2048, "r-1", False, WINDOW, SAMPLING, SHADOW
+    ),
+    assignment.Assignment("default", "gate-1", 5, 1_700_000_000, 1_800_000_000, (ASSIGNED,), MEASURE),
+    evidence.Evidence(
+        A,
+        "raspberry-pi-4",
+        "device",
+        "a cpu",
+        1_700_000_000,
+        (CANDIDATE,),
+        MEASUREMENT,
+        0.97,
+        ("quiet",),
+        False,
+        "latency",
+        64,
+        {"Gemm": 2},
+        BOARD,
     ),
 )
 
