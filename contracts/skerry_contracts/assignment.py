@@ -11,8 +11,7 @@ import dataclasses
 
 from skerry_contracts import names
 from skerry_contracts.errors import MismatchError
-from skerry_contracts.measuring import MODEL as MEASURING
-from skerry_contracts.measuring import MeasureOrder
+from skerry_contracts.measuring import MeasureOrder, model_name
 from skerry_contracts.sealed import SealKey
 from skerry_contracts.shadow import Shadow
 
@@ -170,8 +169,8 @@ class Assignment:
     def __post_init__(self) -> None:
         names.name(self.tenant, "tenant")
         names.name(self.device, "device")
-        if any(each.model == MEASURING for each in self.models):
-            raise MismatchError("models", f"{MEASURING} is only ever measured, never installed")
+        for each in self.models:
+            model_name(each.model, "models")
         if len({each.model for each in self.models}) != len(self.models):
             raise MismatchError("models", "a model stands twice")
         if self.sequence < 1:

@@ -23,6 +23,17 @@ MAX_DETAIL = 500
 MAX_NS = 1 << 53
 
 
+def model_name(value: str, path: str = "model") -> str:
+    """Return the name of a model that may be installed.
+
+    Raises:
+        MismatchError: no name, or the one that is kept for candidates.
+    """
+    if names.name(value, path) == MODEL:
+        raise MismatchError(path, f"{MODEL} is only ever measured, never installed", hint="choose another name")
+    return value
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class MeasureOrder:
     """What one device is to measure, and what that may cost.

@@ -22,9 +22,12 @@ from skerry_fleet.tables import ApiKey
 
 
 class Role(StrEnum):
-    """What a key may do; each role may do what those before it may."""
+    """What a key may do; each role may do what those before it may. A measurer leases boards and has candidates
+    measured there, and changes nothing else.
+    """
 
     VIEWER = "viewer"
+    MEASURER = "measurer"
     OPERATOR = "operator"
     ADMIN = "admin"
 

@@ -22,7 +22,7 @@ from skerry_fleet.errors import UnavailableError
 from skerry_fleet.events import Hub
 from skerry_fleet.fleet import Fleet, broker_port, open_fleet
 from skerry_fleet.link import Link
-from skerry_fleet.routes import access, device, devices, models, rollouts, shadows, system
+from skerry_fleet.routes import access, device, devices, measuring, models, rollouts, shadows, system
 
 log = logging.getLogger(__name__)
 RESTART_S = 1.0
@@ -57,7 +57,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     app.state.broker = broker
     app.state.connected = lambda: False
     frontdoor.install(app, config.max_body_bytes)
-    for room in (system, device, devices, access, models, rollouts, shadows):
+    for room in (system, device, devices, access, models, rollouts, shadows, measuring):
         app.include_router(room.router)
     dashboard.install(app, fleet)
     return app

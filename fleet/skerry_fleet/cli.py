@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _bundles(nouns, common)
     _rollouts(nouns, common)
     _shadows(nouns, common)
+    _measuring(nouns, common)
     return parser
 
 
@@ -171,7 +172,7 @@ def _people(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: 
     group.verb("list", "groups with their sizes")
     key = _Noun(nouns, "key", "API keys", common)
     create = key.verb("create", "make a key", "name")
-    create.add_argument("--role", choices=["viewer", "operator", "admin"], default="viewer")
+    create.add_argument("--role", choices=["viewer", "measurer", "operator", "admin"], default="viewer")
     key.verb("list", "keys, without secrets")
     key.verb("revoke", "make a key worthless", "id")
     audit = _Noun(nouns, "audit", "who changed what", common)
@@ -273,3 +274,17 @@ def _shadows(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common:
     promote.add_argument("--group", help="default: where the shadow was")
     _plan(promote)
     promote.add_argument("--wait", action="store_true", help="show progress until it is over")
+
+
+def _measuring(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    lease = _Noun(nouns, "lease", "boards lent to compilers for measuring", common)
+    lease.verb("list", "leases, newest first").add_argument("--status", help="one status, such as measuring")
+    lease.verb("show", "where a lease stands", "lease")
+    lease.verb("cancel", "end a lease", "lease").add_argument("--reason", default="")
+    measured = _Noun(nouns, "measurements", "the performance database: what boards measured", common)
+    listing = measured.verb("list", "what was measured, newest first")
+    listing.add_argument("--profile", help="only on boards of this profile")
+    listing.add_argument("--device", help="only on this device")
+    listing.add_argument("--source", metavar="SHA256", help="only of the model with this digest")
+    listing.add_argument("--lease", help="only of this lease")
+    measured.verb("show", "one measurement with every round", "measurement")

@@ -53,6 +53,12 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         (),
         ("device", "active", "state", "compared", "disagreed", "dropped", "failed", "reason", "detail"),
     ),
+    ("lease", "list"): ("/leases", ("status",), ("id", "status", "profile", "device", "created_ms", "reason")),
+    ("measurements", "list"): (
+        "/measurements",
+        ("profile", "device", "source", "lease"),
+        ("id", "profile", "device", "candidate", "outcome", "latency_p50_ms", "latency_p99_ms", "speed", "received_ms"),
+    ),
     ("shadow", "samples"): ("/shadows/{shadow}/samples", (), ("id", "device", "received_ms", "prediction")),
 }
 # noun and verb: (method, path, flags of the body)
@@ -73,6 +79,9 @@ CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("bundle", "withdraw"): ("POST", "/bundles/{bundle}/withdraw", ()),
     ("shadow", "show"): ("GET", "/shadows/{shadow}", ()),
     ("shadow", "end"): ("POST", "/shadows/{shadow}/end", ("reason",)),
+    ("lease", "show"): ("GET", "/leases/{lease}", ()),
+    ("lease", "cancel"): ("POST", "/leases/{lease}/cancel", ("reason",)),
+    ("measurements", "show"): ("GET", "/measurements/{measurement}", ()),
     ("rollout", "show"): ("GET", "/rollouts/{rollout}", ()),
     **{
         ("rollout", verb): ("POST", f"/rollouts/{{rollout}}/{verb}", ("reason",))

@@ -62,6 +62,8 @@ class FleetConfig:
     """How long a signed assignment is valid; it is signed anew after half of that."""
     certificate_days: float = 30.0
     """How long a device's certificate is valid; the device renews it by itself after two thirds of that."""
+    measurement_days: float = 365.0
+    """How long the performance database keeps what boards measured."""
     stream_idle_s: float = 15.0
     """An event stream says something at least this often, so that dead connections are noticed."""
 
@@ -77,7 +79,8 @@ class FleetConfig:
                 raise InputError(f"{name} {first} leaves no room for {self.shards} ports", hint="choose a lower one")
         if min(self.max_body_bytes, self.max_bundle_bytes, self.ingest_queue, self.ingest_batch, self.dead_letters) < 1:
             raise InputError("sizes and counts must be at least 1")
-        if min(self.silent_after_s, self.tick_s, self.assignment_days, self.certificate_days, self.stream_idle_s) <= 0:
+        times = (self.silent_after_s, self.tick_s, self.assignment_days, self.certificate_days, self.stream_idle_s)
+        if min(*times, self.measurement_days) <= 0:
             raise InputError("times must be greater than 0")
 
     @property

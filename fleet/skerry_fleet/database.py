@@ -18,7 +18,7 @@ import sqlalchemy
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, SQLModel
 
-from skerry_fleet import placement, records, rollout_pairs, shadow_tables, tables
+from skerry_fleet import measure_tables, placement, records, rollout_pairs, shadow_tables, tables
 from skerry_fleet.errors import FleetError, UnavailableError
 from skerry_fleet.migrations import upgrade
 from skerry_fleet.sql.changes import Change, Row
@@ -29,6 +29,7 @@ TABLES = (
     records,
     rollout_pairs,
     shadow_tables,
+    measure_tables,
     placement,
 )  # imported so that their tables are known
 compare_bytes(SQLModel.metadata)

@@ -21,6 +21,7 @@ from skerry_fleet import audit
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import MissingError
+from skerry_fleet.lease_boards import orders as measure_orders
 from skerry_fleet.shadow_tables import Shadow, ShadowDevice
 from skerry_fleet.tables import Bundle, Desired, Device, DeviceModel, DeviceStatus, Rollout, SignedAssignment
 
@@ -80,6 +81,7 @@ def issue(
         for each in _rows(session, ShadowDevice, col(ShadowDevice.device), tenant, devices)
         if each.active
     }
+    measuring = measure_orders(session, tenant, devices)
     options, rows, changes = _Options(session, beside), [], []
     for device, why in devices.items():
         status, last = known.get(device, ("", 0))
@@ -88,7 +90,8 @@ def issue(
         sequence = max(last, above) + 1
         models = tuple(options.assigned(each) for each in sorted(wanted[device], key=lambda each: each.model))
         expires_s = int(now + days * 86_400)
-        envelope = sign(Assignment(tenant, device, sequence, int(now), expires_s, models)).decode()
+        assignment = Assignment(tenant, device, sequence, int(now), expires_s, models, measuring.get(device))
+        envelope = sign(assignment).decode()
         row = {"tenant": tenant, "device": device, "sequence": sequence, "issued_ms": now_ms, "published": False}
         rows.append({**row, "expires_ms": expires_s * 1000, "envelope": envelope})
         before = {"sequence": kept[device]} if device in kept else None

@@ -13,7 +13,7 @@ from sqlmodel import func, select
 
 from skerry_contracts.assignment import Envelope, Receipt
 from skerry_contracts.errors import MismatchError
-from skerry_fleet import apikeys, devices, director, placement, presence, renewal
+from skerry_fleet import apikeys, devices, director, measurements, placement, presence, renewal
 from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
@@ -24,6 +24,7 @@ from skerry_fleet.deltas import Deltas
 from skerry_fleet.errors import ConflictError, FleetError, UnavailableError
 from skerry_fleet.ingest import CheckReceipt, IngestCore
 from skerry_fleet.ingest_store import SqlIngestStore
+from skerry_fleet.leases import Leases
 from skerry_fleet.metrics import Metrics
 from skerry_fleet.registry import Registry
 from skerry_fleet.rollout_effects import Executor
@@ -78,6 +79,7 @@ class Fleet:
                     self.rollouts.unreachable(session, now, silent)
             self.rollouts.tick(session, now)
             shadows.expire(session, self.pen, now)
+            self.leases.tick(session, now)
             if now - self.renewed >= RENEW_EVERY_S:
                 director.renew(session, self.office.director.sign_assignment, now, self.config.assignment_days)
                 self.renewed = now
@@ -90,8 +92,15 @@ class Fleet:
         """What signs assignments."""
         return shadows.Pen(self.office.director.sign_assignment, self.config.assignment_days)
 
+    @property
+    def leases(self) -> Leases:
+        """What lends boards for measuring."""
+        return Leases(self.config.root / "measuring", self.office.repository, self.pen, self.random)
+
     def _maintain(self, now: float) -> None:
         """Keep the update repository fresh; what needs a person is said, and nothing else waits for it."""
+        with self.database.write() as session:
+            measurements.tidy(session, now, self.config.measurement_days)
         try:
             self.office.repository.refresh_timestamp(now)
             for line in self.office.repository.maintain(now):

@@ -14,12 +14,13 @@ from typing import Any, BinaryIO, TypeVar
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from skerry_contracts import codec, names
+from skerry_contracts import codec
 from skerry_contracts.assignment import target_path
 from skerry_contracts.bundle import Manifest
 from skerry_contracts.container import Container, open_container
 from skerry_contracts.errors import ContractError, MismatchError
 from skerry_contracts.evidence import Evidence
+from skerry_contracts.measuring import model_name
 from skerry_fleet import audit
 from skerry_fleet.audit import Actor
 from skerry_fleet.blobs import BlobStore
@@ -50,9 +51,9 @@ class Registry:
             UnavailableError: the repository refuses, for example because a key is kept offline.
         """
         try:
-            names.name(name, "name")
+            model_name(name, "name")
         except MismatchError as error:
-            raise InputError(str(error)) from error
+            raise InputError(str(error), hint=error.hint) from error
         now = self._clock()
         with self._database.write() as session:
             if session.get(Model, (actor.tenant, name)) is not None:
@@ -146,8 +147,8 @@ class Registry:
         """Publish what a cut left between its row and the update repository; return how many were found."""
         with self._database.read() as session:
             rows = session.exec(select(Bundle).where(Bundle.state == BundleState.DRAFT.value)).all()
-            listed = self._repository.custom_of
-            cut = [(row.tenant, row.id) for row in rows if listed(target_path(row.model, row.id)) is not None]
+            known = [row for row in rows if self._repository.custom_of(target_path(row.model, row.id)) is not None]
+        cut = [(row.tenant, row.id) for row in known]
         for tenant, bundle in cut:
             self.publish(Actor(tenant, "system:start"), bundle)
         return len(cut)

@@ -55,6 +55,7 @@ def actor_of(request: Request, caller: Caller) -> Actor:
 
 FleetPart = Annotated[Fleet, Depends(fleet_of)]
 Viewer = Annotated[Caller, Depends(require(Role.VIEWER))]
+Measurer = Annotated[Caller, Depends(require(Role.MEASURER))]
 Operator = Annotated[Caller, Depends(require(Role.OPERATOR))]
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
 PagePart = Annotated[Page, Depends(page_of)]

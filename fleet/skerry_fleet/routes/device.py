@@ -83,9 +83,11 @@ def target(fleet: FleetPart, device: FromDevice, path: str) -> Response:
 
 @router.get("/blobs/{sha256}")
 def blob(fleet: FleetPart, device: FromDevice, sha256: str) -> Response:
-    """A blob by its digest; ranges are served."""
+    """A blob by its digest, of a bundle or of candidates that are measured just now; ranges are served."""
     names.sha256(sha256)
-    return _file(fleet.blobs.path(sha256), "application/octet-stream")
+    kept = fleet.blobs.path(sha256)
+    lent = None if kept.is_file() else fleet.leases.blob(sha256)
+    return _file(lent or kept, "application/octet-stream")
 
 
 @router.get("/deltas/{sha256}")

@@ -55,14 +55,19 @@ async def upload_bundle(
     actor = actor_of(request, caller)
     try:
         with tempfile.TemporaryFile(dir=fleet.config.root) as file:
-            await _receive(request, file, fleet.config.max_bundle_bytes)
+            await receive(request, file, fleet.config.max_bundle_bytes)
             made = await run_in_threadpool(fleet.registry.upload, actor, model, file, publish=publish)
     except OSError as error:
         raise UnavailableError(f"cannot keep the bundle: {error.strerror}", hint="free disk space") from error
     return reply(made, 201)
 
 
-async def _receive(request: Request, file: IO[bytes], most: int) -> None:
+async def receive(request: Request, file: IO[bytes], most: int) -> None:
+    """Write a request's body to a file.
+
+    Raises:
+        TooLargeError: it is larger than `most` bytes.
+    """
     size = 0
     async for piece in request.stream():
         size += len(piece)
