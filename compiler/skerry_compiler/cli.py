@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ MAX_EXTENT = (1 << 31) - 1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from skerry_compiler.request import Request
+    from skerry_compiler.request import OnDevice, Request
     from skerry_contracts.bundle import Manifest
 
 
@@ -131,7 +132,26 @@ def _request(arguments: argparse.Namespace) -> Request:
         threads=arguments.threads,
         scales=arguments.scales,
         like=None if arguments.like is None else _candidates(arguments.like),
+        on=_on_device(arguments),
     )
+
+
+def _on_device(arguments: argparse.Namespace) -> OnDevice | None:
+    """Return where to measure, where that is not here."""
+    from skerry_compiler.remote import fleet_of
+    from skerry_compiler.request import ANY, OnDevice
+    from skerry_contracts import names
+
+    if arguments.on_device is None:
+        if arguments.fleet or arguments.fleet_key:
+            raise UsageError("--fleet is for --on-device", hint="add --on-device to measure on a board")
+        return None
+    if arguments.on_device != ANY:
+        try:
+            names.name(arguments.on_device, "--on-device")
+        except ContractError as error:
+            raise UsageError(str(error), hint="a device's name, or any") from error
+    return OnDevice(fleet_of(arguments.fleet, arguments.fleet_key, dict(os.environ)), arguments.on_device)
 
 
 def _candidates(path: Path) -> frozenset[str]:

@@ -5,7 +5,6 @@ calls.
 from __future__ import annotations
 
 import dataclasses
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,18 +19,17 @@ from skerry_compiler import (
     golden,
     histograms,
     pack,
+    places,
     ranking,
     sandbox,
-    tournament,
 )
-from skerry_compiler.emulators import catalogue as emulators
 from skerry_compiler.engines.candidate import Built, Draft, Failure
 from skerry_compiler.errors import CompileError, UnsupportedError
+from skerry_compiler.prepared import Prepared
 from skerry_compiler.request import Request
 from skerry_contracts import codec
 from skerry_contracts.bundle import Baseline, Manifest, Predicates, Signature
 from skerry_contracts.evidence import Candidate, Evidence, Unsupported, Verdict
-from skerry_targets import fit, host
 from skerry_targets import profile as profiles
 from skerry_targets.profile import Profile
 
@@ -53,21 +51,6 @@ class Result:
     manifest_bytes: bytes
     blobs: dict[str, bytes]
     evidence: Evidence | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Prepared:
-    """What came out of the sandbox. `failures` could not be drafted; `operators` counts nodes after the passes; `notes`
-    say what accuracy repair tried.
-    """
-
-    signature: Signature
-    form: str
-    original: Path
-    drafts: tuple[Draft, ...]
-    failures: tuple[Failure, ...]
-    operators: dict[str, int]
-    notes: tuple[str, ...] = ()
 
 
 def compile_model(request: Request, now_s: float, say: Say) -> Result:
@@ -100,8 +83,8 @@ def compile_model(request: Request, now_s: float, say: Say) -> Result:
             raise _none_built(failures, request)
         for content in (content for each in built for content in each.blobs.values()):
             (folder / codec.digest(content)).write_bytes(content)
-        place = Place(request, prepared, rows, folder, begun + request.time_s)
-        outcome = measured(place, built, say) if runs_here(request.profile) else unmeasured(place, built, say)
+        place = places.Place(request, prepared, rows, folder, begun + request.time_s)
+        outcome = places.outcome(place, built, say)
         say("packing")
     return _packed(request, prepared, rows, (histogram, built, failures), outcome, notes, now_s)
 
@@ -142,7 +125,7 @@ def _packed(
         bundle=codec.digest(content),
         target=request.profile.id,
         executed_on=outcome.executed_on,
-        host=f"{platform.machine()} {host.cpu_info().name}",
+        host=places.where(outcome),
         created_s=int(now_s),
         original=outcome.original,
         original_accuracy=outcome.original_accuracy,
@@ -152,17 +135,12 @@ def _packed(
         objective=request.objective,
         rows=len(compared),
         operators=prepared.operators,
+        board=outcome.board,
     )
     blobs = {codec.digest(each): each for each in (vectors.inputs, vectors.outputs)}
     for variant in shipped:
         blobs |= {codec.digest(each): each for each in variant.blobs.values()}
     return Result(manifest, content, blobs, evidence)
-
-
-def runs_here(profile: Profile) -> bool:
-    """Return whether this machine can run what is compiled for a profile."""
-    facts = host.hardware({}, "")
-    return not fit.missing(fit.predicates(profile), facts)
 
 
 def prepare(
@@ -261,40 +239,3 @@ def told(candidates: tuple[Candidate, ...], shipped: list[Built]) -> tuple[Candi
         else each
         for each in candidates
     )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """Where and on what a compile is measured."""
-
-    request: Request
-    prepared: Prepared
-    rows: data.Rows
-    folder: Path
-    deadline: float
-
-
-def measured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
-    """Play the tournament on this machine."""
-    request, prepared = place.request, place.prepared
-    field = tournament.Field(
-        folder=place.folder,
-        original=prepared.original,
-        original_bytes=request.source.stat().st_size,
-        signature=prepared.signature,
-        rows=place.rows,
-        budget=request.profile.budget,
-        objective=request.objective,
-        deadline=place.deadline,
-        threads=request.threads,
-    )
-    entries = [tournament.Entry(each.variant, each.size_bytes) for each in built]
-    return foreign.from_tournament(tournament.play(field, entries, say), request.profile)
-
-
-def unmeasured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
-    """Rank by static order; check answers in the emulator where there is one."""
-    say("checking answers in the emulator" if emulators.available(place.request.profile) else "ranking by static order")
-    request, made = place.request, place.prepared
-    about = (request.profile, made.signature, made.original)
-    return foreign.play(foreign.Field(*about, place.rows, place.folder, request.objective), built)

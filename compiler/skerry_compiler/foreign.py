@@ -24,7 +24,7 @@ from skerry_compiler.measure import Process, baseline_command
 from skerry_compiler.verdicts import Answers
 from skerry_contracts import codec
 from skerry_contracts.bundle import Signature
-from skerry_contracts.evidence import Candidate, Measurement, Verdict
+from skerry_contracts.evidence import Board, Candidate, Measurement, Verdict
 from skerry_targets import nearest
 from skerry_targets.profile import Profile
 
@@ -52,6 +52,7 @@ class Outcome:
     accuracy: float | None
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    board: Board | None = None
 
 
 def from_tournament(outcome: tournament.Outcome, profile: Profile) -> Outcome:
@@ -110,7 +111,7 @@ def stand_in(usable: Sequence[Candidate]) -> str:
     the model as it is.
     """
     exact = {
-        each.id: each.measurement.cpu_ms or math.inf
+        each.id: each.measurement.cpu_ms or each.measurement.latency_p50_ms or math.inf
         for each in usable
         if each.verdict is Verdict.SLOWER and each.measurement is not None
     }
@@ -152,7 +153,7 @@ def play(field: Field, built: Sequence[candidate.Built]) -> Outcome:
             for each, pair in zip(judged, zip(built, taken, strict=True), strict=True)
         ]
     passed = [at for at, each in enumerate(judged) if each.verdict is Verdict.RUNNER_UP]
-    passed.sort(key=lambda at: (_sized(field, taken[at]), *_static(built[at].draft)))
+    passed.sort(key=lambda at: (_sized(field, taken[at]), *static(built[at].draft)))
     if not passed:
         raise _none(field, judged, taken)
     ranked = tuple(judged[at].id for at in passed)
@@ -210,7 +211,7 @@ def _sized(field: Field, taken: Footprint) -> int:
     return {"size": taken.flash_bytes, "memory": taken.ram_bytes}.get(field.objective, 0)
 
 
-def _static(draft: candidate.Draft) -> tuple[float, int]:
+def static(draft: candidate.Draft) -> tuple[float, int]:
     """Return the place in the static order: the cost model's cycles, then the engine's own order."""
     return (math.inf if draft.estimate_cycles is None else draft.estimate_cycles, draft.order)
 

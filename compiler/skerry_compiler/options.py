@@ -129,6 +129,17 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
         help="a hand-over of an earlier release: 8 bits in its scales, for a small update",
     )
     parser.add_argument("--like", type=Path, metavar="B.skerry", help="a release whose candidates alone compete")
+    parser.add_argument(
+        "--on-device",
+        nargs="?",
+        const="any",
+        metavar="DEVICE",
+        help="measure on an enrolled board of the target: one by name, or any that is free",
+    )
+    parser.add_argument("--fleet", metavar="URL", help="the fleet that lends the board (default: SKERRY_FLEET_URL)")
+    parser.add_argument(
+        "--fleet-key", metavar="KEY", help="an API key, or a file that holds it (default: SKERRY_FLEET_KEY)"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="B.skerry", help="the bundle")
     parser.add_argument("--report", type=Path, metavar="F.html", help="write the report as one HTML page, too")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

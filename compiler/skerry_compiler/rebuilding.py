@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from skerry_compiler import building, compiling, data, foreign, histograms, pack
-from skerry_compiler.compiling import Prepared, Result
+from skerry_compiler.compiling import Result
 from skerry_compiler.engines.threads import recorded
 from skerry_compiler.errors import CompileError, DiffersError
+from skerry_compiler.prepared import Prepared
 from skerry_compiler.request import Request
 from skerry_contracts import codec
 from skerry_contracts.bundle import Baseline, Manifest

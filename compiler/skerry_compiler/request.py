@@ -5,7 +5,18 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from skerry_compiler.fleet_client import Fleet
 from skerry_targets.profile import Profile
+
+ANY = "any"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OnDevice:
+    """Which board is to measure (ANY, or a device's name), and which fleet lends it."""
+
+    fleet: Fleet
+    device: str = ANY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -14,7 +25,7 @@ class Request:
     together; `retrain` is where a hand-over for quantisation-aware retraining goes; `engines` names those that may
     compete (None: all of the profile's that need not be named); `threads` may share one inference; `scales` is a
     hand-over with those of an earlier release, in which bytes are to be kept; `like` names the only candidates that may
-    compete (None: all).
+    compete (None: all); `on` is where candidates are measured, if not on this machine.
     """
 
     source: Path
@@ -34,3 +45,4 @@ class Request:
     threads: int = 1
     scales: Path | None = None
     like: frozenset[str] | None = None
+    on: OnDevice | None = None

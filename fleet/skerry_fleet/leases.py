@@ -24,7 +24,7 @@ from skerry_contracts.container import Container, open_container
 from skerry_contracts.errors import ContractError
 from skerry_contracts.measuring import FINAL as TOLD_FINAL
 from skerry_contracts.measuring import MAX_CANDIDATES, MODEL, MeasureOrder, MeasureState
-from skerry_fleet import audit, lease_boards
+from skerry_fleet import audit, lease_boards, measurements
 from skerry_fleet import lease_machine as machine
 from skerry_fleet.audit import Actor
 from skerry_fleet.blobs import BlobStore
@@ -35,7 +35,6 @@ from skerry_fleet.lease_boards import Wanted
 from skerry_fleet.lease_machine import ACTIVE, Effect, Event, Lease, LeaseStatus
 from skerry_fleet.lease_request import LeaseRequest, Terms
 from skerry_fleet.measure_tables import MeasureLease
-from skerry_fleet.measurements import artifacts_of
 from skerry_fleet.shadow_orders import Pen
 from skerry_fleet.tables import Device, DeviceState, DeviceStatus
 from skerry_fleet.trust.errors import TrustError
@@ -167,7 +166,7 @@ class Leases:
             disk_bytes=MAX_BYTES,
         )
         row.bundle, row.terms = bundle, codec.encode(order).decode()
-        row.artifacts = artifacts_of(manifest)
+        row.artifacts = measurements.artifacts_of(manifest)
         self.see(session, actor, now, row, machine.Uploaded(terms.seconds))
 
     def cancel(self, session: Session, actor: Actor, now: float, row: MeasureLease, reason: str) -> None:
@@ -182,7 +181,8 @@ class Leases:
             actor = Actor(row.tenant, SYSTEM)
             if row.status != LeaseStatus.QUEUED and (words := _silent(session, row)):
                 self.see(session, actor, now, row, machine.Silent(words))
-            if row.told_state and MeasureState(row.told_state) in TOLD_FINAL:
+            told = row.told_state and MeasureState(row.told_state) in TOLD_FINAL
+            if told and measurements.complete(session, row, now):
                 self.see(session, actor, now, row, machine.Told(MeasureState(row.told_state), row.told_detail))
             self.see(session, actor, now, row, machine.Tick())
         for tenant in sorted({row.tenant for row in rows if row.status == LeaseStatus.QUEUED}):

@@ -47,6 +47,7 @@ class MeasureLease(SQLModel, table=True):
     told_state: str = ""
     told_detail: str = text(default="")
     told_notes: str = text(default="[]")
+    told_reported: int = 0
     told_ms: int = big(default=0)
     created_ms: int = big()
     created_by: str = ""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
@@ -22,6 +23,7 @@ from skerry_fleet.paging import Page, listing
 from skerry_fleet.tables import Device
 
 ANSWERS_S = 3600.0  # after the lease: then only the figures stay
+STRAGGLERS_S = 10.0  # after a board's last word: messages may overtake each other
 TIDY = 200  # rows at a time
 _COLUMNS = [name for name in MeasurementRow.model_fields if name != "id"]
 _INSERT = (
@@ -42,8 +44,14 @@ def keep(session: Session, messages: Sequence[Incoming]) -> None:
         if row.status == LeaseStatus.MEASURING and made(message) > (row.told_boot, row.told_seq):
             row.told_boot, row.told_seq, row.told_ms = message.boot_id, message.seq, message.received_ms
             row.told_state, row.told_detail = report.state.value, report.detail
-            row.told_notes = json.dumps(list(report.notes))
+            row.told_notes, row.told_reported = json.dumps(list(report.notes)), report.reported
             session.add(row)
+
+
+def complete(session: Session, row: MeasureLease, now: float) -> bool:
+    """Return whether everything is here that a board's last word counts, or was waited for long enough."""
+    query = select(func.count()).where(MeasurementRow.tenant == row.tenant, MeasurementRow.lease == row.id)
+    return session.exec(query).one() >= row.told_reported or now - row.told_ms / 1000 > STRAGGLERS_S
 
 
 def speed(found: MeasuredCandidate) -> float | None:
@@ -87,7 +95,7 @@ def lease_view(session: Session, row: MeasureLease, *, results: bool = False) ->
     """Return a lease as the API shows it; with `results`, every candidate's record as the board sent it, with its
     answers.
     """
-    hidden = {"tenant", "number", "requires", "terms", "told_boot", "told_seq", "told_notes", "told_state"}
+    hidden = {"tenant", "number", "requires", "terms", "told_boot", "told_seq", "told_notes", "told_state", "artifacts"}
     shown = row.model_dump(exclude=hidden)
     device = session.get(Device, (row.tenant, row.device)) if row.device else None
     shown |= {

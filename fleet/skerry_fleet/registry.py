@@ -147,8 +147,8 @@ class Registry:
         """Publish what a cut left between its row and the update repository; return how many were found."""
         with self._database.read() as session:
             rows = session.exec(select(Bundle).where(Bundle.state == BundleState.DRAFT.value)).all()
-            known = [row for row in rows if self._repository.custom_of(target_path(row.model, row.id)) is not None]
-        cut = [(row.tenant, row.id) for row in known]
+            listed = self._repository.custom_of
+            cut = [(row.tenant, row.id) for row in rows if listed(target_path(row.model, row.id)) is not None]
         for tenant, bundle in cut:
             self.publish(Actor(tenant, "system:start"), bundle)
         return len(cut)
@@ -232,8 +232,7 @@ def show(session: Session, tenant: str, bundle: str) -> dict[str, Any]:
         MissingError: no such bundle.
     """
     row = get(session, tenant, bundle)
-    evidence = json.loads(row.evidence) if row.evidence else None
-    return {**view(row), "manifest": json.loads(row.manifest), "evidence": evidence}
+    return {**view(row), "manifest": json.loads(row.manifest), "evidence": json.loads(row.evidence or "null")}
 
 
 def list_models(session: Session, tenant: str, page: Page) -> dict[str, Any]:

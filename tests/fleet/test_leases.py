@@ -181,10 +181,8 @@ def test_a_board_in_a_rollout_is_not_lent(lab: Bench) -> None:
 def test_what_no_board_can_do_is_refused_at_once(
     lab: Bench, request_: dict[str, Any], error: type[FleetError], words: str, hint: str | None
 ) -> None:
-    if request_.get("profile") == "raspberry-pi-9":  # on no shelf: any board that fits would do, and none does
-        requires = Predicates("linux", "aarch64")
-    else:
-        requires = FITS
+    strange = request_.get("profile") == "raspberry-pi-9"  # on no shelf: any board that fits would do, and none does
+    requires = Predicates("linux", "aarch64") if strange else FITS
     with lab.fleet.database.write() as session, pytest.raises(error, match=words) as caught:
         wanted = LeaseRequest(request_.get("profile", PROFILE), requires, SOURCE, request_.get("device"))
         lab.fleet.leases.create(session, ACTOR, lab.clock(), wanted)

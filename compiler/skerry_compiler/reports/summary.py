@@ -36,6 +36,7 @@ def summary(manifest: Manifest, bundle_id: str, evidence: Evidence | None) -> di
         "operators": {},
         "fell_back": None,
         "notes": [],
+        "board": None,
     }
     if evidence is not None:
         shipped = {each.id for each in manifest.variants}
@@ -55,6 +56,7 @@ def summary(manifest: Manifest, bundle_id: str, evidence: Evidence | None) -> di
             "operators": dict(evidence.operators or {}),
             "fell_back": _fell_back(evidence, nodes),
             "notes": list(evidence.notes),
+            "board": None if evidence.board is None else codec.to_plain(evidence.board),
         }
     return found
 

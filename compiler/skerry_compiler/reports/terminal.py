@@ -56,6 +56,8 @@ def plain(lines: str) -> str:
 
 
 def _measured(found: dict[str, Any]) -> str:
+    if found.get("board"):
+        return words.board(found["board"], found.get("rows"))
     if found["original"] is None:
         return f"nothing at speed: compiled on {found['host']}, answers from {found['executed_on']}"
     rows = f", answers compared on {found['rows']} rows" if found.get("rows") else ""
@@ -68,7 +70,8 @@ def _headline(found: dict[str, Any]) -> list[str]:
         return []
     shares = chosen.get("ratio")
     if shares is None:
-        return [*_wrapped("", f"{chosen['id']}, not measured: {chosen['why']}", "  "), ""]
+        said = chosen["why"] if found.get("board") else f"not measured: {chosen['why']}"
+        return [*_wrapped("", f"{chosen['id']}, {said}", "  "), ""]
     said = (
         f"{ratio(shares['latency'])} times as fast as the original, in {ratio(shares['memory'])} of its memory, "
         f"{ratio(shares['cold_start'])} of its start and {ratio(shares['size'])} of its size"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 ORDER = ("chosen", "runner-up", "slower", "inaccurate", "too-large", "unmeasured", "failed")
@@ -106,3 +107,11 @@ def cosine(value: float) -> str:
     ('1', '1', '0.9948')
     """
     return "1" if value >= 0.999995 else f"{value:.{5 if value >= 0.9999 else 4}f}"
+
+
+def board(found: dict[str, Any], rows: int | None) -> str:
+    """Return in a sentence on which board was measured, and when."""
+    when = datetime.fromtimestamp(found["measured_s"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+    compared = f", answers compared on {rows} rows" if rows else ""
+    about = f"{found['profile']}, {found['cpu']}, agent {found['agent_version']}"
+    return f"on {found['device']} ({about}) on {when}, beside {found['reference']}{compared}"
