@@ -129,6 +129,14 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
         help="a hand-over of an earlier release: 8 bits in its scales, for a small update",
     )
     parser.add_argument("--like", type=Path, metavar="B.skerry", help="a release whose candidates alone compete")
+    _device_words(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="B.skerry", help="the bundle")
+    parser.add_argument("--report", type=Path, metavar="F.html", help="write the report as one HTML page, too")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="say nothing while working")
+
+
+def _device_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-device",
         nargs="?",
@@ -140,7 +148,3 @@ def _compile_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fleet-key", metavar="KEY", help="an API key, or a file that holds it (default: SKERRY_FLEET_KEY)"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="B.skerry", help="the bundle")
-    parser.add_argument("--report", type=Path, metavar="F.html", help="write the report as one HTML page, too")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--quiet", action="store_true", help="say nothing while working")

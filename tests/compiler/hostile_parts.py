@@ -11,6 +11,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from skerry_compiler import compiling, sandbox
+from skerry_compiler.prepared import Prepared
 from skerry_compiler.request import Request
 from skerry_targets import catalogue
 
@@ -34,7 +35,7 @@ def stored(name: str, values: object, kind: type = np.float32) -> TensorProto:
     return numpy_helper.from_array(np.array(values, kind), name)
 
 
-def sandboxed(model: ModelProto | bytes, folder: Path, limits: sandbox.Limits | None = None) -> compiling.Prepared:
+def sandboxed(model: ModelProto | bytes, folder: Path, limits: sandbox.Limits | None = None) -> Prepared:
     path = folder / "model.onnx"
     path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
     request = Request(path, catalogue.get("x86-64-v3"), "m", "1", 1, time_s=1)

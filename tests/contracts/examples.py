@@ -54,13 +54,7 @@ EVIDENCE = evidence.Evidence(
 MEASURE = measuring.MeasureOrder(
     "m3-0badcafe", "1.2.0", 3, B, f"{measuring.MODEL}/{B}.json", 2048, 1_800_000_000, 120, 4, 1 << 28, 1 << 27
 )
-MEASURED = measuring.MeasuredCandidate(
-    "native-f32",
-    "native",
-    "fp32",
-    measuring.Outcome.MEASURED,
-    "",
-    "ort-plain",
+_TIMES: tuple[Any, ...] = (
     (1500, 1400),
     (3000, 2900),
     0.0015,
@@ -72,6 +66,9 @@ MEASURED = measuring.MeasuredCandidate(
     1,
     2,
     b"\0\0\0\0\0\0\x80?",
+)
+MEASURED = measuring.MeasuredCandidate(
+    "native-f32", "native", "fp32", measuring.Outcome.MEASURED, "", "ort-plain", *_TIMES
 )
 BOARD = evidence.Board(
     "raspberry-pi-4",
@@ -186,17 +183,7 @@ EXAMPLES: tuple[Any, ...] = (
     MEASURE,
     MEASURED,
     measuring.MeasureReport(
-        BOOT,
-        8,
-        1.7e9,
-        "m3-0badcafe",
-        B,
-        measuring.MeasureState.MEASURING,
-        device.Reason.OK,
-        "2 of 5",
-        MEASURED,
-        2,
-        ("governor performance",),
+        BOOT, 8, 1.7e9, "m3-0badcafe", B, measuring.MeasureState.MEASURING, candidate=MEASURED, reported=2, notes=("x",)
     ),
     BOARD,
     shadow.ShadowReport(

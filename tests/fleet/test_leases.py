@@ -2,106 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import io
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.fleet.conftest import ACTOR, HARDWARE, Bench, admin, make_bundle, serving
+from tests.fleet.conftest import ACTOR, Bench
+from tests.fleet.lease_parts import (
+    FITS,
+    PROFILE,
+    SOURCE,
+    ask,
+    candidate,
+    candidates,
+    kept,
+    lease,
+    online,
+    open_lab,
+    ordered,
+    tell,
+    upload,
+)
 from tests.fleet.test_ingest import rows
 
-from skerry_contracts import codec
 from skerry_contracts.bundle import Predicates
 from skerry_contracts.container import open_container
-from skerry_contracts.device import Presence
-from skerry_contracts.measuring import MODEL, MeasuredCandidate, MeasureReport, MeasureState, Outcome
-from skerry_fleet import devices, groups, lease_request, measurements
-from skerry_fleet import lease_machine as machine
+from skerry_contracts.measuring import MODEL, MeasureReport, MeasureState
+from skerry_fleet import devices, lease_request, measurements
 from skerry_fleet.audit import Actor
 from skerry_fleet.errors import ConflictError, FleetError, ForbiddenError, InputError, MissingError
-from skerry_fleet.lease_machine import Effect, Lease, LeaseStatus
-from skerry_fleet.lease_request import LeaseRequest, Terms
+from skerry_fleet.lease_request import LeaseRequest
 from skerry_fleet.measure_tables import MeasureLease, MeasurementRow
 from skerry_fleet.paging import Page
 from skerry_fleet.records import Audit
 
-PROFILE = HARDWARE.profile
-FITS = Predicates("linux", "x86_64", ("avx2",))
-SOURCE = "5" * 64
-
-
-def online(bench: Bench, *names: str, up: bool = True) -> None:
-    for device in names:
-        bench.send(device, "presence", Presence(bench.boot_id(device), bench.next(device), up))
-
 
 @pytest.fixture
 def lab(bench: Bench) -> Bench:
-    """Three boards online, of which two take part."""
-    bench.enrol("b1", "b2", "b3")
-    online(bench, "b1", "b2", "b3")
-    with bench.fleet.database.write() as session:
-        groups.create(session, ACTOR, bench.clock(), "measuring")
-        groups.add(session, ACTOR, bench.clock(), "measuring", ["b1", "b2"])
-    return bench
-
-
-def ask(bench: Bench, device: str | None = None, profile: str = PROFILE, actor: Actor = ACTOR) -> str:
-    with bench.fleet.database.write() as session:
-        request = LeaseRequest(profile, FITS, SOURCE, device)
-        return bench.fleet.leases.create(session, actor, bench.clock(), request).id
-
-
-def lease(bench: Bench, name: str) -> MeasureLease:
-    with bench.fleet.database.read() as session:
-        return lease_request.get(session, "default", name)
-
-
-def candidates(version: str = "1", model: str = MODEL) -> io.BytesIO:
-    return io.BytesIO(make_bundle(model, version, 1, target=PROFILE, library=f"candidate {version}".encode()))
-
-
-def upload(bench: Bench, name: str, file: io.BytesIO | None = None, **terms: int) -> None:
-    with bench.fleet.database.write() as session:
-        row = lease_request.owned(session, ACTOR, name, by_role=False)
-        bench.fleet.leases.upload(session, ACTOR, bench.clock(), row, file or candidates(), Terms(**terms))
-
-
-def tell(bench: Bench, name: str, state: MeasureState, device: str = "", **more: Any) -> None:
-    row = lease(bench, name)
-    device = device or row.device
-    report = MeasureReport(bench.boot_id(device), bench.next(device), bench.clock(), name, row.bundle, state, **more)
-    bench.send(device, "measured", report)
-
-
-def candidate(name: str = "v", **more: Any) -> MeasuredCandidate:
-    usual = {
-        "p50_ns": (1000, 1100),
-        "latency_p50_ms": 0.001,
-        "latency_p99_ms": 0.002,
-        "runs": 20,
-        "answers": b"12345678",
-    }
-    return MeasuredCandidate(name, "native", "fp32", Outcome.MEASURED, **{**usual, **more})
-
-
-def ordered(bench: Bench, device: str) -> str | None:
-    assignment = bench.assignment(device)
-    return assignment.measure.id if assignment is not None and assignment.measure is not None else None
-
-
-def kept(bench: Bench) -> list[Path]:
-    folder = bench.fleet.config.root / "measuring"
-    return [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    return open_lab(bench)
 
 
 def test_a_lease_from_asking_to_the_end(lab: Bench) -> None:
@@ -314,123 +252,3 @@ def test_old_figures_go_and_answers_go_sooner(lab: Bench) -> None:
     lab.clock.now += 400 * 86_400
     tidy(365)
     assert not rows(lab, MeasurementRow) and not rows(lab, MeasureLease)
-
-
-@contextlib.contextmanager
-def keys(app: FastAPI, *roles: str) -> Iterator[list[httpx.Client]]:
-    with admin(app) as first, contextlib.ExitStack() as stack:
-        found = []
-        for role in roles:
-            key = first.post("/api/v1/keys", json={"name": role, "role": role}).json()["key"]
-            headers = {"authorization": f"Bearer {key}"}
-            client = httpx.Client(base_url=first.base_url, headers=headers, trust_env=False)
-            found.append(stack.enter_context(client))
-        yield found
-
-
-def test_the_api_knows_roles(app: FastAPI, config: Any) -> None:
-    with keys(app, "viewer", "measurer", "measurer", "operator") as (viewer, measurer, other, operator):
-        bench = Bench(app.state.fleet, app.state.fleet.clock)
-        bench.enrol("b1")
-        online(bench, "b1")
-        request = {"profile": PROFILE, "requires": codec.to_plain(FITS), "source_sha256": SOURCE}
-        assert viewer.post("/api/v1/leases", json=request).status_code == 403
-        assert measurer.post("/api/v1/groups", json={"name": "measuring"}).status_code == 403, "it opts nobody in"
-        operator.post("/api/v1/groups", json={"name": "measuring"})
-        assert operator.post("/api/v1/groups/measuring/devices", json={"devices": ["b1"]}).status_code == 200
-        made = measurer.post("/api/v1/leases", json=request)
-        assert made.status_code == 201 and made.json()["status"] == "granted"
-        name = made.json()["id"]
-        for verb in ("renew", "cancel"):
-            assert other.post(f"/api/v1/leases/{name}/{verb}", json={}).status_code == 403
-        assert other.post(f"/api/v1/leases/{name}/bundle", content=candidates().getvalue()).status_code == 403
-        assert viewer.post(f"/api/v1/leases/{name}/renew", json={}).status_code == 403
-        sent = measurer.post(f"/api/v1/leases/{name}/bundle?seconds=30", content=candidates().getvalue())
-        assert sent.status_code == 200 and sent.json()["status"] == "measuring"
-        assert measurer.post("/api/v1/rollouts", json={"model": "digits", "bundle": "x"}).status_code == 403
-        assert viewer.get("/api/v1/leases").json()["items"][0]["id"] == name
-        assert viewer.get("/api/v1/measurements/7").status_code == 404
-        assert viewer.get("/api/v1/measurements/x").status_code == 404
-        assert viewer.get("/api/v1/measurements").json() == {"items": [], "next": None}
-        assert operator.post(f"/api/v1/leases/{name}/cancel", json={}).json()["status"] == "cancelled"
-        bad = measurer.post("/api/v1/leases", json={**request, "source_sha256": "no"})
-        assert bad.status_code in (400, 422)
-
-
-# The machine.
-
-
-class LeaseCourse(RuleBasedStateMachine):
-    """Any course of a lease: it ends once, and what was ordered is withdrawn exactly once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-        self.lease = Lease(LeaseStatus.QUEUED, self.now)
-        self.effects: list[Effect] = []
-
-    def see(self, event: machine.Event) -> None:
-        before = self.lease
-        self.lease, effects = machine.advance(before, event, self.now)
-        self.effects += effects
-        if before.status in machine.FINAL:
-            assert self.lease == before and not effects
-
-    @rule(seconds=st.sampled_from([1.0, 20.0, 61.0, 400.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-        self.see(machine.Tick())
-
-    @rule(
-        event=st.sampled_from(
-            [
-                machine.Granted("b1"),
-                machine.Renewed(),
-                machine.Uploaded(60),
-                machine.Told(MeasureState.DONE, ""),
-                machine.Told(MeasureState.FAILED, "no"),
-                machine.Silent("gone"),
-            ]
-        )
-    )
-    def something_happens(self, event: machine.Event) -> None:
-        self.see(event)
-
-    @precondition(lambda self: self.lease.status is LeaseStatus.MEASURING)
-    @rule()
-    def it_is_cancelled(self) -> None:
-        self.see(machine.Cancelled("enough"))
-        assert self.lease.status is LeaseStatus.CANCELLED
-
-    @invariant()
-    def an_order_stands_only_while_it_measures(self) -> None:
-        standing = self.effects.count(Effect.ORDER) - self.effects.count(Effect.WITHDRAW)
-        assert standing == (self.lease.status is LeaseStatus.MEASURING)
-        assert self.effects.count(Effect.ORDER) <= 1
-
-    @invariant()
-    def it_has_a_board_when_it_needs_one(self) -> None:
-        assert (self.lease.status not in machine.ACTIVE) or self.lease.device
-        assert self.lease.status is not LeaseStatus.QUEUED or not self.lease.device
-
-
-LeaseCourse.TestCase.settings = settings(max_examples=60, stateful_step_count=30, derandomize=True, deadline=None)
-TestAnyCourse = LeaseCourse.TestCase
-
-
-@settings(max_examples=50, derandomize=True, deadline=None)
-@given(st.lists(st.floats(0, 59.0), max_size=20))
-def test_a_lease_that_is_renewed_lives_until_its_time_is_up(pauses: list[float]) -> None:
-    held, _ = machine.advance(Lease(LeaseStatus.GRANTED, 0.0, "b1"), machine.Uploaded(60), 0.0)
-    now = 0.0
-    for pause in pauses:
-        now += pause
-        held, _ = machine.advance(held, machine.Tick(), now)
-        held, _ = machine.advance(held, machine.Renewed(), now)
-    assert (held.status is LeaseStatus.MEASURING) == (now <= 60 + machine.GRACE_S)
-
-
-def test_serving_names_are_not_taken(app: FastAPI) -> None:
-    with serving(app) as url:
-        assert httpx.get(f"{url}/api/v1/leases", trust_env=False).status_code == 401
-    assert dataclasses.is_dataclass(LeaseRequest)

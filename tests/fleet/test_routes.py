@@ -62,7 +62,9 @@ def test_every_route_is_guarded(app: FastAPI) -> None:
         assert len(found) == 1, f"{route.path} has no guard"
         for method in route.methods or ():
             if isinstance(found[0], Guard) and method in ROLE_OF_WRITES:
-                assert found[0].role.covers(ROLE_OF_WRITES[method]), f"{method} {route.path}"
+                lends = route.path.startswith("/api/v1/leases")  # what a compiler's key is for
+                needed = Role.MEASURER if lends else ROLE_OF_WRITES[method]
+                assert found[0].role.covers(needed), f"{method} {route.path}"
     app.state.fleet.close()
 
 
