@@ -80,10 +80,9 @@ def judge(
     base = agreement.accuracy(field.signature, field.expected, field.rows.labels)
     everyone = (*candidates, *rest)
     outcome = tournament.Outcome(everyone, ranked, original, base, field.expected, _notes(board))
-    native = board.reference in ORIGINALS
-    return dataclasses.replace(
-        foreign.from_tournament(outcome, field.profile), executed_on=DEVICE, board=board, original=original if native else None
-    )
+    first = original if board.reference in ORIGINALS else None
+    made = foreign.from_tournament(outcome, field.profile)
+    return dataclasses.replace(made, executed_on=DEVICE, board=board, original=first)
 
 
 def _share(found: MeasuredCandidate) -> float:

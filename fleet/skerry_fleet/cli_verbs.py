@@ -13,6 +13,7 @@ from skerry_contracts import codec
 from skerry_contracts.carried import Carried, read_lines
 from skerry_contracts.container import open_container
 from skerry_contracts.errors import ContractError
+from skerry_fleet import cli_lending as lending
 from skerry_fleet.cli_words import cell, record, show, table
 from skerry_fleet.client import FleetClient
 from skerry_fleet.errors import InputError
@@ -53,12 +54,7 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         (),
         ("device", "active", "state", "compared", "disagreed", "dropped", "failed", "reason", "detail"),
     ),
-    ("lease", "list"): ("/leases", ("status",), ("id", "status", "profile", "device", "created_ms", "reason")),
-    ("measurements", "list"): (
-        "/measurements",
-        ("profile", "device", "source", "lease"),
-        ("id", "profile", "device", "candidate", "outcome", "latency_p50_ms", "latency_p99_ms", "speed", "received_ms"),
-    ),
+    **lending.LISTS,
     ("shadow", "samples"): ("/shadows/{shadow}/samples", (), ("id", "device", "received_ms", "prediction")),
 }
 # noun and verb: (method, path, flags of the body)
@@ -79,9 +75,7 @@ CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("bundle", "withdraw"): ("POST", "/bundles/{bundle}/withdraw", ()),
     ("shadow", "show"): ("GET", "/shadows/{shadow}", ()),
     ("shadow", "end"): ("POST", "/shadows/{shadow}/end", ("reason",)),
-    ("lease", "show"): ("GET", "/leases/{lease}", ()),
-    ("lease", "cancel"): ("POST", "/leases/{lease}/cancel", ("reason",)),
-    ("measurements", "show"): ("GET", "/measurements/{measurement}", ()),
+    **lending.CALLS,
     ("rollout", "show"): ("GET", "/rollouts/{rollout}", ()),
     **{
         ("rollout", verb): ("POST", f"/rollouts/{{rollout}}/{verb}", ("reason",))

@@ -67,6 +67,7 @@ class MeasurementRow(SQLModel, table=True):
         Index("measurement_profile", "tenant", "profile", "id"),
         Index("measurement_source", "tenant", "source_sha256", "id"),
         Index("measurement_age", "received_ms"),
+        {"sqlite_autoincrement": True},
     )
 
     id: int | None = Field(default=None, sa_column=Column(ROW_ID, primary_key=True, autoincrement=True))
