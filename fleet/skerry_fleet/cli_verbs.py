@@ -98,8 +98,9 @@ def run(arguments: argparse.Namespace, url: str, key: str) -> int:
     try:
         if verb in LISTS:
             path, flags, columns = LISTS[verb]
-            query = {flag: values.get(flag) for flag in flags}
-            rows = client.items(API + _filled(path, values), arguments.limit, **query)
+            rows = client.items(
+                API + _filled(path, values), arguments.limit, **{each: values.get(each) for each in flags}
+            )
             show(rows, arguments.json, lambda: table(rows, columns))
             return 0
         if verb in CALLS:
