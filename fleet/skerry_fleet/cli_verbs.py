@@ -13,7 +13,7 @@ from skerry_contracts import codec
 from skerry_contracts.carried import Carried, read_lines
 from skerry_contracts.container import open_container
 from skerry_contracts.errors import ContractError
-from skerry_fleet import cli_lending as lending
+from skerry_fleet import cli_beside as beside
 from skerry_fleet.cli_words import cell, record, show, table
 from skerry_fleet.client import FleetClient
 from skerry_fleet.errors import InputError
@@ -54,8 +54,7 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         (),
         ("device", "active", "state", "compared", "disagreed", "dropped", "failed", "reason", "detail"),
     ),
-    **lending.LISTS,
-    ("shadow", "samples"): ("/shadows/{shadow}/samples", (), ("id", "device", "received_ms", "prediction")),
+    **beside.LISTS,
 }
 # noun and verb: (method, path, flags of the body)
 CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
@@ -73,9 +72,7 @@ CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("bundle", "show"): ("GET", "/bundles/{bundle}", ()),
     ("bundle", "publish"): ("POST", "/bundles/{bundle}/publish", ()),
     ("bundle", "withdraw"): ("POST", "/bundles/{bundle}/withdraw", ()),
-    ("shadow", "show"): ("GET", "/shadows/{shadow}", ()),
-    ("shadow", "end"): ("POST", "/shadows/{shadow}/end", ("reason",)),
-    **lending.CALLS,
+    **beside.CALLS,
     ("rollout", "show"): ("GET", "/rollouts/{rollout}", ()),
     **{
         ("rollout", verb): ("POST", f"/rollouts/{{rollout}}/{verb}", ("reason",))
@@ -98,9 +95,8 @@ def run(arguments: argparse.Namespace, url: str, key: str) -> int:
     try:
         if verb in LISTS:
             path, flags, columns = LISTS[verb]
-            rows = client.items(
-                API + _filled(path, values), arguments.limit, **{each: values.get(each) for each in flags}
-            )
+            query = {flag: values.get(flag) for flag in flags}
+            rows = client.items(API + _filled(path, values), arguments.limit, **query)
             show(rows, arguments.json, lambda: table(rows, columns))
             return 0
         if verb in CALLS:
