@@ -188,6 +188,9 @@ class _Session:
         if self.over:  # cancelled while connecting
             self._client.disconnect()
         self._thread, self._link.beat_s = threading.get_ident(), time.monotonic()
+        # Its first round makes what wakes it up; `loop_forever` alone makes none, and then what is published waits for
+        # the end of a wait: a quarter of the keepalive.
+        self._client.loop(timeout=0.0)
         self._client.loop_forever(timeout=keepalive_s / 4)
 
     def _on_log(self, *_: object) -> None:

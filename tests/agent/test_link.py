@@ -94,7 +94,7 @@ def together(mine: credentials.Credentials) -> Path:
     return found
 
 
-def play(broker: BrokerProcess, authority: Authority, folder: Path, scene: Scene) -> None:
+def play(broker: BrokerProcess, authority: Authority, folder: Path, scene: Scene, keepalive_s: int = 5) -> None:
     """Run a link as device d1 and a fleet's client that hears it."""
 
     async def main() -> None:
@@ -116,7 +116,7 @@ def play(broker: BrokerProcess, authority: Authority, folder: Path, scene: Scene
             port=broker.port,
             tenant="default",
             device="d1",
-            keepalive_s=5,
+            keepalive_s=keepalive_s,
             retry_max_s=0.5,
             rng=random.Random(1),
         )
@@ -202,6 +202,18 @@ def test_a_broker_that_goes_away_is_waited_for(broker: BrokerProcess, authority:
         await eventually(lambda: heard.ups == 2, "connected again")
 
     play(broker, authority, tmp_path, scene)
+
+
+def test_what_is_published_goes_at_once_however_long_the_keepalive(
+    broker: BrokerProcess, authority: Authority, tmp_path: Path
+) -> None:
+    async def scene(link: Link, heard: Heard, fleet: Client, seen: list[tuple[str, bytes]]) -> None:
+        await eventually(lambda: heard.ups == 1, "connected")
+        for number in range(3):
+            assert link.publish("heartbeat", b"%d" % number)
+            await eventually(lambda number=number: ("heartbeat", b"%d" % number) in seen, "heard")  # type: ignore[misc]
+
+    play(broker, authority, tmp_path, scene, keepalive_s=20 * int(DEADLINE_S))
 
 
 def test_a_stranger_is_not_let_in_and_keeps_trying(authority: Authority, tmp_path: Path) -> None:
