@@ -181,7 +181,7 @@ class Agent(ApiHooks):
     def slot_event(self, event: SlotEvent) -> None:
         """A worker died or failed; a candidate's own failures are the trial's business."""
         if event.reason != Reason.OK and TRIAL not in event.slot and not health.blameless(event.reason):
-            self.degrader.fell(event.slot, asyncio.get_running_loop().time())
+            self.degrader.fell(event.slot, event.bundle, asyncio.get_running_loop().time())
             self.performer.decide(self.core.unhealthy, event.slot, event.bundle, event.reason, event.detail)
 
     # The services.

@@ -28,9 +28,11 @@ class Degrader:
         self._core, self._runtime, self._serve, self._hot_c = core, runtime, serve, hot_c
         self._ladders: dict[str, tuple[Installed, Ladder]] = {}
 
-    def fell(self, model: str, now_s: float) -> None:
-        """A worker of a model died, hung or did not start."""
-        if model in self._ladders:
+    def fell(self, model: str, bundle: str, now_s: float) -> None:
+        """A worker of a model's bundle died, hung or did not start. One that was just taken back may fail on until what
+        served before it is up: that is no fall of the latter.
+        """
+        if model in self._ladders and self._ladders[model][1].rung.bundle == bundle:
             self._ladders[model][1].fell(now_s)
 
     async def round(self, now_s: float) -> None:

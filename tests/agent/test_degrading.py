@@ -92,7 +92,7 @@ def run(root: Path, body: Callable[[World], Awaitable[None]]) -> None:
 
         def heard(event: SlotEvent) -> None:
             if event.reason != Reason.OK:
-                world.degrader.fell(event.slot, world.now_s)
+                world.degrader.fell(event.slot, event.bundle, world.now_s)
 
         runtime = Runtime(QUICK, heard)
 
@@ -140,6 +140,16 @@ def test_a_worker_that_keeps_failing_gives_way_until_nothing_is_left_and_comes_b
             await world.pass_s(60.0)
         assert world.slot.variant.id == "full" and world.core.degraded == {}
         assert floats((await world.runtime.infer("toy", [tensor(0, 3)])).outputs[0])[1] == 6
+
+    run(root, body)
+
+
+def test_falls_of_a_bundle_that_was_taken_back_are_not_those_of_the_one_before(root: Path) -> None:
+    async def body(world: World) -> None:
+        for _ in range(2 * FALLS):  # it fails on while what served before is being started
+            world.degrader.fell("toy", "f" * 64, world.now_s)
+        await world.pass_s(5.0)
+        assert world.slot.variant.id == "full" and world.core.degraded == {}
 
     run(root, body)
 
