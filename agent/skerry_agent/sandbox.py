@@ -69,7 +69,9 @@ def missing(layers: str) -> tuple[str, ...]:
 
 
 def _limit(extra_bytes: int, threads: int) -> bool:
-    """Set the resource limits. Root is not bound by the number of processes: there seccomp alone refuses forks."""
+    """Set the resource limits, and return whether they hold: an emulator may take one and forget it (QEMU's user mode does
+    so with address space). Root is not bound by the number of processes: there seccomp alone refuses forks.
+    """
     limits = {
         resource.RLIMIT_AS: _address_space_bytes() + extra_bytes,
         resource.RLIMIT_FSIZE: 0,
@@ -78,14 +80,16 @@ def _limit(extra_bytes: int, threads: int) -> bool:
     }
     if threads == 1:
         limits[resource.RLIMIT_NPROC] = 0
+    kept = True
     try:
         for kind, value in limits.items():
             hard = resource.getrlimit(kind)[1]
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(kind, (value, value))
+            kept = kept and resource.getrlimit(kind)[0] == value
     except (OSError, ValueError):
         return False
-    return True
+    return kept
 
 
 def _address_space_bytes() -> int:
