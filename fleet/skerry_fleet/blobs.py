@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class BlobStore:
             UnavailableError: the disk is full, read-only or failing; nothing is kept.
         """
         path = self.path(sha256)
-        temporary = path.with_name(f".{sha256}.new")
+        # Bundles that are uploaded at the same time may share a blob: each is written aside by itself.
+        temporary = path.with_name(f".{sha256}.{os.getpid()}-{threading.get_ident()}.new")
         try:
             durable.make_dirs(path.parent)
             running = hashlib.sha256()
