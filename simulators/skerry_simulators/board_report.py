@@ -72,12 +72,15 @@ def table(report: Report) -> str:
     for each in report.steps:
         sizes = _kilobytes(each.flash_bytes), _kilobytes(each.ram_bytes)
         rows.append((each.name, "ok" if each.held else "WRONG", *sizes, f"{each.ms:.0f}", each.seen))
+    if not any(each.flash_bytes or each.ram_bytes for each in report.steps):
+        rows = [(name, result, "", "", ms, seen) for name, result, _, _, ms, seen in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     lines = [f"{report.target}, emulated by {report.emulator}"]
     for row in rows:
         words = [
             text.rjust(width) if column in (2, 3, 4) else text.ljust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
+            if width
         ]
         lines.append("  ".join(words).rstrip())
     return "\n".join(lines)

@@ -5,9 +5,14 @@ bad days.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import json
+import signal
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from skerry_simulators import board_report
@@ -16,6 +21,8 @@ from skerry_simulators.errors import SimulatorError
 from skerry_targets import catalogue
 from skerry_targets.errors import TargetError
 from skerry_targets.profile import Profile
+
+LINUX = ("aarch64", "armv7l", "riscv64")  # what userlands are made for (boards/recipes.py)
 
 
 def add(commands: Any) -> None:
@@ -27,39 +34,73 @@ def add(commands: Any) -> None:
         "it through updates, refusals, a rollback and a power cut. Times are the emulator's, not the board's.",
     )
     board.add_argument("target", nargs="+", metavar="NAME", help="ids from `skerry targets list`, or TOML files")
+    board.add_argument("--from-nothing", action="store_true", help="fetch all of a Linux board anew, to time it")
+    board.add_argument("--keep", action="store_true", help="leave Linux boards and their fleet running until Ctrl-C")
+    board.add_argument("--root", type=Path, metavar="DIR", help="keep a Linux board's run and logs in this new folder")
     board.add_argument("--json", action="store_true", help="the reports as JSON, a line a board")
     board.set_defaults(command=_board)
 
 
 def _board(arguments: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         boards = [catalogue.get(each) for each in arguments.target]
         runs = [_runner(each) for each in boards]
-        held = [_told(run(board, _say), arguments) for board, run in zip(boards, runs, strict=True)]
+        with contextlib.ExitStack() as left:
+            options = Options(arguments.from_nothing, arguments.keep, arguments.root, left)
+            held = [_told(run(board, _say, options), arguments) for board, run in zip(boards, runs, strict=True)]
+            if arguments.keep:
+                print("running until Ctrl-C", file=sys.stderr, flush=True)
+                signal.pause()
     except (SimulatorError, TargetError) as error:
         _say("")
         print(f"skerry: error: {error}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0 if all(held) else 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked besides the boards; `left` ends what a board leaves running."""
+
+    from_nothing: bool
+    keep: bool
+    root: Path | None
+    left: contextlib.ExitStack
+
+
+Runner = Callable[[Profile, Say, Options], Report]
 
 
 def kind(profile: Profile) -> str:
     """Return what puts such a board through its days: a key of `_RUNNERS`, "" where nothing emulated does."""
     if profile.abi.os == "none" and profile.emulator.kind == "qemu-system":
         return "microcontroller"
+    if profile.abi.os == "linux" and profile.emulator.kind == "qemu-user" and profile.abi.machine in LINUX:
+        return "linux"
     return ""
 
 
-def _microcontroller(profile: Profile, say: Say) -> Report:
+def _microcontroller(profile: Profile, say: Say, options: Options) -> Report:
     from skerry_simulators import boards_mcu
 
     return boards_mcu.run(profile, say)
 
 
-_RUNNERS: dict[str, Callable[[Profile, Say], Report]] = {"microcontroller": _microcontroller}
+def _linux(profile: Profile, say: Say, options: Options) -> Report:
+    from skerry_simulators.boards import running
+
+    return running.run(
+        profile, _line, options.root, options.left if options.keep else None, afresh=options.from_nothing
+    )
 
 
-def _runner(profile: Profile) -> Callable[[Profile, Say], Report]:
+_RUNNERS: dict[str, Runner] = {"microcontroller": _microcontroller, "linux": _linux}
+
+
+def _runner(profile: Profile) -> Runner:
     found = _RUNNERS.get(kind(profile))
     if found is None:
         raise SimulatorError(
@@ -89,6 +130,14 @@ def _told(report: Report, arguments: argparse.Namespace) -> bool:
     _say("")
     print(json.dumps(board_report.plain(report)) if arguments.json else board_report.table(report), flush=True)
     return report.held
+
+
+def _line(words: str) -> None:
+    """Show a step of a board that takes minutes: on a terminal in place of the one before, else a line each."""
+    if sys.stderr.isatty():
+        _say(words)
+    else:
+        print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
 
 
 def _say(words: str) -> None:

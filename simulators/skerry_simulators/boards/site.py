@@ -1,0 +1,145 @@
+"""What a board's run needs around the boards: a fleet with its broker, bundles, and cards that carry a device."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from skerry_agent.client import LocalClient
+from skerry_fleet.client import FleetClient
+from skerry_simulators.boards.board import ENVIRONMENT, Board
+from skerry_simulators.boards.bundles import MODEL
+from skerry_simulators.demo import street as parts
+from skerry_simulators.demo.processes import Children, free_port, run, skerry, wait_for
+from skerry_simulators.demo.street import Street
+
+API = "/api/v1"
+PATIENCE_S = 120.0  # an emulated processor under load is slow
+EVERY_S = 0.1
+# A device reports often and decides soon, because somebody is watching.
+AGENT = """\
+heartbeat_s = 1.0
+observe_s = 8.0
+observe_predictions = 4
+flush_s = 0.5
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Card:
+    """A device's name and the folder of its agent: what a board starts from, and may be put into another board."""
+
+    name: str
+    root: Path
+
+    @property
+    def group(self) -> str:
+        """The group of the fleet that only this card is in."""
+        return f"only-{self.name}"
+
+
+class Site:
+    """A fleet and everything that talks to it; all ends with `close`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.children = Children(root / "logs")
+        self.street = Street(root, self.children)
+        self._client: FleetClient | None = None
+
+    def start(self) -> str:
+        """Start the fleet manager with its broker; returns which broker it is."""
+        street, port = self.street, free_port()
+        street.fleet_url = f"http://127.0.0.1:{port}"
+        command = skerry("fleet", "serve", "--root", str(self.root / "fleet"), "--port", str(port))
+        self.children.start("fleet", command)
+        parts.wait_for_fleet(street)
+        self._client = FleetClient(street.fleet_url, street.key)
+        self.call("POST", "/models", name=MODEL)
+        said = re.search(r"^broker +(.*)$", (self.children.logs / "fleet.log").read_text(), re.MULTILINE)
+        return said[1] if said else "unknown"
+
+    def close(self) -> None:
+        """End everything."""
+        if self._client is not None:
+            self._client.close()
+        self.children.stop()
+
+    def call(self, method: str, path: str, **body: Any) -> Any:
+        """Return what the fleet's API answers.
+
+        Raises:
+            FleetError: it refuses.
+        """
+        assert self._client is not None
+        return self._client.call(method, f"{API}{path}", **({"json": body} if body else {}))
+
+    def card(self, name: str) -> Card:
+        """Return a new card, and make its group."""
+        card = Card(name, self.root / "cards" / name)
+        card.root.mkdir(parents=True)
+        (card.root / "config.toml").write_text(AGENT)
+        self.call("POST", "/groups", name=card.group)
+        return card
+
+    def enrol(self, card: Card, board: Board | None) -> None:
+        """Enrol a card on a board; None: on this machine."""
+        token = self.call("POST", "/claims", uses=1, group=card.group)["token"]
+        words = ["agent", "enroll", "--fleet", self.street.fleet_url, "--claim", token, "--device", card.name]
+        words += ["--root", str(card.root)]
+        command = skerry(*words) if board is None else board.skerry(*words)
+        run(f"enroll-{card.name}", command, self.children.logs, {} if board is None else ENVIRONMENT)
+
+    def run(self, card: Card, board: Board) -> None:
+        """Start a card's agent on a board."""
+        self.children.start(card.name, board.skerry("agent", "run", "--root", str(card.root)), ENVIRONMENT)
+
+    def offer(self, card: Card, bundle: Path) -> str:
+        """Publish a bundle and start its rollout to one card; returns the rollout's id."""
+        assert self._client is not None
+        found = self._client.upload(f"{API}/models/{MODEL}/bundles", bundle)
+        started = self.call(
+            "POST", "/rollouts", model=MODEL, bundle=found["id"], group=card.group, soak_s=0.5, supersede=True
+        )
+        return str(started["id"])
+
+    def carry(self, card: Card) -> None:
+        """Lay the update that waits for a card into it by file, as where no network reaches the device."""
+        assert self._client is not None
+        update = self.root / f"{card.name}.update"
+        self._client.download(f"{API}/devices/{card.name}/update", update)
+        words = ["agent", "carry-in", str(update), "--root", str(card.root)]
+        run(f"carry-{card.name}", skerry(*words), self.children.logs)
+
+    def wait(self, what: str, ask: Any) -> Any:
+        """Wait until there is an answer."""
+        return wait_for(what, ask, self.children, PATIENCE_S, EVERY_S)
+
+    def device(self, card: Card) -> dict[str, Any]:
+        """Return what the fleet knows of a card."""
+        found: dict[str, Any] = self.call("GET", f"/devices/{card.name}")
+        return found
+
+    def events(self, card: Card) -> list[dict[str, Any]]:
+        """Return what a card has told of its updates, oldest first."""
+        found: list[dict[str, Any]] = self.call("GET", f"/devices/{card.name}/events")["items"]
+        return found[::-1]
+
+    def rollout(self, rollout: str) -> dict[str, Any]:
+        """Return a rollout."""
+        found: dict[str, Any] = self.call("GET", f"/rollouts/{rollout}")
+        return found
+
+    def client(self, card: Card) -> LocalClient:
+        """Return a program on the device, which asks the agent's own interface."""
+        return LocalClient(card.root / "run" / "api.sock")
+
+
+def compile_bundles(folder: Path, logs: Path, wanted: dict[str, str]) -> None:
+    """Compile bundles by name and target, in a process of their own."""
+    folder.mkdir(parents=True)
+    words = [f"{name}={target}" for name, target in wanted.items()]
+    run("bundles", [sys.executable, "-m", "skerry_simulators.boards.bundles", str(folder), *words], logs)
