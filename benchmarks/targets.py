@@ -4,6 +4,8 @@
 
     executed  targets_executed, targets_parity: profiles at those levels or above, by the evidence on file (without a
               board: emulated, or on this machine)
+    boards    arm64_s, armv7_s, riscv64_s: the real agent on an emulated board from nothing (userland, wheels, enrolment,
+              update, predictions, rollback, refusals); ..._processor_s: of all processes together
     suite     targets_suite_minutes: the tests of targets, firmware and emulation
 
 A part that cannot run here says so and leaves its keys out.
@@ -23,17 +25,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, the folder beside it is not a package yet
 
 from skerry_compiler.errors import CompileError
+from skerry_simulators.errors import SimulatorError
 from skerry_targets.errors import TargetError
 
 Say = Callable[[str], None]
 # part: module of a function of the part's name, which takes a folder to work in and what hears of progress
 PARTS = {
     "executed": "targets_levels",
+    "boards": "targets_boards",
     "suite": "targets_levels",
 }
 # key: (must reach, aims at); all at most, but for those in AT_LEAST
 GOALS: dict[str, tuple[float, float]] = {
     "targets_executed": (25, 40),
+    "arm64_s": (90, 30),
+    "armv7_s": (90, 30),
+    "riscv64_s": (90, 30),
     "targets_suite_minutes": (12, 6),
 }
 # what counts how much there is
@@ -51,7 +58,7 @@ def run(part: str, work: Path) -> dict[str, float]:
         module = importlib.import_module(f"benchmarks.{PARTS[part]}")
         measure: Callable[[Path, Say], dict[str, float]] = getattr(module, part)
         return measure(work, say)
-    except (CompileError, TargetError, ImportError, OSError, subprocess.SubprocessError) as error:
+    except (CompileError, SimulatorError, TargetError, ImportError, OSError, subprocess.SubprocessError) as error:
         hint = getattr(error, "hint", "")
         say(f"cannot be measured here: {error}" + (f" ({hint})" if hint else ""))
         return {}
