@@ -4,8 +4,8 @@
 
     executed  targets_executed, targets_parity: profiles at those levels or above, by the evidence on file (without a
               board: emulated, or on this machine)
-    boards    arm64_s, armv7_s, riscv64_s: the real agent on an emulated board from nothing (userland, wheels, enrolment,
-              update, predictions, rollback, refusals); ..._processor_s: of all processes together
+    boards    arm64_s, armv7_s, riscv64_s: the real agent on an emulated board from nothing (userland, wheels,
+              enrolment, update, predictions, rollback, refusals); ..._processor_s: of all processes together
     suite     targets_suite_minutes: the tests of targets, firmware and emulation
 
 A part that cannot run here says so and leaves its keys out.

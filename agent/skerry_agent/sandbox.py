@@ -69,8 +69,8 @@ def missing(layers: str) -> tuple[str, ...]:
 
 
 def _limit(extra_bytes: int, threads: int) -> bool:
-    """Set the resource limits, and return whether they hold: an emulator may take one and forget it (QEMU's user mode does
-    so with address space). Root is not bound by the number of processes: there seccomp alone refuses forks.
+    """Set the resource limits, and return whether they hold: an emulator may take one and forget it, as QEMU's user
+    mode does with address space. Root is not bound by the number of processes: there seccomp alone refuses forks.
     """
     limits = {
         resource.RLIMIT_AS: _address_space_bytes() + extra_bytes,
