@@ -111,13 +111,14 @@ def _runner(profile: Profile) -> Runner:
 
 
 def nearest(profile: Profile) -> list[str]:
-    """Return up to three boards with an agent in an emulator: of the same family first, then of the same processor."""
+    """Return up to three boards with an agent in an emulator: of the same family first, then system, then processor."""
     others = [each for each in catalogue.load_all() if each.id != profile.id and kind(each)]
 
-    def apart(other: Profile) -> tuple[bool, bool, bool, int]:
+    def apart(other: Profile) -> tuple[bool, bool, bool, bool, int]:
         shared = len(set(other.cpu.features) ^ set(profile.cpu.features))
         return (
             other.family != profile.family,
+            other.abi.os != profile.abi.os,
             other.abi.machine != profile.abi.machine,
             other.abi.elf_class != profile.abi.elf_class,
             shared,

@@ -175,6 +175,7 @@ def test_only_service_shows_that_the_unsound_bundle_is_unsound(sound: bool) -> N
     [
         (["rasberry-pi-4"], "raspberry-pi-4"),
         (["windows-x86-64"], "no emulator here runs an agent on windows-x86-64"),
+        (["raspberry-pi-zero"], "the nearest that one does for: armhf, "),
         (["x86-64-v3"], "the nearest that one does for"),
     ],
 )
