@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping
@@ -68,7 +69,7 @@ class TrustHelper:
             if process.returncode is None:
                 return process
             self._all.discard(process)
-        command = [sys.executable, "-m", "skerry_agent.trust", str(self._root)]
+        command = [sys.executable, "-m", "skerry_agent.trust", str(self._root), str(os.getpid())]
         try:
             process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=MAX_LINE_BYTES)
         except OSError as error:

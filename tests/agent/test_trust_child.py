@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -274,7 +275,7 @@ def test_the_child_verifies_lists_fetches_and_signs(site: Site, disk: RealDisk) 
     ]
     lines = "".join(json.dumps(each) + "\n" for each in requests)
     ran = subprocess.run(
-        [sys.executable, "-m", "skerry_agent.trust", str(disk.root)],
+        [sys.executable, "-m", "skerry_agent.trust", str(disk.root), str(os.getpid())],
         input=lines,
         capture_output=True,
         text=True,

@@ -93,7 +93,7 @@ def test_an_image_is_small_and_says_what_it_is(running: Engine, image: Image) ->
 
 
 LOOK = """
-import os, pathlib, json, shutil, ssl, sys
+import os, pathlib, json, shutil, ssl, sys, tempfile
 import cryptography.x509, h11, paho.mqtt.client, sqlite3, tuf.ngclient, zoneinfo, lzma, bz2, decimal, uuid
 def writable(path):
     try:
@@ -103,7 +103,7 @@ def writable(path):
     return True
 compiled = [m.__cached__ for m in list(sys.modules.values()) if getattr(m, "__cached__", None)]
 print(json.dumps({
-    "uid": os.getuid(), "groups": os.getgroups(), "path": sys.path,
+    "temporary": tempfile.gettempdir(), "uid": os.getuid(), "groups": os.getgroups(), "path": sys.path,
     "writable": [p for p in ("/", "/usr/lib", "/etc", "/tmp", "/var/lib/skerry") if writable(p)],
     "tools": [t for t in ("sh", "bash", "apt-get", "dpkg", "pip", "curl", "openssl") if shutil.which(t)],
     "authorities": len(ssl.create_default_context().get_ca_certs()), "zone": str(zoneinfo.ZoneInfo("Asia/Tokyo")),
@@ -117,6 +117,7 @@ def test_nothing_may_be_written_but_the_state_and_nobody_is_root(running: Engine
     assert code == 0, said
     found = json.loads(said)
     assert found["uid"] == 10001 and 0 not in found["groups"]
+    assert found["temporary"] == "/dev/shm"
     assert found["writable"] == ["/var/lib/skerry"] and found["tools"] == []
     assert found["authorities"] > 100 and found["zone"] == "Asia/Tokyo"
     assert found["uncompiled"] == [], "every module is compiled ahead"

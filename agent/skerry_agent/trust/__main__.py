@@ -1,4 +1,4 @@
-"""The child process for everything that needs heavy libraries: `python -m skerry_agent.trust ROOT`.
+"""The child process for everything that needs heavy libraries: `python -m skerry_agent.trust ROOT PID`.
 
 One JSON request a line on standard input, answers on standard output: any number of `{"progress": [received,
 total]}`, then `{"ok": {...}}` or `{"error": {"reason": ..., "detail": ...}}`. Libraries are imported with the first
@@ -131,12 +131,12 @@ def answer(disk: RealDisk, line: bytes, reach: Reach = by_network) -> Reply:
         return _error(Reason.STORAGE, error)
 
 
-def main(root: Path) -> int:
-    """Answer requests until the input ends."""
+def main(root: Path, starter: int) -> int:
+    """Answer requests until the input ends, or `starter`, the process that started this one, does."""
     ctypes.CDLL(None).prctl(
         _PR_SET_PDEATHSIG, signal.SIGKILL
     )  # two downloads into one file must never run side by side
-    if os.getppid() == 1:
+    if os.getppid() != starter:  # it has ended before we asked. In a container it may well be process 1
         return 1
     disk = RealDisk(root)
     for line in sys.stdin.buffer:
@@ -168,4 +168,4 @@ def _say(reply: Reply) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -6,6 +6,7 @@ The mirror is the one that this machine's apt uses. Layout of a package: deb(5),
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -13,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from skerry_simulators.images.tree import Tree
 ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64", "linux/arm/v7": "armhf", "linux/riscv64": "riscv64"}
 _FIELDS = "$(REPO_URI)|$(LABEL)"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_FRESH_S = 3600.0  # for so long nobody asks the mirror again what there is
 _MAGIC, _HEADER_BYTES = b"!<arch>\n", 60
 
 
@@ -98,10 +101,24 @@ def fetch(suite: str, architecture: str, names: Sequence[str], cache: Path) -> l
     with (root / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         options = _state(root, suite, architecture)
+        updated = root / "updated"
+        try:
+            fresh = time.time() - updated.stat().st_mtime < _FRESH_S
+        except OSError:
+            fresh = False
+        if fresh:  # packages that have left the mirror since make this fail
+            with contextlib.suppress(SimulatorError):
+                return _fetched(root, options, names)
         _apt([*options, "update", "-qq"])
-        plan = _apt([*options, "install", "-qq", "--simulate", *names])
+        updated.touch()
+        return _fetched(root, options, names)
+
+
+def _fetched(root: Path, options: Sequence[str], names: Sequence[str]) -> list[Package]:
+    plan = planned(_apt([*options, "install", "-qq", "--simulate", *names]))
+    if not all((root / "archives" / name).exists() for name in plan):
         _apt([*options, "install", "-qq", "-y", "--download-only", *names])
-    return sorted((read(root / "archives" / name) for name in planned(plan)), key=lambda each: each.name)
+    return sorted((read(root / "archives" / name) for name in plan), key=lambda each: each.name)
 
 
 def planned(plan: str) -> list[str]:

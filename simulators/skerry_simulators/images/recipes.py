@@ -120,7 +120,8 @@ def _run(recipe: Recipe, suite: str, inputs: list[str]) -> dict[str, Any]:
     }
     return {
         "User": f"{base.USER_ID}:{base.USER_ID}",
-        "Env": ["PATH=/usr/bin", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", *recipe.environment],
+        # Every engine gives a container memory at /dev/shm, also where nothing else may be written.
+        "Env": ["PATH=/usr/bin", "LC_ALL=C.UTF-8", "TMPDIR=/dev/shm", "PYTHONDONTWRITEBYTECODE=1", *recipe.environment],
         # Python looks nowhere else than in the image: no variable, no home and no current folder adds to it.
         "Entrypoint": [_PYTHON, "-I", *recipe.command],
         "Cmd": list(recipe.arguments),
