@@ -37,6 +37,8 @@ def add(commands: Any) -> None:
     board.add_argument("--from-nothing", action="store_true", help="fetch all of a Linux board anew, to time it")
     board.add_argument("--keep", action="store_true", help="leave Linux boards and their fleet running until Ctrl-C")
     board.add_argument("--root", type=Path, metavar="DIR", help="keep a Linux board's run and logs in this new folder")
+    board.add_argument("--docker", action="store_true", help="Linux boards in containers, from the agent's image")
+    board.add_argument("--engine", metavar="URL", help="the container engine (DOCKER_HOST, or the usual socket)")
     board.add_argument("--json", action="store_true", help="the reports as JSON, a line a board")
     board.set_defaults(command=_board)
 
@@ -45,9 +47,9 @@ def _board(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         boards = [catalogue.get(each) for each in arguments.target]
-        runs = [_runner(each) for each in boards]
+        runs = [_container if arguments.docker else _runner(each) for each in boards]
         with contextlib.ExitStack() as left:
-            options = Options(arguments.from_nothing, arguments.keep, arguments.root, left)
+            options = Options(arguments.from_nothing, arguments.keep, arguments.root, left, arguments.engine)
             held = [_told(run(board, _say, options), arguments) for board, run in zip(boards, runs, strict=True)]
             if arguments.keep:
                 print("running until Ctrl-C", file=sys.stderr, flush=True)
@@ -69,6 +71,7 @@ class Options:
     keep: bool
     root: Path | None
     left: contextlib.ExitStack
+    engine: str | None = None
 
 
 Runner = Callable[[Profile, Say, Options], Report]
@@ -95,6 +98,12 @@ def _linux(profile: Profile, say: Say, options: Options) -> Report:
     return running.run(
         profile, _line, options.root, options.left if options.keep else None, afresh=options.from_nothing
     )
+
+
+def _container(profile: Profile, say: Say, options: Options) -> Report:
+    from skerry_simulators.images import board
+
+    return board.run(profile, _line, options.root, options.engine)
 
 
 _RUNNERS: dict[str, Runner] = {"microcontroller": _microcontroller, "linux": _linux}

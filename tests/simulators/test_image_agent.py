@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from skerry_simulators import board_report
 from skerry_simulators.errors import SimulatorError
-from skerry_simulators.images import archive, binfmt, engine, recipes
+from skerry_simulators.images import archive, binfmt, board, engine, recipes
 from skerry_simulators.images.archive import Image
 from skerry_simulators.images.engine import Engine
+from skerry_targets import catalogue
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 PLATFORM = "linux/amd64"
@@ -129,6 +131,18 @@ def test_a_container_without_identity_says_what_to_do(running: Engine, image: Im
     assert code == 1 and "skerry: error:" in said and "enroll" in said
     code, said = ended(run(running, image, "status"))
     assert code == 1 and "no agent answers" in said
+
+
+@pytest.mark.mosquitto
+def test_a_board_lives_its_life_in_a_container(running: Engine, image: Image, cache: Path, tmp_path: Path) -> None:
+    """Enrolled, updated, asked, rolled back, refused what is not for it, healthy, and ended by itself when asked."""
+    tmp_path.chmod(0o755)
+    said: list[str] = []
+    report = board.run(catalogue.get("x86-64-v2"), said.append, tmp_path, running.url, cache)
+    assert report.held, board_report.table(report)
+    names = [each.name for each in report.steps]
+    assert {"image", "enrol", "update", "predict", "rollback", "refuse sibling", "health", "stop"} <= set(names)
+    assert said and running.client.containers.list(all=True) == [], "nothing is left behind"
 
 
 @pytest.mark.emulated

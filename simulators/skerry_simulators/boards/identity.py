@@ -38,7 +38,9 @@ def cpuinfo(profile: Profile, cores: int) -> str:
     """Return /proc/cpuinfo of a board as Linux would write it: a block for each core."""
     machine, features = profile.abi.machine, profile.cpu.features
     fields = dict(_USUAL.get(machine, {}))
-    if machine == "riscv64":
+    if machine == "x86_64":
+        fields |= {"vendor_id": "GenuineIntel", "model name": profile.cpu.name, "flags": " ".join(sorted(features))}
+    elif machine == "riscv64":
         fields |= {"isa": isa(features), "uarch": profile.cpu.name}
     else:
         fields["Features"] = " ".join(sorted({*features, *(("half", "thumb", "vfp") if machine == "armv7l" else ())}))

@@ -20,7 +20,7 @@ from skerry_simulators.boards import bundles, recipes, userland
 from skerry_simulators.boards.board import ENVIRONMENT, Board, agent
 from skerry_simulators.boards.bundles import INPUT, MODEL, UNSOUND
 from skerry_simulators.boards.recipes import Recipe
-from skerry_simulators.boards.site import Card, Site, compile_bundles
+from skerry_simulators.boards.site import Card, Programs, Site, compile_bundles
 from skerry_simulators.demo.processes import DemoError, run
 from skerry_simulators.errors import SimulatorError
 from skerry_targets.profile import Profile
@@ -44,15 +44,23 @@ class Journey:
         Raises:
             SimulatorError: there is no such userland, or no emulator here.
         """
-        self.recipe: Recipe = recipes.of(profile)
         self.profile, self.root, self.cache, self.afresh = profile, root, cache, afresh
         self.other = recipes.sibling(profile)
         self.plain = recipes.plain_board(profile)
         self.site = Site(root)
-        self.report = Report(profile.id, f"{self.recipe.emulator} {profile.cpu.qemu_cpu or 'max'}", say=say)
+        self.report = Report(profile.id, self.by(), say=say)
         self.say = say
-        emulator(self.recipe)
         self._pool = ThreadPoolExecutor(max_workers=6)
+
+    def by(self) -> str:
+        """Return what runs the board's programs, in words.
+
+        Raises:
+            SimulatorError: there is no such userland, or no emulator here.
+        """
+        recipe = recipes.of(self.profile)
+        emulator(recipe)
+        return f"{recipe.emulator} {self.profile.cpu.qemu_cpu or 'max'}"
 
     def close(self) -> None:
         """End everything, and wait for it."""
@@ -63,31 +71,36 @@ class Journey:
         """Go through all steps. One that goes wrong is the last.
 
         Raises:
-            SimulatorError: the userland cannot be made.
+            SimulatorError: the board's programs cannot be made.
         """
         wanted = self._bundles()
         fleet = self._pool.submit(self.site.start)
         compiled = self._pool.submit(compile_bundles, self._folder, self.site.children.logs, wanted)
-        with self.report.step("userland") as step:
-            made = userland.ready(self.recipe, self.cache, self.say, afresh=self.afresh)
-            code = agent(self.cache)
-            here = "from the cache" if made.was_there else f"{len(made.parts)} packages and wheels"
-            done(step, f"Debian {recipes.SUITE} {self.recipe.architecture}, {here}")
-        board = Board(self.profile, made, code, self.root / "board")
+        board, other = self.make()
         try:
-            self._live(
-                board, Board(self.other, made, code, self.root / "other") if self.other else None, fleet, compiled
-            )
+            self.live(board, other, fleet, compiled)
         except (AgentError, ContractError, DemoError, FleetError, SimulatorError) as error:
             failed = self.report.steps[-1]
             failed.held, failed.seen = False, f"{error!s:.200} (logs: {self.site.children.logs})"
         return self.report
 
+    def make(self) -> tuple[Programs, Programs | None]:
+        """Make what the board's programs run on; returns the board and, where there is one, its sibling."""
+        recipe = recipes.of(self.profile)
+        with self.report.step("userland") as step:
+            made = userland.ready(recipe, self.cache, self.say, afresh=self.afresh)
+            code = agent(self.cache)
+            here = "from the cache" if made.was_there else f"{len(made.parts)} packages and wheels"
+            done(step, f"Debian {recipes.SUITE} {recipe.architecture}, {here}")
+        board = Board(self.profile, made, code, self.root / "board")
+        return board, Board(self.other, made, code, self.root / "other") if self.other else None
+
     @property
     def _folder(self) -> Path:
         return self.root / "bundles"
 
-    def _live(self, board: Board, other: Board | None, fleet: Future[str], compiled: Future[None]) -> None:
+    def live(self, board: Programs, other: Programs | None, fleet: Future[str], compiled: Future[None]) -> None:
+        """The board's life, step by step."""
         with self.report.step("fleet") as step:
             done(step, fleet.result())
         card = self.site.card("board")
@@ -119,7 +132,7 @@ class Journey:
             wanted[FOREIGN] = self.plain.id
         return wanted
 
-    def _enrol(self, card: Card, board: Board) -> None:
+    def _enrol(self, card: Card, board: Programs) -> None:
         with self.report.step("enrol") as step:
             self.site.enrol(card, board)
             hardware = self.site.device(card)["hardware"]
@@ -131,7 +144,7 @@ class Journey:
                 f"{hardware['profile']}, {hardware['machine']}: {' '.join(hardware['cpu_features'])}",
             )
 
-    def _joins(self, card: Card, board: Board) -> None:
+    def _joins(self, card: Card, board: Programs) -> None:
         with self.report.step("start") as step:
             self.site.run(card, board)
             self.site.wait("sign of the agent", lambda: self.site.device(card)["online"] or None)
@@ -173,7 +186,7 @@ class Journey:
                 f"{last['phase']}, {last['reason']}: {last['detail']:.60}; back to the old",
             )
 
-    def _refuses(self, name: str, was_in: Board | None, board: Board, compiled: Future[None]) -> str:
+    def _refuses(self, name: str, was_in: Programs | None, board: Programs, compiled: Future[None]) -> str:
         """Offer an update to a card while it is in another board (None: in this machine); then put it into this one.
 
         The fleet would not offer a device what does not fit what it told of itself, so the agent must find it alone.
@@ -197,7 +210,7 @@ class Journey:
         expect(status == "rolled-back", f"the rollout of what does not fit ended as {status}")
         return f"{last['phase']}, {last['reason']}: {last['detail']:.80}"
 
-    def _doctor(self, card: Card, board: Board) -> str:
+    def _doctor(self, card: Card, board: Programs) -> str:
         """Return what the agent's doctor says of the sandbox on the board."""
         command = board.skerry("agent", "doctor", "--json", "--root", str(card.root))
         with contextlib.suppress(ValueError, KeyError):

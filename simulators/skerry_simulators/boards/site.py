@@ -6,11 +6,11 @@ import dataclasses
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from skerry_agent.client import LocalClient
 from skerry_fleet.client import FleetClient
-from skerry_simulators.boards.board import ENVIRONMENT, Board
+from skerry_simulators.boards.board import ENVIRONMENT
 from skerry_simulators.boards.bundles import MODEL
 from skerry_simulators.demo import street as parts
 from skerry_simulators.demo.processes import Children, free_port, run, skerry, wait_for
@@ -26,6 +26,14 @@ observe_s = 8.0
 observe_predictions = 4
 flush_s = 0.5
 """
+
+
+class Programs(Protocol):
+    """A board, as far as a site is concerned: how its `skerry` is called."""
+
+    def skerry(self, *words: str) -> list[str]:
+        """Return the command line of a `skerry` command on the board."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class Site:
         self.call("POST", "/groups", name=card.group)
         return card
 
-    def enrol(self, card: Card, board: Board | None) -> None:
+    def enrol(self, card: Card, board: Programs | None) -> None:
         """Enrol a card on a board; None: on this machine."""
         token = self.call("POST", "/claims", uses=1, group=card.group)["token"]
         words = ["agent", "enroll", "--fleet", self.street.fleet_url, "--claim", token, "--device", card.name]
@@ -93,7 +101,7 @@ class Site:
         command = skerry(*words) if board is None else board.skerry(*words)
         run(f"enroll-{card.name}", command, self.children.logs, {} if board is None else ENVIRONMENT)
 
-    def run(self, card: Card, board: Board) -> None:
+    def run(self, card: Card, board: Programs) -> None:
         """Start a card's agent on a board."""
         self.children.start(card.name, board.skerry("agent", "run", "--root", str(card.root)), ENVIRONMENT)
 
