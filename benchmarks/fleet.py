@@ -14,7 +14,9 @@
     restart   restart_s: the manager is stopped and started again while messages come, until the next is
               acknowledged; restart_lost
 
-Swarm, brokers and manager share the machine. A part that cannot run here says so and leaves its keys out.
+ingest and samples give the processor time for one message, too (..._manager_cpu_us, _brokers_, _swarm_): on a machine
+that does other work only that says something. Swarm, brokers and manager share the machine. A part that cannot run here
+says so and leaves its keys out.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ def main() -> int:
         for key, value in found.items():
             goal, way = GOALS.get(key), "at least" if key in AT_LEAST else "at most"
             words = f"   {way} {goal[0]:g}, aim {goal[1]:g}" if goal is not None else ""
-            print(f"{key:<24} {value:>10.4g}{words}")
+            print(f"{key:<26} {value:>10.4g}{words}")
     print(json.dumps({"figures": {key: round(value, 4) for key, value in found.items()}}))
     return 0
 

@@ -51,6 +51,7 @@ def ingest(options: Options) -> dict[str, float]:
         "ingest_sqlite_per_s": found["samples_per_s"],
         "ingest_lost": found["lost"] + killed["lost"],
         "ingest_kills": killed["kills"],
+        **_processor("ingest", found),
     }
 
 
@@ -59,7 +60,12 @@ def samples(options: Options) -> dict[str, float]:
     with stage(Wish(TALKERS, shards=2, processes=1, limit_s=options.limit_s)) as on:
         scenarios.connect(on)
         found = scenarios.samples(on, options.messages // 4, burst=1, window=TALKERS)
-    return {"samples_acked_per_s": found["samples_per_s"]}
+    return {"samples_acked_per_s": found["samples_per_s"], **_processor("samples", found)}
+
+
+def _processor(part: str, found: dict[str, float]) -> dict[str, float]:
+    """Return the processor time for one message, which other work on the machine changes little."""
+    return {f"{part}_{name}": value for name, value in found.items() if name.endswith("_cpu_us")}
 
 
 def presence(options: Options) -> dict[str, float]:

@@ -138,6 +138,10 @@ class Ground:
             found += [int(pid) for pid in child.read_text("ascii").split()]
         return found
 
+    def processor_s(self) -> tuple[float, float]:
+        """Return the processor time that the manager and its brokers have taken so far."""
+        return _processor_s(self.pid), sum(map(_processor_s, self.brokers()))
+
     def kill_broker(self) -> None:
         """End one broker without a word; the manager starts it again."""
         for pid in self.brokers()[:1]:
@@ -171,6 +175,11 @@ class Ground:
             sqlite3.connect(f"file:{self.root / 'fleet.db'}?mode=ro", uri=True, timeout=30)
         ) as base:
             return int(base.execute(statement, values).fetchone()[0])
+
+
+def _processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _free_ports(count: int) -> int:

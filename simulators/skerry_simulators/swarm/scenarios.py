@@ -133,7 +133,7 @@ def steady(on: Stage) -> Figures:
 
 def samples(on: Stage, total: int, *, burst: int, rate: float = 0.0, window: int = 8000) -> Figures:
     """Let devices make so many samples, `burst` at a time, and wait until each is acknowledged and in the database."""
-    known, before = on.ground.count(SAMPLES), on.team.look()
+    known, before, taken = on.ground.count(SAMPLES), on.team.look(), on.ground.processor_s()
     began_s, processes = time.time(), on.wish.all_processes
     on.team.share("flow", total, total=Team, rate=rate / processes, burst=burst, window=max(window // processes, burst))
     found = on.team.until(
@@ -142,13 +142,16 @@ def samples(on: Stage, total: int, *, burst: int, rate: float = 0.0, window: int
         "all are acknowledged",
         on.say,
     )
+    manager_s, brokers_s = (now - then for now, then in zip(on.ground.processor_s(), taken, strict=True))
     stored = on.ground.count(SAMPLES) - known
     return {
         "samples": total,
         "samples_per_s": total / (found["last_acked_s"] - began_s),
         "samples_again": found["again"] - before["again"],
         "lost": total - stored,
-        "swarm_cpu_s": found["cpu_s"] - before["cpu_s"],
+        "manager_cpu_us": manager_s / total * 1e6,
+        "brokers_cpu_us": brokers_s / total * 1e6,
+        "swarm_cpu_us": (found["cpu_s"] - before["cpu_s"]) / total * 1e6,
     }
 
 
