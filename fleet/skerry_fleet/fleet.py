@@ -138,8 +138,13 @@ def open_fleet(config: FleetConfig, clock: Clock, random: RandomBytes) -> Fleet:
     except FleetError:
         os.close(lock)
         raise
-    with database.read() as session:
-        placement.check(session, config.shards)
+    try:
+        with database.read() as session:
+            placement.check(session, config.shards)
+    except ConflictError:
+        database.close()
+        os.close(lock)
+        raise
     try:
         office = open_office(config.root / "trust", config.tenant, now)
     except TrustError as error:

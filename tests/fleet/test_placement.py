@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import socket
 import time
@@ -18,6 +19,7 @@ from skerry_fleet.broker.errors import ConfigurationError
 from skerry_fleet.broker.launch import BrokerProcess, BrokerSettings
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.errors import ConflictError, InputError
+from skerry_fleet.fleet import open_fleet
 from skerry_fleet.mqtt import codec, packets
 from skerry_fleet.mqtt.packets import Publish
 from skerry_fleet.trust.authority import Authority
@@ -41,6 +43,17 @@ def test_devices_spread_and_stay(bench: Bench) -> None:
         placement.check(session, 4)
         with pytest.raises(ConflictError, match="shard 3"):
             placement.check(session, 3)
+
+
+def test_a_fleet_with_too_few_shards_refuses_and_lets_go(bench: Bench) -> None:
+    fleet = bench.fleet
+    swarm.admit(fleet.database, "default", 50, HARDWARE, bench.clock(), 2)
+    fleet.close()
+    for shards in (1, 1):
+        config = FleetConfig(root=fleet.config.root, shards=shards, database_url=fleet.config.database_url)
+        with pytest.raises(ConflictError, match="devices live on broker shard 1"):
+            open_fleet(config, bench.clock, fleet.random)
+    bench.fleet = open_fleet(dataclasses.replace(config, shards=2), bench.clock, fleet.random)
 
 
 def test_a_device_from_before_shards_is_on_the_first(bench: Bench) -> None:
