@@ -13,7 +13,7 @@ from skerry_fleet.errors import FleetError, InputError
 
 DEFAULT_URL = "http://127.0.0.1:8707"
 DEFAULT_ROOT = "skerry-fleet"
-DATABASE_VERBS = ("migrate", "backup", "restore")
+DATABASE_VERBS = ("migrate", "backup", "restore", "retention")
 """What works on the folder and the database of a fleet, not through its API."""
 
 
@@ -108,6 +108,8 @@ def _databases(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     keep.add_argument("--without-keys", action="store_true", help="leave out private keys: they are kept elsewhere")
     back = nouns.add_parser("restore", help="make a fleet anew from a backup", parents=[common])
     back.add_argument("file")
+    old = nouns.add_parser("retention", help="delete what is older than the settings say", parents=[common])
+    old.add_argument("--dry-run", action="store_true", help="only say what would be deleted, while the fleet serves")
     for each in (keep, back):
         each.add_argument("--passphrase-file", metavar="FILE", help="encrypt for the passphrase in its first line")
 

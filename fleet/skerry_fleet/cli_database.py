@@ -14,10 +14,11 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from skerry_fleet import backup, restore
+from skerry_fleet import backup, restore, retention
 from skerry_fleet import config as settings
+from skerry_fleet.cli_words import show, table
 from skerry_fleet.config import FleetConfig
-from skerry_fleet.database import first_line
+from skerry_fleet.database import Database, first_line
 from skerry_fleet.errors import InputError, UnavailableError
 from skerry_fleet.fleet import lock_folder
 from skerry_fleet.migrations import upgrade
@@ -114,6 +115,26 @@ def _restore(arguments: argparse.Namespace, config: FleetConfig) -> int:
     return 0
 
 
+def _retention(arguments: argparse.Namespace, config: FleetConfig) -> int:
+    _existing(config).close()
+    lock = -1 if arguments.dry_run else lock_folder(config.root)  # a fleet that serves deletes by itself
+    database = Database(config.url)
+    try:
+        now = time.time()
+        deleted = {} if arguments.dry_run else retention.run(database, config, now, batches=sys.maxsize)
+        with database.read() as session:
+            found = [
+                {**dataclasses.asdict(each), "deleted": deleted.get(each.table, 0)}
+                for each in retention.look(session, config, now)
+            ]
+    finally:
+        database.close()
+        if lock >= 0:
+            os.close(lock)
+    show(found, arguments.json, lambda: table(found, ("table", "rows", "old", "deleted", "days", "setting")))
+    return 0
+
+
 def _existing(config: FleetConfig) -> Dialect:
     """Return the database of a fleet that is there."""
     if not config.database_url and not (config.root / "fleet.db").is_file():
@@ -125,4 +146,5 @@ VERBS: dict[str, Callable[[argparse.Namespace, FleetConfig], int]] = {
     "migrate": _migrate,
     "backup": _backup,
     "restore": _restore,
+    "retention": _retention,
 }

@@ -64,6 +64,17 @@ class FleetConfig:
     """How long a device's certificate is valid; the device renews it by itself after two thirds of that."""
     measurement_days: float = 365.0
     """How long the performance database keeps what boards measured."""
+    keep_progress_days: float = 90.0
+    """How long what devices told of their updates is kept; here and below, 0 keeps it for ever."""
+    keep_samples_days: float = 90.0
+    keep_sketches_days: float = 90.0
+    keep_shadows_days: float = 90.0
+    """Reports of shadows; those of a shadow that still runs are kept."""
+    keep_receipts_days: float = 0.0
+    keep_alerts_days: float = 365.0
+    """Alerts that are resolved."""
+    keep_hours_days: float = 730.0
+    """What is counted by the hour."""
     stream_idle_s: float = 15.0
     """An event stream says something at least this often, so that dead connections are noticed."""
 
@@ -79,6 +90,8 @@ class FleetConfig:
                 raise InputError(f"{name} {first} leaves no room for {self.shards} ports", hint="choose a lower one")
         if min(self.max_body_bytes, self.max_bundle_bytes, self.ingest_queue, self.ingest_batch, self.dead_letters) < 1:
             raise InputError("sizes and counts must be at least 1")
+        if min(getattr(self, each.name) for each in dataclasses.fields(self) if each.name.startswith("keep_")) < 0:
+            raise InputError("days to keep something must not be negative", hint="0 keeps it for ever")
         times = (self.silent_after_s, self.tick_s, self.assignment_days, self.certificate_days, self.stream_idle_s)
         if min(*times, self.measurement_days) <= 0:
             raise InputError("times must be greater than 0")

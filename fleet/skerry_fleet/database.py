@@ -18,20 +18,14 @@ import sqlalchemy
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, SQLModel
 
-from skerry_fleet import measure_tables, placement, records, rollout_pairs, shadow_tables, tables
+from skerry_fleet import measure_tables, placement, records, rollout_pairs, rollup_tables, shadow_tables, tables
 from skerry_fleet.errors import FleetError, UnavailableError
 from skerry_fleet.migrations import upgrade
 from skerry_fleet.sql.changes import Change, Row
 from skerry_fleet.sql.dialect import compare_bytes, open_dialect
 
-TABLES = (
-    tables,
-    records,
-    rollout_pairs,
-    shadow_tables,
-    measure_tables,
-    placement,
-)  # imported so that their tables are known
+# Imported so that their tables are known.
+TABLES = (tables, records, rollout_pairs, shadow_tables, measure_tables, placement, rollup_tables)
 compare_bytes(SQLModel.metadata)
 PROBE_S = 5.0
 

@@ -13,7 +13,7 @@ from sqlmodel import func, select
 
 from skerry_contracts.assignment import Envelope, Receipt
 from skerry_contracts.errors import MismatchError
-from skerry_fleet import apikeys, devices, director, measurements, placement, presence, renewal
+from skerry_fleet import apikeys, devices, director, measurements, placement, presence, renewal, retention
 from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
@@ -37,6 +37,7 @@ from skerry_fleet.trust.office import TrustOffice, open_office
 
 log = logging.getLogger(__name__)
 RENEW_EVERY_S = 60.0
+RETAIN_EVERY_S = 60.0
 MAINTAIN_EVERY_S = 3600.0
 
 
@@ -67,6 +68,7 @@ class Fleet:
     """
     renewed: float = 0.0
     maintained: float = 0.0
+    retained: float = 0.0
 
     def tick(self) -> None:
         """Look at everything that time alone changes: silence, timers, assignments and metadata that grow old."""
@@ -83,6 +85,11 @@ class Fleet:
             if now - self.renewed >= RENEW_EVERY_S:
                 director.renew(session, self.office.director.sign_assignment, now, self.config.assignment_days)
                 self.renewed = now
+        if now - self.retained >= RETAIN_EVERY_S:
+            self.retained = now
+            for table, rows in retention.run(self.database, self.config, now).items():
+                if rows:
+                    log.info("deleted %d old rows of %s", rows, table)
         if now - self.maintained >= MAINTAIN_EVERY_S:
             self.maintained = now
             self._maintain(now)

@@ -17,7 +17,7 @@ from skerry_contracts.assignment import Receipt
 from skerry_contracts.codec import encode
 from skerry_contracts.device import Heartbeat, Presence, Progress
 from skerry_contracts.shadow import ShadowReport
-from skerry_fleet import device_drift, measurements, presence
+from skerry_fleet import device_drift, measurements, presence, rollups
 from skerry_fleet.database import Database, announce
 from skerry_fleet.ingest import Batch, Incoming, Written, made
 from skerry_fleet.presence import Seen
@@ -106,6 +106,7 @@ class SqlIngestStore:
             if measured := [each for each in messages if each.channel == "measured"]:
                 measurements.keep(session, measured)
             beats = _beats(many, messages, known)
+            rollups.beats(many, beats)
             device_drift.observe(session, beats, {key: drifting for key, (_, _, drifting) in known.items()})
             turned = _presence(session, many, messages, known)
             self._bury(session, batch, unknown)

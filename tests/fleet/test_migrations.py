@@ -186,6 +186,7 @@ def test_the_command_says_where_a_database_is_and_brings_it_forward(
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"before": None, "now": upgrade.HEAD, "wanted": upgrade.HEAD}
     assert main([*words, "--check"]) == 0 and differences(dialect) == []
+    assert main([*words, "--to", upgrade.FIRST]) == 1 and "only goes forward" in capsys.readouterr().err
     capsys.readouterr()
     assert main([*words, "--sql"]) == 0 and "CREATE TABLE" not in capsys.readouterr().out
     lock = lock_folder(root)

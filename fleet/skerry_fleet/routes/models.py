@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from skerry_contracts import codec, names
-from skerry_fleet import feeds, registry
+from skerry_fleet import feeds, registry, rollups
 from skerry_fleet.errors import InputError, TooLargeError, UnavailableError
+from skerry_fleet.rollups import HISTORY_HOURS
 from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
@@ -123,6 +124,14 @@ def get_drift(fleet: FleetPart, caller: Viewer, model: str) -> Response:
     """The newest verdict of each monitor."""
     with fleet.database.read() as session:
         return reply(feeds.get_drift(session, caller.tenant, model))
+
+
+@router.get("/models/{model}/health")
+def health(fleet: FleetPart, caller: Viewer, model: str, hours: int = Query(168, ge=1, le=HISTORY_HOURS)) -> Response:
+    """A model's health by the hour, each version apart, oldest first."""
+    since_ms = int((fleet.clock() - 3600 * hours) * 1000)
+    with fleet.database.read() as session:
+        return reply({"items": rollups.health(session, caller.tenant, model, since_ms)})
 
 
 @router.get("/samples")
