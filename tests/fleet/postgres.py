@@ -28,8 +28,8 @@ def program(name: str) -> str | None:
 class Server:
     """One server. `url(name)` makes a database; its language sorts otherwise than bytes do."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, durable: bool = False) -> None:
+        self._folder, self._durable = folder, durable
         # The server refuses to be root: the user `nobody` is on every Debian.
         self._user: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
         if self._user:
@@ -45,8 +45,7 @@ class Server:
         """Start, and wait until it answers."""
         # A test server keeps nothing over a power cut; the product's own setting is looked at in a test of its own.
         settings = (
-            "fsync=off",
-            "full_page_writes=off",
+            *(() if self._durable else ("fsync=off", "full_page_writes=off")),
             "listen_addresses=",
             "shared_buffers=64MB",
             "autovacuum=off",
@@ -113,10 +112,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Server]:
-    """Give a server in a temporary folder; it is gone afterwards."""
+def running(durable: bool = False) -> Iterator[Server]:
+    """Give a server in a temporary folder; it is gone afterwards. `durable`: it waits for the disk, as others do."""
     with tempfile.TemporaryDirectory(prefix="skerry-pg-", dir="/tmp") as folder:
-        server = Server(Path(folder))
+        server = Server(Path(folder), durable)
         try:
             yield server
         finally:
