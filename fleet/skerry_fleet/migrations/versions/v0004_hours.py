@@ -6,8 +6,8 @@ from sqlalchemy import MetaData
 
 from skerry_fleet.migrations.frozen import create, table
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 M = MetaData()
 
 table(
