@@ -13,6 +13,9 @@
               rollout_50k_s: a canary and four waves, without soak (with fewer --devices the figures are theirs)
     restart   restart_s: the manager is stopped and started again while messages come, until the next is
               acknowledged; restart_lost
+    postgres  store_postgres_per_s, store_sqlite_per_s: messages that the store alone commits, without broker and
+              swarm, on a PostgreSQL of its own and on SQLite; ..._us: processor time of this process for each;
+              store_postgres_lost: acknowledged, and not in the table after the server crashed
 
 ingest and samples give the processor time for one message, too (..._manager_cpu_us, _brokers_, _swarm_): on a machine
 that does other work only that says something. Swarm, brokers and manager share the machine. A part that cannot run here
@@ -44,6 +47,7 @@ PARTS = {
     "presence": "fleet_load",
     "wave": "fleet_waves",
     "restart": "fleet_load",
+    "postgres": "fleet_postgres",
 }
 # key: (must reach, aims at); all at most, but for those in AT_LEAST
 GOALS: dict[str, tuple[float, float]] = {

@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.fleet_options import Options
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import func, select
 from tests.fleet.conftest import Bench
@@ -112,6 +113,13 @@ def part(devices: int = 1000, each: int = 20) -> dict[str, float]:
         **{f"store_postgres_{name}": round(value, 1) for name, value in postgres.items()},
         "store_postgres_to_sqlite": round(postgres["per_s"] / sqlite["per_s"], 3),
     }
+
+
+def postgres(options: Options) -> dict[str, float]:
+    """Return the figures, as a part of benchmarks/fleet.py."""
+    if program("initdb") is None:
+        raise RuntimeError("no PostgreSQL here (apt install postgresql)")
+    return part()
 
 
 def main() -> int:
