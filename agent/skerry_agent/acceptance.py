@@ -55,8 +55,8 @@ def check_manifest(data: bytes, order: Order, hardware: Hardware) -> tuple[Manif
         )
     variants = fit.fitting(manifest.variants, hardware)
     if not variants:
-        lacks = "; ".join(f"{each.id}: {', '.join(fit.missing_for(each, hardware))}" for each in manifest.variants)
-        raise TrustError(lacks[:500], reason=Reason.UNFIT)
+        lacks = fit.why_not(manifest.variants, hardware)
+        raise TrustError(f"{lacks[:440]} ({fit.instead(hardware)})", reason=Reason.UNFIT)
     return manifest, variants
 
 

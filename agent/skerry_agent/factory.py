@@ -33,8 +33,11 @@ def install_factory(root: Path, file: Path) -> tuple[str, str]:
             container = open_container(opened)
             container.verify()
             manifest = container.manifest
-            if not fit.fitting(manifest.variants, this_hardware()):
-                raise TrustError("no variant of this bundle fits this device", reason=Reason.UNFIT)
+            hardware = this_hardware()
+            if not fit.fitting(manifest.variants, hardware):
+                lacks = fit.why_not(manifest.variants, hardware)
+                words = f"no variant of this bundle, made for {manifest.target}, fits this device: {lacks[:440]}"
+                raise TrustError(words, reason=Reason.UNFIT, hint=fit.instead(hardware))
             store = Store(disk)
             store.prepare()
             for digest in manifest.blobs():

@@ -114,7 +114,7 @@ def runnable(manifest: Manifest) -> Variant:
     found = fit.fitting(manifest.variants, facts)
     if not found:
         lacks = "; ".join(fit.missing_for(manifest.variants[0], facts))
-        raise CompileError(f"this machine cannot run a bundle for {manifest.target}: {lacks}")
+        raise CompileError(f"this machine cannot run a bundle for {manifest.target}: {lacks}", hint=fit.instead(facts))
     return found[0]
 
 

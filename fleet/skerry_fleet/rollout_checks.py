@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
@@ -11,6 +13,7 @@ from skerry_fleet import groups, registry
 from skerry_fleet.errors import ConflictError
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.tables import Bundle, BundleState, Desired, Device, DeviceState
+from skerry_targets import fit
 from skerry_targets.fit import fitting
 
 
@@ -47,19 +50,28 @@ def fitting_devices(session: Session, tenant: str, group: str, bundle: Bundle) -
         .where(Device.tenant == tenant)
     )
     inside, cache, found = set(members), {}, []
+    kinds: Counter[str] = Counter()
     manifest = codec.decode(Manifest, bundle.manifest.encode())
     for name, hardware, online in rows:
         if name in inside:
+            kinds[hardware] += 1
             if hardware not in cache:
                 cache[hardware] = bool(fitting(manifest.variants, codec.decode(Hardware, hardware.encode())))
             if cache[hardware]:
                 found.append((name, bool(online)))
     if not found:
-        raise ConflictError(
-            f"none of {len(members)} devices can run this bundle, made for {bundle.target}",
-            hint="compile for the devices' own target",
-        )
+        raise _nobody(bundle, manifest, len(members), kinds)
     return sorted(found)
+
+
+def _nobody(bundle: Bundle, manifest: Manifest, members: int, kinds: Counter[str]) -> ConflictError:
+    """Return the error for a bundle that no device can run: what most of them lack, and what to compile for."""
+    words = f"none of {members} devices can run this bundle, made for {bundle.target}"
+    for plain, _ in kinds.most_common(1):
+        hardware = codec.decode(Hardware, plain.encode())
+        lacks = fit.why_not(manifest.variants, hardware)
+        return ConflictError(f"{words}: {lacks[:300]}", hint=fit.instead(hardware))
+    return ConflictError(words, hint="compile for the devices' own target")
 
 
 def check_release(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from skerry_contracts import codec
 from skerry_targets import catalogue, levels, page, profile, unreachable
 from skerry_targets.errors import TargetError, UnknownTargetError
+from skerry_targets.nearest import kilobytes
 from skerry_targets.profile import Profile
 
 
@@ -86,6 +87,8 @@ def _show(found: Profile, *, as_json: bool) -> None:
         "emulator": f"{found.emulator.kind} {found.emulator.command} {found.emulator.machine}".strip(),
         "digest": profile.digest(found),
     }
+    for model, (flash, ram) in levels.footprints(levels.on_file(found.id)).items():
+        rows[model] = f"{kilobytes(flash)} of flash, {kilobytes(ram)} of memory"
     rows |= {"gpu": f"{found.gpu.name}, {found.gpu.arch}"} if found.gpu else {}
     rows |= {"also called": ", ".join(found.aliases)} if found.aliases else {}
     rows |= {"note": found.note} if found.note else {}

@@ -46,6 +46,18 @@ def fitting(variants: Iterable[Variant], hardware: Hardware) -> tuple[Variant, .
     return tuple(variant for variant in variants if not missing_for(variant, hardware))
 
 
+def why_not(variants: Iterable[Variant], hardware: Hardware) -> str:
+    """Return in words why a device runs none of these variants; "" where there are none or it runs one."""
+    lacks = {each.id: missing_for(each, hardware) for each in variants}
+    return "" if not all(lacks.values()) else "; ".join(f"{name}: {', '.join(words)}" for name, words in lacks.items())
+
+
+def instead(hardware: Hardware) -> str:
+    """Return what to compile for a device, in words: its own profile, where it knows one."""
+    own = hardware.profile
+    return f"compile for {own}" if own not in ("", "unknown") else "compile for its own board: skerry targets list"
+
+
 def predicates(profile: Profile) -> Predicates:
     """Return what a program compiled for a profile asks of a device, where it needs no C library."""
     return Predicates(profile.abi.os, profile.abi.machine, tuple(sorted(profile.cpu.features)))

@@ -44,7 +44,7 @@ class Kind(StrEnum):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Check:
     """One thing tried: of which reference model, whether it held, and in words what was seen; the artifact's digest and
-    size where it is about one.
+    size where it is about one, and without a system what it takes of flash and memory as linked.
     """
 
     kind: Kind
@@ -53,6 +53,8 @@ class Check:
     seen: str
     artifact_sha256: str | None = None
     size_bytes: int | None = None
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,3 +107,13 @@ def on_file(target: str) -> Evidence | None:
 def of(profile: Profile) -> Level:
     """Return a profile's level by the evidence on file."""
     return level(profile, on_file(profile.id))
+
+
+def footprints(evidence: Evidence | None) -> dict[str, tuple[int, int]]:
+    """Return what each reference model takes of flash and memory, where evidence says so."""
+    checks = () if evidence is None else evidence.checks
+    return {
+        each.model: (each.flash_bytes, each.ram_bytes)
+        for each in checks
+        if each.flash_bytes is not None and each.ram_bytes is not None
+    }

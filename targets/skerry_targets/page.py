@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from skerry_targets import catalogue, levels, unreachable
 from skerry_targets.levels import Level
 from skerry_targets.profile import Profile
@@ -24,11 +26,30 @@ def text() -> str:
         lines += [f"## {family}\n", "| id | board | level | also called | note |", "|---|---|---|---|---|"]
         lines += [_row(each) for each in profiles if each.family == family]
         lines.append("")
+    lines += _sizes(profiles)
     lines += ["## Known, and out of reach\n", "| what | why | nearest | also called |", "|---|---|---|---|"]
     for lost in unreachable.load():
         names = ", ".join(f"`{each}`" for each in lost.aliases)
         lines.append(f"| {lost.title} | {lost.reason} | `{lost.nearest}` | {names} |")
     return _HEAD + "\n".join(lines) + "\n"
+
+
+def _sizes(profiles: Sequence[Profile]) -> list[str]:
+    """Return the table of what the reference models take of boards without a system."""
+    rows = {each.id: levels.footprints(levels.on_file(each.id)) for each in profiles}
+    models = sorted({model for sizes in rows.values() for model in sizes})
+    lines = [
+        "## Flash and memory\n",
+        "What the reference models take as linked, of what a board allows: kB of flash / memory.\n",
+    ]
+    lines += [f"| id | allowed | {' | '.join(models)} |", "|---|---|" + "---|" * len(models)]
+    for each in profiles:
+        if rows[each.id]:
+            budget = each.budget
+            pairs = [(budget.artifact_bytes, budget.memory_bytes), *(rows[each.id].get(model) for model in models)]
+            words = [f"{pair[0] / 1024:.1f} / {pair[1] / 1024:.1f}" if pair else "" for pair in pairs]
+            lines.append(f"| `{each.id}` | {' | '.join(words)} |")
+    return [*lines, ""]
 
 
 def _row(profile: Profile) -> str:

@@ -228,6 +228,12 @@ def check(profile: Profile) -> list[str]:
         problems.append(f"budget.memory_bytes: {budget.memory_bytes} is not from {least} to {MAX_BYTES}")
     if not 1 <= budget.artifact_bytes <= MAX_BYTES:
         problems.append(f"budget.artifact_bytes: {budget.artifact_bytes} is not from 1 to {MAX_BYTES}")
+    if abi.elf_class == 32:
+        problems += [
+            f"budget.{name}: {size} is more than 32 bits reach"
+            for name, size in (("artifact_bytes", budget.artifact_bytes), ("memory_bytes", budget.memory_bytes))
+            if 1 << 32 < size <= MAX_BYTES
+        ]
     if not profile.engines:
         problems.append("engines: a board without engines runs nothing")
     if profile.emulator.kind not in EMULATORS:

@@ -12,7 +12,13 @@ from skerry_contracts.bundle import Signature
 from skerry_targets.profile import Profile
 
 # QEMU's emulator of a machine's programs.
-PROGRAMS = {"aarch64": "qemu-aarch64-static", "armv7l": "qemu-arm-static", "x86_64": "qemu-x86_64-static"}
+PROGRAMS = {
+    "aarch64": "qemu-aarch64-static",
+    "armv7l": "qemu-arm-static",
+    "i686": "qemu-i386-static",
+    "riscv64": "qemu-riscv64-static",
+    "x86_64": "qemu-x86_64-static",
+}
 
 
 def available(profile: Profile) -> bool:

@@ -4,10 +4,8 @@ work. The outcome is evidence, from which `skerry_targets.levels` computes the l
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
-import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -24,25 +22,21 @@ from skerry_compiler.engines.network.cost import machine_of
 from skerry_compiler.engines.network.generate import generate, network_of
 from skerry_compiler.engines.network.quantise import Precision
 from skerry_compiler.errors import CompileError, LimitError
-from skerry_compiler.proof import headers
+from skerry_compiler.firmware import emulated, footprint
+from skerry_compiler.proof import headers, on_core, refusals
 from skerry_compiler.proof.references import Reference, references
+from skerry_compiler.proof.refusals import PLAIN_BOARD
 from skerry_targets import profile as profiles
 from skerry_targets import shelf
 from skerry_targets.levels import Check, Evidence, Kind
+from skerry_targets.nearest import kilobytes
 from skerry_targets.profile import Profile
 
 Floats = NDArray[np.float32]
 Say = Callable[[str], None]
 
 FLOAT_LIMIT = 1e-5  # of float answers, between processors
-PLAIN_BOARD = "x86-64-v2"
 ORIGINAL_LIMIT = 0.05  # of answers in bytes, from the original's
-# By machine: a feature, the model whose code uses it, and an emulated processor that lacks it and must refuse it.
-WEAKER = {
-    "aarch64": ("asimddp", "convolutions-int8", "cortex-a53"),
-    "x86_64": ("avx2", "convolutions", "Nehalem"),
-    "armv7l": ("neon", "convolutions", "arm1176"),
-}
 
 
 def prove(profile: Profile, say: Say) -> Evidence:
@@ -65,8 +59,13 @@ def prove(profile: Profile, say: Say) -> Evidence:
         checks += _looked_at(reference, profile, artifact)
         if runs:
             checks += _run(reference, profile, artifact)
+    checks.append(refusals.looked_at(profile, compiled))
     if runs:
-        checks += _refusals(profile)
+        checks += refusals.emulated(profile, compiled) + refusals.admission(profile)
+    if emulated.available(profile):
+        dense = [each for each in references() if each.name.startswith("dense")]
+        made = [(each, compiled(each, profile), originals(each.name), _limit(each)) for each in dense]
+        checks += on_core.checks(profile, made, compiled)
     digest = profiles.digest(profile)
     today = datetime.now(UTC).date().isoformat()
     return Evidence(profile.id, digest, today, _tools(profile, runs), tuple(checks))
@@ -93,11 +92,22 @@ def _looked_at(reference: Reference, profile: Profile, artifact: bytes) -> list[
     wrong = headers.wrong(found, profile)
     digest = hashlib.sha256(artifact).hexdigest()
     seen = wrong or str(found)
-    most = profile.budget.artifact_bytes
     return [
         Check(Kind.HEADER, reference.name, not wrong, seen, digest, size),
-        Check(Kind.BUDGET, reference.name, size <= most, f"{size} bytes, at most {most}", digest, size),
+        _fits(reference, profile, artifact, digest),
     ]
+
+
+def _fits(reference: Reference, profile: Profile, artifact: bytes, digest: str) -> Check:
+    """Return whether an artifact keeps to the board's budget; without a system: as it is linked."""
+    size, budget = len(artifact), profile.budget
+    if profile.abi.os != "none":
+        seen = f"{size} bytes, at most {budget.artifact_bytes}"
+        return Check(Kind.BUDGET, reference.name, size <= budget.artifact_bytes, seen, digest, size)
+    found = footprint.footprint(artifact, profile, reference.signature)
+    held = found.flash_bytes <= budget.artifact_bytes and found.ram_bytes <= budget.memory_bytes
+    seen = f"{found}, at most {kilobytes(budget.artifact_bytes)} and {kilobytes(budget.memory_bytes)}"
+    return Check(Kind.BUDGET, reference.name, held, seen, digest, size, found.flash_bytes, found.ram_bytes)
 
 
 def _run(reference: Reference, profile: Profile, artifact: bytes) -> list[Check]:
@@ -117,7 +127,7 @@ def _run(reference: Reference, profile: Profile, artifact: bytes) -> list[Check]
     checks.append(Check(Kind.RUN, about, True, f"answered {len(found)} rows"))
     right = originals(reference.name)
     far, equal = float(np.abs(found - right).max()), int((found.argmax(1) == right.argmax(1)).sum())
-    held = far <= (ORIGINAL_LIMIT if reference.in_bytes else FLOAT_LIMIT)
+    held = far <= _limit(reference)
     held = held and (reference.in_bytes or equal == len(found))
     seen = f"largest difference from the original {far:.2g}, {equal} of {len(found)} classes equal"
     if reference.in_bytes:
@@ -126,6 +136,10 @@ def _run(reference: Reference, profile: Profile, artifact: bytes) -> list[Check]
         held = held and not differing
         seen += f"; {differing} of {found.size} numbers differ in a bit from those on {PLAIN_BOARD}"
     return [*checks, Check(Kind.PARITY, about, held, seen)]
+
+
+def _limit(reference: Reference) -> float:
+    return ORIGINAL_LIMIT if reference.in_bytes else FLOAT_LIMIT
 
 
 def answers(reference: Reference, profile: Profile, artifact: bytes) -> Floats:
@@ -154,41 +168,6 @@ def _plain_answers(name: str) -> Floats:
     """Return the answers of a reference model in bytes on the plainest board."""
     reference, board = next(each for each in references() if each.name == name), shelf.get(PLAIN_BOARD)
     return answers(reference, board, compiled(reference, board))
-
-
-def _refusals(profile: Profile) -> list[Check]:
-    """Return whether the board refuses what is not for it: another machine's artifact, and, where it promises a feature
-    that a weaker processor lacks, that processor.
-    """
-    alien = shelf.get("raspberry-pi-5" if profile.abi.machine != "aarch64" else PLAIN_BOARD)
-    plain = references()[0]
-    checks = [_refused(profile, plain, compiled(plain, alien), f"an artifact for {alien.id}")]
-    feature, name, weaker = WEAKER.get(profile.abi.machine, ("", "", ""))
-    if feature in profile.cpu.features and profile.abi.os == "linux":
-        reference = next(each for each in references() if each.name == name)
-        lesser = dataclasses.replace(
-            profile,
-            cpu=dataclasses.replace(profile.cpu, qemu_cpu=weaker),
-            emulator=dataclasses.replace(
-                profile.emulator, kind="qemu-user", command=emulators.PROGRAMS[profile.abi.machine]
-            ),
-        )
-        if emulators.available(lesser):
-            what = f"{weaker}, which lacks {feature}"
-            checks.append(_refused(lesser, reference, compiled(reference, profile), what))
-    if profile.emulator.kind in ("node", "chromium") and platform.machine() == "x86_64":
-        kept = tuple(each for each in profile.cpu.features if each != "simd128")
-        lesser = dataclasses.replace(profile, cpu=dataclasses.replace(profile.cpu, features=kept))
-        checks.append(_refused(lesser, plain, compiled(plain, profile), "an engine without SIMD"))
-    return checks
-
-
-def _refused(profile: Profile, reference: Reference, artifact: bytes, what: str) -> Check:
-    try:
-        emulators.outputs(artifact, profile, reference.signature, reference.rows[:1].tobytes())
-    except CompileError as error:
-        return Check(Kind.REFUSAL, reference.name, True, f"{what}: {error}")
-    return Check(Kind.REFUSAL, reference.name, False, f"{what}: ran")
 
 
 def _tools(profile: Profile, runs: bool) -> dict[str, str]:

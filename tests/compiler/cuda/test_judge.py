@@ -63,7 +63,8 @@ def test_a_cubin_says_whose_it_is_in_either_abi(content: str, arch: str) -> None
 
 
 def test_a_library_is_no_cubin() -> None:
-    from skerry_compiler.proof.prove import PLAIN_BOARD, compiled
+    from skerry_compiler.proof.prove import compiled
+    from skerry_compiler.proof.refusals import PLAIN_BOARD
 
     library = headers.read(compiled(references()[0], shelf.get(PLAIN_BOARD)))
     assert "not a cubin" in headers.wrong_cubin(library, "sm_90")
