@@ -22,7 +22,7 @@ from tests.compiler import native_cases as cases
 from skerry_compiler.engines.native import emit_forest
 from skerry_compiler.errors import UnsupportedError
 
-FORMS = [emit_forest.TABLE, emit_forest.BRANCHY, emit_forest.VECTOR]
+FORMS = [emit_forest.TABLE, emit_forest.BRANCHY, emit_forest.VECTOR, emit_forest.SMALL]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 ESTIMATORS: dict[str, Any] = {
     "forest": ensemble.RandomForestClassifier(13, random_state=0),

@@ -1,4 +1,5 @@
-"""Tree ensembles in three forms, all timed by the tournament. The vector form is in emit_walk.
+"""Tree ensembles in four forms, all timed by the tournament where a board can be timed. The vector form is in emit_walk,
+the small one in emit_small.
 
 Table: one node is 8 bytes, the two children of a node lie side by side, and a step is `node += node->next +
 !(x[feature] <= threshold)` without a branch. Several trees walk at once to hide the latency of memory. A leaf steps
@@ -12,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from skerry_compiler.engines.native import emit_walk, ir
+from skerry_compiler.engines.native import emit_small, emit_walk, ir
 from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.engines.native.text import Source, number
 
-TABLE, BRANCHY, VECTOR = "table", "branchy", "vector"
+TABLE, BRANCHY, VECTOR, SMALL = "table", "branchy", "vector", "small"
 MAX_BRANCHY_SPLITS = 4_000  # the C compiler takes half a second for a thousand, and larger ones never won
 MAX_EXACT_ROW = 1 << 24  # rows beyond are not exact in a float32
 
@@ -32,6 +33,8 @@ def emit(op: ir.Forest, name: str, source: Source, machine: Machine, form: str) 
     row_type = "uint16_t" if len(op.values) < 1 << 16 else "uint32_t"
     if form == VECTOR and emit_walk.fits(op, machine):
         body = emit_walk.emit(op, name, source)
+    elif form == SMALL and emit_small.fits(op):
+        body = emit_small.emit(op, name, source)
     else:
         walk = _branchy(op, name, source, row_type) if form == BRANCHY else _table(op, name, source, machine)
         body = "\n".join([f"{row_type} leaf[{count}];", walk, _sum(op, name, source)])

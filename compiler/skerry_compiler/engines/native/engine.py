@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx import ModelProto
 
 from skerry_compiler.engines.candidate import Draft, Failure, megabytes
-from skerry_compiler.engines.native import emit_forest, emit_walk, fuse, ir, lower, source
+from skerry_compiler.engines.native import emit_forest, emit_small, emit_walk, fuse, ir, lower, source
 from skerry_compiler.engines.native.machine import Machine
 from skerry_compiler.errors import UnsupportedError
 from skerry_targets import fit
@@ -26,6 +26,8 @@ def candidates(model: ModelProto, profile: Profile) -> list[Draft | Failure]:
     forms = [emit_forest.TABLE]
     if any(emit_walk.fits(op, machine) for op in forests):
         forms.insert(0, emit_forest.VECTOR)
+    if profile.abi.os == "none" and any(emit_small.fits(op) for op in forests):
+        forms.insert(0, emit_forest.SMALL)
     if forests and sum(map(emit_forest.splits, forests)) <= emit_forest.MAX_BRANCHY_SPLITS:
         forms.append(emit_forest.BRANCHY)
     made: list[Draft | Failure] = []

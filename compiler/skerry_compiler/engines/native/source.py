@@ -153,7 +153,7 @@ def generate(graph: ir.Graph, machine: Machine, form: str) -> Generated:
     Args:
         graph: lowered and fused.
         machine: vector width and registers to write for.
-        form: of tree ensembles: `emit_forest.TABLE` or `emit_forest.BRANCHY`.
+        form: of tree ensembles: one of those named in `emit_forest`.
     """
     source = Source()
     placed = plan(graph, machine.lanes * 4)
