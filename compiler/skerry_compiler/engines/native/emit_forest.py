@@ -1,5 +1,5 @@
-"""Tree ensembles in four forms, all timed by the tournament where a board can be timed. The vector form is in emit_walk,
-the small one in emit_small.
+"""Tree ensembles in four forms, all timed by the tournament where a board can be timed. The vector form is in
+emit_walk, the small one in emit_small.
 
 Table: one node is 8 bytes, the two children of a node lie side by side, and a step is `node += node->next +
 !(x[feature] <= threshold)` without a branch. Several trees walk at once to hide the latency of memory. A leaf steps
