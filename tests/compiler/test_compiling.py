@@ -103,6 +103,27 @@ def test_another_machine_is_compiled_and_called_unmeasured(models: Models, targe
         assert chosen.agreement is not None and chosen.agreement.top1 == 1.0
 
 
+def test_a_microcontroller_gets_few_bytes(models: Models, tmp_path: Path) -> None:
+    """Without ONNX Runtime; a forest in the small form, a network in bytes where the objective is size."""
+    result = compiled(request(models.forest, "cortex-m4", evaluation=models.evaluation))
+    first = result.manifest.variants[0]
+    assert first.id == "native-small" and first.requires.os == "none" and first.requires.machine == "thumb"
+    if not emulators.available(catalogue.get("cortex-m4")):
+        pytest.skip("needs qemu-system-arm")
+    assert result.evidence is not None and result.evidence.executed_on == "qemu-system-arm"
+    chosen = next(each for each in result.evidence.candidates if each.verdict is Verdict.CHOSEN)
+    assert chosen.agreement is not None and chosen.agreement.top1 == 1.0
+    rows = np.random.default_rng(1).normal(size=(40, 32)).astype(np.float32)
+    np.savez(tmp_path / "cal.npz", image=rows)
+    path = network(tmp_path / "m.onnx", *["Relu"] * 6)
+    model = onnx.load(path)
+    for stored in model.graph.initializer:  # so that values stay as large as they are
+        stored.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored) / 6, stored.name))
+    onnx.save(model, path)
+    made = compiled(request(path, "cortex-m4", calibration=tmp_path / "cal.npz", objective="size", time_s=5.0))
+    assert made.manifest.variants[0].precision == "int8"
+
+
 def network(path: Path, *operators: str) -> Path:
     """Save a network whose layers are joined by operators."""
     random = np.random.default_rng(0)
