@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from skerry_compiler.emulators import boards
 from skerry_compiler.errors import CompileError
+from skerry_compiler.firmware.footprint import footprint
 from skerry_contracts import container
 from skerry_contracts.bundle import Signature
 from skerry_targets import shelf
@@ -77,9 +78,9 @@ def _on_board(model: Path, rows: NDArray[np.float32], bundle: Path, words: tuple
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     profile = shelf.get(BOARD)
     library, signature = _library(bundle)
-    footprint = boards.footprint(library, profile, signature)
+    found = footprint(library, profile, signature)
     answers = boards.outputs(library, profile, signature, rows.astype(np.float32).tobytes())
-    return footprint.flash_bytes, footprint.ram_bytes, answers
+    return found.flash_bytes, found.ram_bytes, answers
 
 
 def _library(bundle: Path) -> tuple[bytes, Signature]:

@@ -4,15 +4,10 @@ rows from a file by semihosting and writes its answers to another (Arm, "Semihos
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import os
 import shutil
 import tempfile
 from pathlib import Path
-
-from elftools.elf.constants import SH_FLAGS
-from elftools.elf.elffile import ELFFile
 
 from skerry_compiler.emulators.running import run
 from skerry_compiler.engines.native import build
@@ -117,14 +112,6 @@ SECTIONS {
 """
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Footprint:
-    """What a program takes: bytes of flash, the first contents of memory among them, and of memory, without its stack."""
-
-    flash_bytes: int
-    ram_bytes: int
-
-
 def available(profile: Profile) -> bool:
     """Return whether this machine has the profile's emulated board."""
     named = profile.emulator.kind == "qemu-system" and profile.emulator.machine in MEMORIES
@@ -147,25 +134,6 @@ def outputs(model: bytes, profile: Profile, signature: Signature, rows: bytes) -
         run([profile.emulator.command, *kernel], b"", folder, {"PATH": os.environ.get("PATH", "")}, FAULTS)
         answers = folder / "answers"
         return answers.read_bytes() if answers.exists() else b""
-
-
-def footprint(model: bytes, profile: Profile, signature: Signature) -> Footprint:
-    """Return what a model takes on the emulated board, linked with a start that hands it rows.
-
-    Raises:
-        LimitError: it does not fit the emulated board's memory.
-    """
-    with tempfile.TemporaryDirectory(prefix="skerry-") as name:
-        folder = Path(name)
-        (folder / "model.o").write_bytes(model)
-        _link(folder, profile, _main(signature))
-        elf = ELFFile(io.BytesIO((folder / "program").read_bytes()))
-    flash = ram = 0
-    for section in elf.iter_sections():
-        if section["sh_flags"] & SH_FLAGS.SHF_ALLOC:
-            flash += section["sh_size"] if section["sh_type"] != "SHT_NOBITS" else 0
-            ram += section["sh_size"] if section["sh_flags"] & SH_FLAGS.SHF_WRITE else 0
-    return Footprint(flash, ram)
 
 
 def _link(folder: Path, profile: Profile, main: str) -> None:
