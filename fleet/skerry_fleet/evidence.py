@@ -29,7 +29,7 @@ class Measure(StrEnum):
     CONFIDENCE = "confidence"
 
 
-WEIGHTS = {Measure.FAILING: 0.35, Measure.ERROR_RATE: 0.35, Measure.LATENCY: 0.15, Measure.CONFIDENCE: 0.15}
+WEIGHTS = {Measure.FAILING: 0.5, Measure.ERROR_RATE: 0.3, Measure.LATENCY: 0.1, Measure.CONFIDENCE: 0.1}
 """How much of the first bet goes on each."""
 
 

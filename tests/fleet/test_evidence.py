@@ -155,13 +155,13 @@ def test_controls_come_from_the_end_of_the_order_and_once_a_stage() -> None:
 
 def test_a_gate_says_what_it_found() -> None:
     comparison = Comparison(Gate(alpha=0.05))
-    for index in range(8):
+    for index in range(9):
         assert comparison.harm() is None
         comparison.pair(f"t{index}", health(OLD), f"c{index}", health(OLD))
         comparison.hear(f"t{index}", health(NEW, errors=5), NEW)
         comparison.hear(f"c{index}", health(OLD), NEW)
         comparison.end(f"t{index}")
-    assert "error rate is worse in 8 pairs and better in 0" in str(comparison.harm())
+    assert "error rate is worse in 9 pairs and better in 0" in str(comparison.harm())
     assert Comparison(Gate(alpha=0), comparison.scores).harm() is None
 
 
