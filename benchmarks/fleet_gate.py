@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from benchmarks.fleet_options import Options
 from numpy.typing import NDArray
 
 from skerry_contracts.device import ModelHealth, ModelState, Phase, Reason
@@ -20,6 +21,7 @@ from skerry_fleet.rollout_plan import Plan, Wave
 from skerry_fleet.rollout_words import Confirmed, Harmed, Heard, Offer, Place, Reported, State, Status, Tick
 
 NEW, OLD = "b" * 64, "a" * 64
+DEVICES = 1000
 BEAT_S, BEATS, PREDICTIONS = 60.0, 2, 100
 PLAN = Plan(
     canary=10, waves=(Wave(25), Wave(50), Wave(100)), soak_s=BEAT_S * BEATS, exposure_budget=100, failure_budget=90
@@ -112,17 +114,18 @@ def _pair(
         comparison.pair(device, before[numbers[device]], control, before[numbers[control]])
 
 
-def figures(harmless: int, harmful: int, devices: int, alpha: float = 0.05) -> dict[str, float]:
-    """Return the shares of rollouts that were taken back although they did no harm, and of harmful ones that were
-    before their second wave ended.
+def gate(options: Options) -> dict[str, float]:
+    """Return the shares of rollouts to a thousand devices that were taken back although they did no harm, and of
+    harmful ones that were before their second wave ended.
     """
-    gate = Gate(alpha=alpha)
-    aborted = sum(run(Fleet(devices, np.random.default_rng(seed)), seed, gate)[0] for seed in range(harmless))
+    words, harmful = Gate(), max(1, options.rollouts // 10)
+    aborted = sum(run(Fleet(DEVICES, np.random.default_rng(seed)), seed, words)[0] for seed in range(options.rollouts))
     found = {}
-    for name, harm in (("harm_detected", {"more": 0.03}), ("break_detected", {"breaking": 0.03})):
+    for name, harm in (("more", {"more": 0.03}), ("break", {"breaking": 0.03})):
         early = 0
-        for seed in range(harmful):
-            taken, stage = run(Fleet(devices, np.random.default_rng(10**6 + seed), **harm), seed, gate)
+        for seed in range(options.rollouts, options.rollouts + harmful):
+            taken, stage = run(Fleet(DEVICES, np.random.default_rng(seed), **harm), seed, words)
             early += taken and stage <= 2
-        found[name] = early / harmful
-    return {"aa_false_aborts": aborted / harmless, **found, "aa_rollouts": harmless, "harm_rollouts": harmful}
+        found[f"harm_{name}_detected"] = early / harmful
+    worst = min(found.values())
+    return {"aa_false_aborts": aborted / options.rollouts, "harm_detected": worst, **found}

@@ -12,3 +12,4 @@ class Options:
     devices: int = dataclasses.field(default=50_000, metadata={"help": "devices in connect and wave"})
     messages: int = dataclasses.field(default=200_000, metadata={"help": "messages in ingest; a quarter in samples"})
     limit_s: int = dataclasses.field(default=300, metadata={"help": "seconds to wait for anything"})
+    rollouts: int = dataclasses.field(default=2000, metadata={"help": "harmless rollouts in gate; a tenth harmful"})
