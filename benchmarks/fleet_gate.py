@@ -18,7 +18,7 @@ from skerry_contracts.device import ModelHealth, ModelState, Phase, Reason
 from skerry_fleet import rollout_machine as machine
 from skerry_fleet.comparison import Comparison, Gate
 from skerry_fleet.rollout_plan import Plan, Wave
-from skerry_fleet.rollout_words import Confirmed, Harmed, Heard, Offer, Place, Reported, State, Status, Tick
+from skerry_fleet.rollout_words import Heard, Offer, Place, Reported, State, Status, Tick
 
 NEW, OLD = "b" * 64, "a" * 64
 DEVICES = 1000
@@ -93,15 +93,14 @@ def run(fleet: Fleet, seed: int, gate: Gate) -> tuple[bool, int]:
         for name, said in zip(names, before, strict=True):
             comparison.hear(name, said, NEW)
         for name in names:
-            if state.members[name].place is Place.SOAKING:
-                effects += machine.step(state, Heard(name, NEW, 1, True), now)[1]
-        for effect in effects:
-            if isinstance(effect, Confirmed):
-                comparison.end(effect.device)
-        if (harm := comparison.harm()) is not None:
-            stage = state.stage
-            machine.step(state, Harmed(harm), now)
-            return True, stage
+            member = state.members[name]
+            if member.place is not Place.SOAKING:
+                continue
+            if now >= member.since + PLAN.soak_s:
+                comparison.end(name)
+                if comparison.harm() is not None:
+                    return True, state.stage
+            effects += machine.step(state, Heard(name, NEW, 1, True), now)[1]
     return False, state.stage
 
 

@@ -21,6 +21,7 @@ from skerry_fleet.rollout_words import (
     Confirmed,
     Effect,
     Failed,
+    Harmed,
     Heard,
     Issued,
     Moved,
@@ -68,9 +69,7 @@ class Executor:
         confirmed = []
         for effect in effects:
             if isinstance(effect, (Confirmed, Failed)):
-                ended = live.comparison.end(effect.device)
-                if ended is not None:
-                    rollout_pairs.note(session, live.tenant, live.state.rollout, now, *ended)
+                self._compare(session, now, live, effect.device)
             if isinstance(effect, (Offer, Revert)):
                 self._order(live, effect, rows[effect.device], wishes[effect.device], health.get(effect.device))
                 orders[effect.device] = f"{type(effect).__name__.lower()} {live.state.rollout}"
@@ -100,7 +99,9 @@ class Executor:
         moved = {"rollout": state.rollout, "model": live.model, "bundle": state.bundle, "status": state.status.value}
         announce(session, live.tenant, "rollout", **moved, stage=state.stage, counts=counts)
 
-    def heard(self, live: Live, device: str, heartbeat: Heartbeat) -> Heard | Regressed:
+    def heard(
+        self, session: Session, now: float, live: Live, device: str, heartbeat: Heartbeat
+    ) -> Heard | Regressed | Harmed:
         """Return what a heartbeat means to a rollout."""
         found = next((each for each in heartbeat.models if each.model == live.model), None)
         member = live.state.members[device]
@@ -114,7 +115,18 @@ class Executor:
             worse = judge(live.limits, live.baselines.get(device), tally, found)
             if worse is not None and heartbeat.sequence >= member.floor:
                 return Regressed(device, worse)
+        if member.place is Place.SOAKING and now >= member.since + live.state.plan.soak_s:
+            self._compare(session, now, live, device)  # before it may count as confirmed and let the next ones in
+            if (harm := live.comparison.harm()) is not None:
+                return Harmed(harm)
         return Heard(device, found.bundle, heartbeat.sequence, found.state is ModelState.SERVING)
+
+    @staticmethod
+    def _compare(session: Session, now: float, live: Live, device: str) -> None:
+        """Count the pair of a device that has been watched long enough, or failed."""
+        ended = live.comparison.end(device)
+        if ended is not None:
+            rollout_pairs.note(session, live.tenant, live.state.rollout, now, *ended)
 
     def _pair(self, session: Session, live: Live, offered: list[str]) -> None:
         """Watch each device that was just offered the bundle beside one that waits."""

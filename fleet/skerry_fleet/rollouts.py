@@ -156,7 +156,7 @@ class Rollouts:
         for beat in beats:
             heartbeat: Heartbeat = beat.record
             for live in self._of(beat.tenant, beat.device):
-                heard.take(live, self._executor.heard(live, beat.device, heartbeat), now)
+                heard.take(live, self._executor.heard(session, now, live, beat.device, heartbeat), now)
         self._settle(session, now, heard)
         self._executor.catch_up(session, now, beats)
 
