@@ -226,8 +226,7 @@ def shipped_of(ranked: tuple[str, ...], built: list[Built], profile: Profile) ->
     by_id = {each.variant.id: each for each in built}
     about = [(name, by_id[name].variant.engine, by_id[name].variant.precision) for name in ranked]
     blobs = {name: {blob.sha256: blob.size_bytes for blob in by_id[name].variant.blobs.values()} for name in ranked}
-    chosen = ranking.shipping(about, blobs, profile.budget.artifact_bytes, RUNNER_UP_BYTES)
-    return [by_id[name] for name in chosen]
+    return [by_id[name] for name in ranking.shipping(about, blobs, profile.budget.artifact_bytes, RUNNER_UP_BYTES)]
 
 
 def told(candidates: tuple[Candidate, ...], shipped: list[Built]) -> tuple[Candidate, ...]:

@@ -12,6 +12,7 @@ from skerry_compiler.emulators import catalogue as emulators
 from skerry_compiler.engines.candidate import Built
 from skerry_compiler.prepared import Prepared
 from skerry_compiler.request import Request
+from skerry_compiler.web import trials
 from skerry_targets import fit, host
 from skerry_targets.profile import Profile
 
@@ -73,5 +74,5 @@ def unmeasured(place: Place, built: list[Built], say: Say) -> foreign.Outcome:
     """Rank by static order; check answers in the emulator where there is one."""
     say("checking answers in the emulator" if emulators.available(place.request.profile) else "ranking by static order")
     request, made = place.request, place.prepared
-    about = (request.profile, made.signature, made.original)
-    return foreign.play(foreign.Field(*about, place.rows, place.folder, request.objective), built)
+    field = foreign.Field(request.profile, made.signature, made.original, place.rows, place.folder, request.objective)
+    return trials.play(field, built, place.deadline, say)

@@ -108,7 +108,7 @@ def _lede(found: dict[str, Any]) -> Markup:
 def _alarm(found: dict[str, Any]) -> Markup:
     if found["ships_original"]:
         return tag("p", tag("b", "The original ships. "), next(iter(found["notes"]), ""), class_="alarm")
-    if found["candidates"] and found["original"] is None:
+    if found["candidates"] and found["original"] is None and not words.timed(found):
         where = found["executed_on"]
         checked = "answers were not checked" if where == "nowhere" else f"answers were checked in {where}"
         said = f"Nothing was measured at speed: this machine cannot run the target; {checked}."

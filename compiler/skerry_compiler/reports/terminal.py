@@ -58,7 +58,7 @@ def plain(lines: str) -> str:
 def _measured(found: dict[str, Any]) -> str:
     if found.get("board"):
         return words.board(found["board"], found.get("rows"))
-    if found["original"] is None:
+    if found["original"] is None and not words.timed(found):
         return f"nothing at speed: compiled on {found['host']}, answers from {found['executed_on']}"
     rows = f", answers compared on {found['rows']} rows" if found.get("rows") else ""
     return f"on {found['executed_on']} ({found['host']}){rows}"
@@ -70,7 +70,8 @@ def _headline(found: dict[str, Any]) -> list[str]:
         return []
     shares = chosen.get("ratio")
     if shares is None:
-        said = chosen["why"] if found.get("board") else f"not measured: {chosen['why']}"
+        known = found.get("board") or words.timed(found)
+        said = chosen["why"] if known else f"not measured: {chosen['why']}"
         return [*_wrapped("", f"{chosen['id']}, {said}", "  "), ""]
     said = (
         f"{ratio(shares['latency'])} times as fast as the original, in {ratio(shares['memory'])} of its memory, "

@@ -8,6 +8,13 @@ from typing import Any
 ORDER = ("chosen", "runner-up", "slower", "inaccurate", "too-large", "unmeasured", "failed")
 
 
+def timed(found: dict[str, Any]) -> bool:
+    """Return whether the chosen candidate was measured, if only in a browser."""
+    return any(
+        each["verdict"] == "chosen" and not each["reason"].startswith("unmeasured") for each in found["candidates"]
+    )
+
+
 def sorted_candidates(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Return candidates best first: by verdict, those that ship before those that do not, then by speed."""
     return sorted(

@@ -59,13 +59,14 @@ def version(command: str) -> str:
     return f"chromium {next((each for each in said if each[:1].isdigit()), 'unknown')}"
 
 
-def check(made: Made, rows: bytes, *, simd: bool = True) -> Seen:
+def check(made: Made, rows: bytes, *, simd: bool = True, demo: bool = True) -> Seen:
     """Return what a headless browser makes of a package.
 
     Args:
         made: the package.
         rows: whole rows, one after another.
         simd: whether the browser may have WebAssembly's SIMD.
+        demo: whether the package's own page is shown, too.
 
     Raises:
         ToolError: no browser is here, or not the runtime that the package needs.
@@ -81,7 +82,7 @@ def check(made: Made, rows: bytes, *, simd: bool = True) -> Seen:
         content |= runtime.served()
     with _serving(content) as (address, desk), tempfile.TemporaryDirectory(prefix="skerry-") as name:
         flags = [*FLAGS, f"--user-data-dir={name}/browser", *([] if simd else [f"--js-flags={NO_SIMD}"])]
-        with _running([command, *flags, f"{address}/check.html"], Path(name)) as process:
+        with _running([command, *flags, f"{address}/check.html{'?demo' if demo else ''}"], Path(name)) as process:
             _wait(process, desk)
     if desk.problem:
         raise CompileError(f"in the browser: {desk.problem[:300]}")

@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,22 +62,29 @@ def package(bundle: Container, chosen: str | None = None) -> Made:
     Raises:
         CompileError: the bundle is for no browser, has no such variant, or it cannot run there.
     """
-    manifest = bundle.manifest
-    variant = _variant(manifest, chosen)
+    return assembled(bundle.manifest, bundle.bundle_id, _variant(bundle.manifest, chosen), bundle.read_blob)
+
+
+def assembled(manifest: Manifest, bundle_id: str, variant: Variant, read: Callable[[str], bytes]) -> Made:
+    """Return a variant's web package; `read` gives a blob by its digest.
+
+    Raises:
+        UnsupportedError: no browser runs it.
+    """
     role, name, script = (
         ("library", "model.wasm", NATIVE) if variant.engine == NATIVE else ("model", "model.onnx", RUNTIME)
     )
-    content = bundle.read_blob(variant.blobs[role].sha256)
+    content = read(variant.blobs[role].sha256)
     if variant.engine == RUNTIME:
         _refuse_layouts(content)
     golden = manifest.golden
     files = {
         name: content,
         "model.js": (FILES / f"{script}.js").read_bytes(),
-        "about.js": _about(manifest, bundle.bundle_id, variant, name, role),
+        "about.js": _about(manifest, bundle_id, variant, name, role),
         "model.d.ts": _types(manifest.signature, variant.engine).encode(),
-        "golden.inputs": bundle.read_blob(golden.inputs.sha256),
-        "golden.outputs": bundle.read_blob(golden.outputs.sha256),
+        "golden.inputs": read(golden.inputs.sha256),
+        "golden.outputs": read(golden.outputs.sha256),
         "index.html": page(manifest.model, variant.engine, "demo.js"),
         "README.md": _readme(manifest, variant).encode(),
         **{each: (FILES / each).read_bytes() for each in ("tensors.js", "golden.js", "demo.js", "demo.css")},

@@ -47,7 +47,7 @@ def bundle(
     )
     golden = Golden(len(DENSE.rows), blob(inputs), blob(known), 1e-4, 1e-3, True)
     recipe = Recipe("skerry", "0" * 64, "onnx", "browser", "0" * 64)
-    signature = dataclasses.replace(DENSE.signature, score_output="y")
+    signature = dataclasses.replace(DENSE.signature, labels=tuple("0123456789"), score_output="y")
     manifest = Manifest(FORMAT, "dense", "1.0", 3, "browser", signature, variants, golden, Contract(), (), recipe)
     buffer = io.BytesIO()
     content = {codec.digest(each): each for each in (native(), *files.values(), inputs, known)}

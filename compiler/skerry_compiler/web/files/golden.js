@@ -2,7 +2,7 @@
 import about from "./about.js";
 import {ARRAYS, content, elements} from "./tensors.js";
 
-const BATCH_MS = 20, BATCHES = 8;
+const WARM_MS = 500, MEASURED_MS = 600, BATCH_MS = 4;
 
 const width = spec => elements(spec) * ARRAYS[spec.dtype].BYTES_PER_ELEMENT;
 
@@ -41,17 +41,19 @@ export function difference(found, known) {
   return "";
 }
 
-/** Return milliseconds of one inference: of the quietest of many batches, each long enough for a coarse clock. */
+/** Return milliseconds of one inference: of the quietest of many batches, each long enough for a coarse clock and short
+ *  enough to find a quiet moment, once the engine has had time to compile what is hot. */
 export async function milliseconds(model, row) {
   const batch = async count => {
     const start = performance.now();
     for (let i = 0; i < count; i++) await model.run(row);
     return performance.now() - start;
   };
+  for (const end = performance.now() + WARM_MS; performance.now() < end; ) await model.run(row);
   let count = 1, took = await batch(count);
   while (took < BATCH_MS) took = await batch((count *= 2));
   let least = took;
-  for (let i = 1; i < BATCHES; i++) least = Math.min(least, await batch(count));
+  for (const end = performance.now() + MEASURED_MS; performance.now() < end; ) least = Math.min(least, await batch(count));
   return least / count;
 }
 
