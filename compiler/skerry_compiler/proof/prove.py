@@ -23,9 +23,10 @@ from skerry_compiler.engines.network.generate import generate, network_of
 from skerry_compiler.engines.network.quantise import Precision
 from skerry_compiler.errors import CompileError, LimitError
 from skerry_compiler.firmware import emulated, footprint
-from skerry_compiler.proof import headers, on_core, refusals
+from skerry_compiler.proof import browser, headers, on_core, refusals
 from skerry_compiler.proof.references import Reference, references
 from skerry_compiler.proof.refusals import PLAIN_BOARD
+from skerry_compiler.web import package
 from skerry_targets import profile as profiles
 from skerry_targets import shelf
 from skerry_targets.levels import Check, Evidence, Kind
@@ -59,6 +60,10 @@ def prove(profile: Profile, say: Say) -> Evidence:
         checks += _looked_at(reference, profile, artifact)
         if runs:
             checks += _run(reference, profile, artifact)
+    on_runtime = runs and profile.abi.os == "browser" and browser.available()
+    if on_runtime:
+        for reference in (each for each in references() if not each.in_bytes):
+            checks += browser.checks(profile, reference, originals(reference.name), FLOAT_LIMIT)
     checks.append(refusals.looked_at(profile, compiled))
     if runs:
         checks += refusals.emulated(profile, compiled) + refusals.admission(profile)
@@ -68,7 +73,8 @@ def prove(profile: Profile, say: Say) -> Evidence:
         checks += on_core.checks(profile, made, compiled)
     digest = profiles.digest(profile)
     today = datetime.now(UTC).date().isoformat()
-    return Evidence(profile.id, digest, today, _tools(profile, runs), tuple(checks))
+    tools = _tools(profile, runs) | ({package.PACKAGE: package.runtime_version()} if on_runtime else {})
+    return Evidence(profile.id, digest, today, tools, tuple(checks))
 
 
 def compiled(reference: Reference, profile: Profile) -> bytes:

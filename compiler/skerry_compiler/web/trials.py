@@ -17,9 +17,7 @@ from skerry_compiler.engines import candidate
 from skerry_compiler.engines.onnxruntime import PLAIN
 from skerry_compiler.errors import CompileError, ToolError
 from skerry_compiler.verdicts import Answers
-from skerry_compiler.web import check, package
-from skerry_contracts import codec
-from skerry_contracts.bundle import FORMAT, Blob, Contract, Golden, Manifest, Recipe
+from skerry_compiler.web import check, package, standalone
 from skerry_contracts.evidence import Candidate, Verdict
 
 Say = Callable[[str], None]
@@ -74,19 +72,11 @@ def _measurable(built: candidate.Built | None) -> bool:
 
 def _seen(field: foreign.Field, outcome: foreign.Outcome, built: candidate.Built) -> check.Seen | str:
     """Return what a browser makes of a candidate, why it does not run there, or "" where nothing here can tell."""
-    rows, variant = _few(field), built.variant
-    known = [data.Rows(tuple(each[:1] for each in outcome.expected)).to_bytes(), rows.head(1).to_bytes()]
-    answers, inputs = known
-    golden = Golden(1, Blob(codec.digest(inputs), len(inputs)), Blob(codec.digest(answers), len(answers)), 0, 0, False)
-    recipe = Recipe("", codec.digest(b""), "", field.profile.id, codec.digest(b""))
-    manifest = Manifest(
-        FORMAT, "candidate", "0", 0, field.profile.id, field.signature, (variant,), golden, Contract(), (), recipe
-    )
-    blobs = {codec.digest(each): each for each in (*built.blobs.values(), *known)}
+    rows, one = _few(field), field.rows.head(1).to_bytes()
+    answer = data.Rows(tuple(each[:1] for each in outcome.expected)).to_bytes()
     try:
-        return check.check(
-            package.assembled(manifest, codec.digest(b""), variant, blobs.__getitem__), rows.to_bytes(), demo=False
-        )
+        made = standalone.made(field.profile.id, field.signature, built.variant, built.blobs, one, answer)
+        return check.check(made, rows.to_bytes(), demo=False)
     except ToolError:
         return ""
     except CompileError as error:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from tests.compiler.web.bundles import DENSE, bundle, native
+from tests.compiler.web.bundles import BROWSER, DENSE, bundle, native
 
 from skerry_compiler import cli, files
 from skerry_compiler.errors import CompileError
-from skerry_compiler.proof import prove
+from skerry_compiler.proof import browser, prove
 from skerry_compiler.web import check, package, writing
 from skerry_compiler.web.judging import wrong
 from skerry_contracts.container import Container
@@ -137,3 +137,12 @@ def test_answers_are_judged_as_a_device_judges_them() -> None:
     assert "1 of 8 rows of y" in wrong(golden, signature, [holed], [known])
     loose = dataclasses.replace(golden, atol=2.0)
     assert "8 best classes differ" in wrong(loose, signature, [1 - known], [known])
+
+
+@pytest.mark.browser
+@pytest.mark.ortweb
+def test_the_browser_is_proven_on_onnxruntime_web_too() -> None:
+    right = prove.originals(DENSE.name)
+    ran, parity = browser.checks(BROWSER, DENSE, right, prove.FLOAT_LIMIT)
+    assert ran.held and parity.held and "chromium " in ran.seen
+    assert not browser.checks(BROWSER, DENSE, right + np.float32(0.1), prove.FLOAT_LIMIT)[1].held

@@ -2,7 +2,7 @@
 import about from "./about.js";
 import {ARRAYS, content, elements} from "./tensors.js";
 
-const WARM_MS = 500, MEASURED_MS = 600, BATCH_MS = 4;
+const WARM_RUNS = 60, WARM_MS = 500, MOST_WARM_MS = 3000, MEASURED_MS = 600, BATCH_MS = 4;
 
 const width = spec => elements(spec) * ARRAYS[spec.dtype].BYTES_PER_ELEMENT;
 
@@ -45,11 +45,12 @@ export function difference(found, known) {
  *  enough to find a quiet moment, once the engine has had time to compile what is hot. */
 export async function milliseconds(model, row) {
   const batch = async count => {
-    const start = performance.now();
+    const from = performance.now();
     for (let i = 0; i < count; i++) await model.run(row);
-    return performance.now() - start;
+    return performance.now() - from;
   };
-  for (const end = performance.now() + WARM_MS; performance.now() < end; ) await model.run(row);
+  const start = performance.now(), passed = () => performance.now() - start;
+  for (let runs = 0; passed() < MOST_WARM_MS && (runs < WARM_RUNS || passed() < WARM_MS); runs++) await model.run(row);
   let count = 1, took = await batch(count);
   while (took < BATCH_MS) took = await batch((count *= 2));
   let least = took;
