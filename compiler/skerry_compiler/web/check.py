@@ -59,7 +59,7 @@ def version(command: str) -> str:
     return f"chromium {next((each for each in said if each[:1].isdigit()), 'unknown')}"
 
 
-def check(made: Made, rows: bytes, *, simd: bool = True, demo: bool = True) -> Seen:
+def check(made: Made, rows: bytes, *, simd: bool = True, demo: bool = True, near: Path | None = None) -> Seen:
     """Return what a headless browser makes of a package.
 
     Args:
@@ -67,6 +67,7 @@ def check(made: Made, rows: bytes, *, simd: bool = True, demo: bool = True) -> S
         rows: whole rows, one after another.
         simd: whether the browser may have WebAssembly's SIMD.
         demo: whether the package's own page is shown, too.
+        near: a folder where npm may have installed what the package needs.
 
     Raises:
         ToolError: no browser is here, or not the runtime that the package needs.
@@ -79,7 +80,7 @@ def check(made: Made, rows: bytes, *, simd: bool = True, demo: bool = True) -> S
     content = {**made.files, "check.js": (FILES / "check.js").read_bytes(), "-/rows": rows}
     content["check.html"] = page("check", made.engine, "check.js", "; frame-src 'self'")
     if made.engine != NATIVE:
-        content |= runtime.served()
+        content |= runtime.served(near)
     with _serving(content) as (address, desk), tempfile.TemporaryDirectory(prefix="skerry-") as name:
         flags = [*FLAGS, f"--user-data-dir={name}/browser", *([] if simd else [f"--js-flags={NO_SIMD}"])]
         with _running([command, *flags, f"{address}/check.html{'?demo' if demo else ''}"], Path(name)) as process:

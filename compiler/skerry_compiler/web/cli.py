@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     found |= {"size_bytes": sum(map(len, made.files.values()))}
     words = [f"{arguments.output}: {made.variant}, {len(made.files)} files, {found['size_bytes']} bytes"]
     if arguments.check:
-        seen = check.check(made, vectors[0])
+        seen = check.check(made, vectors[0], near=arguments.output)
         answers, known = (
             data.outputs_of(each, made.signature.outputs, golden.count) for each in (seen.answers, vectors[1])
         )

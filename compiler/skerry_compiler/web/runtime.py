@@ -19,25 +19,25 @@ def wanted() -> str:
     return f"{PACKAGE}@{runtime_version()}"
 
 
-def find() -> Path | None:
-    """Return the folder of onnxruntime-web: the one that the environment names, of this or an upper folder's
-    node_modules, or npm's for all; None where there is none.
+def find(near: Path | None = None) -> Path | None:
+    """Return the folder of onnxruntime-web: the one that the environment names, in node_modules of the package `near`,
+    of this folder or those above, or npm's for all; None where there is none.
     """
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named)
     here = Path.cwd()
-    places = [each / "node_modules" for each in (here, *here.parents)]
+    places = [each / "node_modules" for each in (*([near] if near else []), here, *here.parents)]
     return next((each / PACKAGE for each in (*places, *GLOBAL) if (each / PACKAGE / "package.json").is_file()), None)
 
 
-def served() -> dict[str, bytes]:
+def served(near: Path | None = None) -> dict[str, bytes]:
     """Return what a page loads of it, by the path that pages expect.
 
     Raises:
         ToolError: it is not here, of another version, or not whole.
     """
-    folder = find()
+    folder = find(near)
     hint = f"npm install {wanted()}, here or with {VARIABLE} naming its folder"
     if folder is None:
         raise ToolError(f"{PACKAGE} is not installed here", hint=hint)
