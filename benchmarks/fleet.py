@@ -53,6 +53,7 @@ PARTS = {
     "restart": "fleet_load",
     "postgres": "fleet_postgres",
     "gate": "fleet_gate",
+    "api": "fleet_api",
 }
 # key: (must reach, aims at); all at most, but for those in AT_LEAST
 GOALS: dict[str, tuple[float, float]] = {
@@ -70,6 +71,8 @@ GOALS: dict[str, tuple[float, float]] = {
     "restart_lost": (0, 0),
     "aa_false_aborts": (0.05, 0.05),
     "harm_detected": (0.95, 0.99),
+    "api_server_errors": (0, 0),
+    "api_findings": (0, 0),
 }
 AT_LEAST = {"connections", "ingest_sqlite_per_s", "samples_acked_per_s", "harm_detected"}
 

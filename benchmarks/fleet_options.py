@@ -13,3 +13,4 @@ class Options:
     messages: int = dataclasses.field(default=200_000, metadata={"help": "messages in ingest; a quarter in samples"})
     limit_s: int = dataclasses.field(default=300, metadata={"help": "seconds to wait for anything"})
     rollouts: int = dataclasses.field(default=2000, metadata={"help": "harmless rollouts in gate; a tenth harmful"})
+    api_examples: int = dataclasses.field(default=50, metadata={"help": "requests of each kind in api"})

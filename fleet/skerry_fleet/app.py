@@ -22,6 +22,7 @@ from skerry_fleet.errors import UnavailableError
 from skerry_fleet.events import Hub
 from skerry_fleet.fleet import Fleet, broker_port, open_fleet
 from skerry_fleet.link import Link
+from skerry_fleet.openapi import document
 from skerry_fleet.routes import access, device, devices, measuring, models, rollouts, shadows, system
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     frontdoor.install(app, config.max_body_bytes)
     for room in (system, device, devices, access, models, rollouts, shadows, measuring):
         app.include_router(room.router)
+    document.install(app)
     dashboard.install(app, fleet)
     return app
 

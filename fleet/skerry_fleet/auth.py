@@ -14,7 +14,7 @@ from skerry_fleet.apikeys import Caller, Role
 from skerry_fleet.errors import AuthError, ForbiddenError
 from skerry_fleet.fleet import Fleet
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/device/v1/trust", "/device/v1/enrol"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json", "/device/v1/trust", "/device/v1/enrol"})
 """Routes without a key. A test knows this list: adding to it is a decision."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -106,7 +107,26 @@ def _contract(request: Request, error: Any) -> Response:
 def _http(request: Request, error: Any) -> Response:
     hint = "see docs/fleet.md for the paths" if error.status_code in (404, 405) else ""
     code = _CODES.get(error.status_code, "refused")
-    return refusal(error.status_code, code, str(error.detail), hint, error.headers)
+    headers = error.headers
+    if error.status_code == 405:  # the router names only the methods of the first route with this path
+        here = [route for route in every_route(request.app) if route.path_regex.match(request.url.path)]
+        fewest = min((route.path.count("{") for route in here), default=0)  # /rollouts/r1/devices is no order `devices`
+        named = {method for route in here if route.path.count("{") == fewest for method in route.methods or ()}
+        headers = {"allow": ", ".join(sorted(named))}
+    return refusal(error.status_code, code, str(error.detail), hint, headers)
+
+
+def every_route(app: FastAPI) -> list[APIRoute]:
+    """Return every route of an application, the dashboard's as well, by path."""
+    found: list[APIRoute] = []
+    rooms: list[Any] = list(app.routes)
+    while rooms:
+        each = rooms.pop()
+        if hasattr(each, "original_router"):  # how FastAPI keeps a router that was included
+            rooms += each.original_router.routes
+        elif isinstance(each, APIRoute):
+            found.append(each)
+    return sorted(found, key=lambda route: route.path)
 
 
 def _validation(request: Request, error: Any) -> Response:

@@ -47,7 +47,7 @@ def page(after: str | None, limit: str | None) -> Page:
         if not (limit.isascii() and limit.isdigit()) or not 1 <= int(limit[:9]) <= MAX_LIMIT or len(limit) > 9:
             raise InputError(f"limit={limit!r:.40} is not a whole number from 1 to {MAX_LIMIT}")
         count = int(limit)
-    if after is not None and (len(after) > 200 or not after.isprintable()):
+    if after is not None and (len(after) > 200 or not (after.isascii() and after.isprintable())):
         raise InputError("after is no cursor of this list", hint="pass on `next` as it came")
     return Page(after or "", count)
 

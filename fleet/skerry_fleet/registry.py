@@ -264,7 +264,7 @@ def list_bundles(session: Session, tenant: str, model: str, page: Page) -> dict[
     query = select(Bundle).where(Bundle.tenant == tenant, Bundle.model == model)
     if page.after:
         release, _, bundle = page.after.partition("-")
-        if not release.isdigit() or len(release) > 18:
+        if not (release.isascii() and release.isdigit()) or len(release) > 18 or len(bundle) != 64:
             raise InputError(f"after={page.after!r:.40} is no cursor of this list", hint="pass on `next` as it came")
         number = int(release)
         query = query.where(

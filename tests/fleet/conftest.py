@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
+from tests.fleet import described
 from tests.fleet.postgres import database_url as database_url
 from tests.fleet.postgres import postgres as postgres
 from tests.fleet.postgres import pytest_generate_tests as pytest_generate_tests
@@ -272,10 +273,11 @@ def app(config: FleetConfig, clock: Clock) -> FastAPI:
 
 @contextlib.contextmanager
 def admin(app: FastAPI) -> Iterator[httpx.Client]:
-    """Serve an application; give a client with the first admin's key."""
+    """Serve an application; give a client with the first admin's key. What it is answered must be as described."""
     key = (app.state.fleet.config.root / "admin.key").read_text().strip()
     headers = {"authorization": f"Bearer {key}"}
-    with serving(app) as url, httpx.Client(base_url=url, headers=headers, trust_env=False) as found:
+    hooks = {"response": [described.Description(app).check]}
+    with serving(app) as url, httpx.Client(base_url=url, headers=headers, trust_env=False, event_hooks=hooks) as found:
         yield found
 
 

@@ -85,11 +85,11 @@ def create_key(
         return reply({**apikeys.view(row), "key": text}, 201)
 
 
-@router.delete("/keys/{key}")
-def revoke_key(request: Request, fleet: FleetPart, caller: Admin, key: str) -> Response:
+@router.delete("/keys/{key_id}")
+def revoke_key(request: Request, fleet: FleetPart, caller: Admin, key_id: str) -> Response:
     """Make a key worthless."""
     with fleet.database.write() as session:
-        return reply(apikeys.revoke(session, actor_of(request, caller), fleet.clock(), key))
+        return reply(apikeys.revoke(session, actor_of(request, caller), fleet.clock(), key_id))
 
 
 @router.get("/audit")

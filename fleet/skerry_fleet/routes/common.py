@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from fastapi import Depends, Query, Request, Response
@@ -26,21 +25,32 @@ def reply(data: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(data), status, media_type="application/json")
 
 
-def body(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
-    """Return a dependency that reads the request's JSON as a record; a field nobody knows is refused, so that no typing
-    error passes for a default.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Body(Generic[T]):
+    """A dependency that reads the request's JSON as a record; a field nobody knows is refused, so that no typing error
+    passes for a default. The API's description finds it by its class.
     """
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # every body is a dataclass
 
-    async def read(request: Request) -> T:
-        raw = await request.body()
-        plain = codec.parse_json(raw or b"{}")
+    kind: type[T]
+
+    async def __call__(self, request: Request) -> T:
+        """Return the record.
+
+        Raises:
+            MalformedError, MismatchError: see `codec.from_plain`.
+            InputError: an unknown field.
+        """
+        known = {field.name for field in dataclasses.fields(self.kind)}  # type: ignore[arg-type]  # a dataclass each
+        plain = codec.parse_json(await request.body() or b"{}")
         if isinstance(plain, dict) and not known.issuperset(plain):
             unknown = sorted(set(plain) - known)[0]
             raise InputError(f"{unknown!r:.60} is no field of this request", hint=f"fields: {', '.join(sorted(known))}")
-        return codec.from_plain(kind, plain)
+        return codec.from_plain(self.kind, plain)
 
-    return read
+
+def body(kind: type[T]) -> Body[T]:
+    """Return the dependency that reads a body."""
+    return Body(kind)
 
 
 def page_of(after: str | None = Query(None), limit: str | None = Query(None)) -> Page:

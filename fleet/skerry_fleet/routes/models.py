@@ -101,7 +101,10 @@ async def _drift(request: Request) -> dict[str, Any]:
     plain = codec.parse_json(await request.body())
     if not isinstance(plain, dict) or not isinstance(plain.get("drifting"), bool):
         raise InputError("a verdict is an object with `drifting`, true or false")
-    names.name(plain.setdefault("monitor", "data"), "monitor")
+    monitor = plain.setdefault("monitor", "data")
+    if not isinstance(monitor, str):
+        raise InputError("monitor is a name, such as data")
+    names.name(monitor, "monitor")
     return plain
 
 

@@ -1,0 +1,272 @@
+"""What every route answers. A test walks the routes and this table, and holds real answers against it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from skerry_contracts.assignment import Envelope
+from skerry_contracts.delta import DeltaOffer
+from skerry_contracts.device import Hardware, Heartbeat
+from skerry_contracts.enrolment import Enrolment, EnrolmentRequest, Renewal, Trust
+from skerry_fleet.apikeys import Role
+from skerry_fleet.claims import MAX_LIFE_S, MAX_USES
+from skerry_fleet.measure_tables import MeasureLease, MeasurementRow
+from skerry_fleet.openapi.shapes import (
+    ANYTHING,
+    COUNTS,
+    FLAG,
+    HEX,
+    NAME,
+    OBJECT,
+    REAL,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    Schema,
+    many,
+    maybe,
+    one,
+    page,
+    part,
+    record,
+    row,
+    some,
+)
+from skerry_fleet.records import Alert, Audit, DeadLetter, Drift, ProgressRow
+from skerry_fleet.rollout_pairs import RolloutPair
+from skerry_fleet.rollup_tables import HealthHour
+from skerry_fleet.shadow_tables import Shadow, ShadowDevice
+from skerry_fleet.tables import ApiKey, Bundle, Claim, Desired, DeviceModel, Group, Model, Rollout, RolloutDevice
+
+JSON = "application/json"
+BYTES = "application/octet-stream"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a route gives (None: bytes), and what it takes where that is not a dataclass of the route itself.
+
+    `others` are answers under other statuses; `refuses` are statuses of refusals that the route alone has.
+    """
+
+    schema: Schema | None
+    media: str = JSON
+    takes: Schema | None = None
+    takes_media: str = JSON
+    others: dict[int, Schema] = dataclasses.field(default_factory=dict)
+    refuses: tuple[int, ...] = ()
+
+
+_STATE = {
+    "device": TEXT,
+    "online": FLAG,
+    "silent": FLAG,
+    "last_seen_ms": WHOLE,
+    "profile": TEXT,
+    "agent_version": TEXT,
+    "tags": TEXTS,
+    "groups": many(TEXT),
+}
+_RUNS = one(model=TEXT, version=TEXT, bundle=TEXT, state=TEXT)
+DEVICE = one(
+    **_STATE,
+    boot_id=TEXT,
+    created_ms=WHOLE,
+    claim=TEXT,
+    hardware=record(Hardware),
+    heartbeat=maybe(record(Heartbeat)),
+    models=many(row(DeviceModel, "name")),
+    desired=many(row(Desired, "device")),
+    assignment=maybe(one(sequence=WHOLE, issued_ms=WHOLE, expires_ms=WHOLE, published=FLAG)),
+)
+GROUP = row(Group, "created_ms", devices=WHOLE)
+CLAIM = row(Claim, "secret_sha256")
+KEY = row(ApiKey, "secret_sha256")
+MODEL = row(Model)
+BUNDLE = row(Bundle, "manifest evidence")
+ROLLOUT = row(
+    Rollout,
+    "plan options counts request_key request_sha256",
+    group=maybe(TEXT),
+    stage_name=TEXT,
+    stages=WHOLE,
+    counts=COUNTS,
+    devices=WHOLE,
+    exposure=WHOLE,
+    limit=WHOLE,
+    plan=OBJECT,
+    options=OBJECT,
+)
+PREVIEW = one(
+    model=TEXT,
+    bundle=TEXT,
+    devices=WHOLE,
+    reachable=WHOLE,
+    excluded=many(one(why=TEXT, devices=WHOLE, such_as=many(TEXT))),
+    starts=FLAG,
+    bytes_each=many(one(bytes=WHOLE, devices=WHOLE)),
+    bytes_total=WHOLE,
+    stages=many(one(stage=TEXT, devices=WHOLE)),
+    least_s=maybe(REAL),
+)
+_AGREEMENT = maybe(one(rate=REAL, low=REAL, high=REAL, effect=REAL))
+_SUMS = dict.fromkeys(("chosen", "compared", "disagreed", "dropped", "failed"), WHOLE)
+SHADOW = row(
+    Shadow,
+    "terms chosen number",
+    group=maybe(TEXT),
+    rollout=maybe(TEXT),
+    version=TEXT,
+    terms=OBJECT,
+    devices=WHOLE,
+    active=WHOLE,
+    states=COUNTS,
+    **_SUMS,
+    cpu_s=REAL,
+    agreement=_AGREEMENT,
+    latency={"type": "object", "additionalProperties": maybe(REAL)},
+    against=many(one(bundle=TEXT, version=TEXT, devices=WHOLE, agreement=_AGREEMENT)),
+)
+LEASE = some(
+    row(
+        MeasureLease,
+        "number requires terms told_boot told_seq told_notes told_state artifacts",
+        state=maybe(TEXT),
+        notes=ANYTHING,
+        hardware=maybe(record(Hardware)),
+        final=FLAG,
+    ),
+    results=many(OBJECT),
+)
+MEASUREMENT = row(MeasurementRow, "boot_id seq record")
+ALERT = row(Alert)
+VERDICT = row(Drift, record=OBJECT)
+_FED = one(id=WHOLE, device=TEXT, received_ms=WHOLE, record=OBJECT)
+_HOUR = part(
+    HealthHour,
+    "version hour_ms beats predictions errors restarts",
+    latency_p50_ms=REAL,
+    latency_p95_ms=REAL,
+    rss_bytes=WHOLE,
+    mean_confidence=maybe(REAL),
+)
+_PAIRS = page(
+    row(RolloutPair, "rollout", figures=OBJECT),
+    alpha=REAL,
+    needed=maybe(REAL),
+    value=REAL,
+    measures={
+        "type": "object",
+        "additionalProperties": one(worse=WHOLE, better=WHOLE, same=WHOLE, value=REAL),
+    },
+)
+_OVERVIEW = one(
+    tenant=TEXT,
+    devices=one(total=WHOLE, online=WHOLE),
+    models=many(one(model=TEXT, version=TEXT, devices=WHOLE, predictions=WHOLE)),
+    open_alerts=WHOLE,
+    active_rollouts=WHOLE,
+    messages_per_s=REAL,
+    broker=one(host=TEXT, port=WHOLE, connected=FLAG),
+    uptime_s=REAL,
+)
+_READY = one(database=FLAG, broker=FLAG)
+_ROLE = {"type": "string", "enum": list(Role)}
+_VERDICT_IN: Schema = {
+    "type": "object",
+    "properties": {"drifting": FLAG, "monitor": {**TEXT, **NAME, "default": "data"}},
+    "required": ["drifting"],
+    "description": "Besides these, `score`, `threshold` and whatever else the monitor says is kept as it came.",
+}
+_FILE: dict[str, Any] = {"media": BYTES, "refuses": (404, 416)}
+_V1 = "/api/v1"
+
+ANSWERS: dict[tuple[str, str], Answer] = {
+    ("GET", "/openapi.json"): Answer(OBJECT),
+    ("GET", "/healthz"): Answer(one(status=TEXT)),
+    ("GET", "/readyz"): Answer(_READY, others={503: _READY}),
+    ("GET", "/metrics"): Answer(None, "text/plain"),
+    ("GET", f"{_V1}/overview"): Answer(_OVERVIEW),
+    ("GET", f"{_V1}/whoami"): Answer(one(tenant=TEXT, key=TEXT, name=TEXT, role=_ROLE)),
+    ("GET", f"{_V1}/events"): Answer(None, "text/event-stream"),
+    ("GET", f"{_V1}/devices"): Answer(page(one(**_STATE, models=many(_RUNS))), refuses=(404,)),
+    ("GET", f"{_V1}/devices/{{device}}"): Answer(DEVICE),
+    ("PATCH", f"{_V1}/devices/{{device}}"): Answer(DEVICE),
+    ("DELETE", f"{_V1}/devices/{{device}}"): Answer(one(device=TEXT, status=TEXT)),
+    ("GET", f"{_V1}/devices/{{device}}/events"): Answer(page(row(ProgressRow, "device"))),
+    ("POST", f"{_V1}/devices/{{device}}/update"): Answer(None, BYTES),
+    ("POST", f"{_V1}/carried"): Answer(
+        one(device=TEXT, messages=WHOLE, refused=WHOLE, acknowledged=WHOLE, ack=TEXT), takes=record(Envelope)
+    ),
+    ("GET", f"{_V1}/groups"): Answer(page(GROUP)),
+    ("POST", f"{_V1}/groups"): Answer(GROUP),
+    ("POST", f"{_V1}/groups/{{group}}/devices"): Answer(one(group=TEXT, added=many(TEXT))),
+    ("DELETE", f"{_V1}/groups/{{group}}/devices/{{device}}"): Answer(one(group=TEXT, removed=TEXT)),
+    ("GET", f"{_V1}/claims"): Answer(page(CLAIM)),
+    ("POST", f"{_V1}/claims"): Answer(row(Claim, "secret_sha256", token=TEXT)),
+    ("DELETE", f"{_V1}/claims/{{claim}}"): Answer(CLAIM),
+    ("GET", f"{_V1}/keys"): Answer(page(KEY)),
+    ("POST", f"{_V1}/keys"): Answer(row(ApiKey, "secret_sha256", key=TEXT)),
+    ("DELETE", f"{_V1}/keys/{{key_id}}"): Answer(KEY),
+    ("GET", f"{_V1}/audit"): Answer(page(row(Audit, before=ANYTHING, after=ANYTHING))),
+    ("GET", f"{_V1}/audit/verify"): Answer(one(records=WHOLE, head=TEXT, broken_at=maybe(WHOLE), problem=TEXT)),
+    ("GET", f"{_V1}/models"): Answer(page(row(Model, bundles=WHOLE, release=maybe(WHOLE)))),
+    ("POST", f"{_V1}/models"): Answer(MODEL),
+    ("GET", f"{_V1}/models/{{model}}/bundles"): Answer(page(BUNDLE)),
+    ("POST", f"{_V1}/models/{{model}}/bundles"): Answer(BUNDLE, takes={}, takes_media=BYTES),
+    ("GET", f"{_V1}/models/{{model}}/drift"): Answer(one(model=TEXT, drifting=FLAG, monitors=many(VERDICT))),
+    ("PUT", f"{_V1}/models/{{model}}/drift"): Answer(VERDICT, takes=_VERDICT_IN),
+    ("GET", f"{_V1}/models/{{model}}/health"): Answer(one(items=many(_HOUR))),
+    ("GET", f"{_V1}/bundles/{{bundle}}"): Answer(
+        row(Bundle, "manifest evidence", manifest=OBJECT, evidence=maybe(OBJECT))
+    ),
+    ("POST", f"{_V1}/bundles/{{bundle}}/publish"): Answer(BUNDLE),
+    ("POST", f"{_V1}/bundles/{{bundle}}/withdraw"): Answer(BUNDLE),
+    ("GET", f"{_V1}/samples"): Answer(page(_FED)),
+    ("GET", f"{_V1}/sketches"): Answer(page(_FED)),
+    ("GET", f"{_V1}/dead-letters"): Answer(page(row(DeadLetter, payload=TEXT))),
+    ("GET", f"{_V1}/rollouts"): Answer(page(ROLLOUT)),
+    ("POST", f"{_V1}/rollouts"): Answer(ROLLOUT, others={200: PREVIEW}),
+    ("GET", f"{_V1}/rollouts/{{rollout}}"): Answer(ROLLOUT),
+    ("GET", f"{_V1}/rollouts/{{rollout}}/devices"): Answer(page(row(RolloutDevice, "rollout model baseline active"))),
+    ("GET", f"{_V1}/rollouts/{{rollout}}/evidence"): Answer(_PAIRS),
+    ("POST", f"{_V1}/rollouts/{{rollout}}/{{order}}"): Answer(ROLLOUT),
+    ("GET", f"{_V1}/alerts"): Answer(page(ALERT)),
+    ("POST", f"{_V1}/alerts/{{alert}}/ack"): Answer(ALERT),
+    ("GET", f"{_V1}/shadows"): Answer(page(SHADOW)),
+    ("POST", f"{_V1}/shadows"): Answer(SHADOW),
+    ("GET", f"{_V1}/shadows/{{shadow}}"): Answer(SHADOW),
+    ("GET", f"{_V1}/shadows/{{shadow}}/devices"): Answer(
+        page(some(row(ShadowDevice, "shadow model told_boot told_seq", **_SUMS), cpu_s=REAL))
+    ),
+    ("GET", f"{_V1}/shadows/{{shadow}}/samples"): Answer(page(some(_FED, prediction=TEXT))),
+    ("POST", f"{_V1}/shadows/{{shadow}}/end"): Answer(SHADOW),
+    ("POST", f"{_V1}/shadows/{{shadow}}/promote"): Answer(ROLLOUT),
+    ("GET", f"{_V1}/leases"): Answer(page(LEASE)),
+    ("POST", f"{_V1}/leases"): Answer(LEASE),
+    ("GET", f"{_V1}/leases/{{lease}}"): Answer(LEASE),
+    ("POST", f"{_V1}/leases/{{lease}}/renew"): Answer(LEASE),
+    ("POST", f"{_V1}/leases/{{lease}}/bundle"): Answer(LEASE, takes={}, takes_media=BYTES),
+    ("POST", f"{_V1}/leases/{{lease}}/cancel"): Answer(LEASE),
+    ("GET", f"{_V1}/measurements"): Answer(page(MEASUREMENT)),
+    ("GET", f"{_V1}/measurements/{{number}}"): Answer(row(MeasurementRow, "boot_id seq record", record=OBJECT)),
+    ("GET", "/device/v1/trust"): Answer(record(Trust)),
+    ("POST", "/device/v1/enrol"): Answer(record(Enrolment), takes=record(EnrolmentRequest), refuses=(401,)),
+    ("POST", "/device/v1/renew"): Answer(record(Renewal), takes=record(Envelope)),
+    ("GET", "/tuf/metadata/{name}"): Answer(OBJECT, refuses=(416,)),
+    ("GET", "/tuf/targets/{path}"): Answer(OBJECT, refuses=(416,)),
+    ("GET", "/blobs/{sha256}"): Answer(None, **_FILE),
+    ("GET", "/deltas/{sha256}"): Answer(record(DeltaOffer)),
+}
+KINDS = [DeltaOffer, Enrolment, EnrolmentRequest, Envelope, Hardware, Heartbeat, Renewal, Trust]
+"""The contracts' records that answers and bodies name."""
+
+FIELDS: dict[str, dict[str, Schema]] = {
+    "GroupRequest": {"name": NAME},
+    "ModelRequest": {"name": NAME},
+    "LeaseRequest": {"profile": NAME, "source_sha256": HEX},
+    "KeyRequest": {"name": {"minLength": 1, "maxLength": 100, "pattern": "^[ -~]*$"}, "role": _ROLE},
+    "ClaimRequest": {"uses": {"minimum": 1, "maximum": MAX_USES}, "expires_s": {"minimum": 1, "maximum": MAX_LIFE_S}},
+}
+"""What services demand of fields of bodies, beyond their types."""
