@@ -13,12 +13,12 @@ from pathlib import Path
 from skerry_agent import acceptance, identity
 from skerry_agent.carried import UPDATE
 from skerry_agent.config import AgentConfig
-from skerry_agent.daemon import lock
 from skerry_agent.disk import RealDisk
 from skerry_agent.errors import StorageError, TrustError
 from skerry_agent.ledger import SqliteLedger
 from skerry_agent.memory import Memory
 from skerry_agent.spool import Spool
+from skerry_agent.this_device import lock
 from skerry_agent.trust import signing
 from skerry_contracts import codec
 from skerry_contracts.assignment import Assignment

@@ -100,8 +100,8 @@ def _config(arguments: argparse.Namespace) -> AgentConfig:
 
 
 def _enrol(arguments: argparse.Namespace) -> int:
-    from skerry_agent.daemon import this_hardware
     from skerry_agent.disk import RealDisk
+    from skerry_agent.this_device import this_hardware
     from skerry_agent.trust.enrol import enrol
     from skerry_agent.trust.transfer import Fleet
 

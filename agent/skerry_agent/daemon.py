@@ -6,15 +6,11 @@ Everything the agent depends on from outside is made here and passed down: clock
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import importlib.metadata
 import json
 import logging
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from skerry_agent import api_token, carried, health, identity
@@ -27,7 +23,6 @@ from skerry_agent.credentials import Credentials, Renewer
 from skerry_agent.degrading import Degrader
 from skerry_agent.disk import RealDisk, replace_file
 from skerry_agent.doors import open_to_group
-from skerry_agent.engines import catalogue
 from skerry_agent.errors import ConfigError, StorageError
 from skerry_agent.fronting import Front
 from skerry_agent.guard import Guard, watchdog_s
@@ -39,8 +34,8 @@ from skerry_agent.runtime import TRIAL, Runtime
 from skerry_agent.services import Service, reconcile
 from skerry_agent.store import Store
 from skerry_agent.supervision import ModelConfig, RuntimeConfig, SlotEvent
-from skerry_contracts.device import Hardware, ModelState, Reason
-from skerry_targets import host
+from skerry_agent.this_device import lock, this_hardware
+from skerry_contracts.device import ModelState, Reason
 
 LOG = logging.getLogger("skerry.agent")
 TRIM_S = 3.0  # after the start: by then the link stands
@@ -253,31 +248,6 @@ def budget_bytes(config: AgentConfig) -> int:
     """Return what models may take together: as set, else half of the memory there is."""
     set_bytes = config.memory_budget_bytes
     return int(health.MODELS_SHARE * health.memory_bytes()) if set_bytes is None else set_bytes
-
-
-def this_hardware() -> Hardware:
-    """Return the facts about this machine."""
-    version = "unknown"
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        version = importlib.metadata.version("skerry")
-    return host.hardware(catalogue.available(), version)
-
-
-def lock(root: Path) -> int:
-    """Return a descriptor that keeps a second agent from this root.
-
-    Raises:
-        ConfigError: one runs already, or the folder cannot be written.
-    """
-    try:
-        (root / "run").mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"an agent already runs in {root}", hint="stop it first, or give another --root") from None
-    except OSError as error:
-        raise ConfigError(f"{root}: {error.strerror}", hint="give a --root that this user may write") from error
-    return descriptor
 
 
 async def serve(config: AgentConfig) -> None:

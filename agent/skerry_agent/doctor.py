@@ -18,7 +18,6 @@ from typing import Any
 from skerry_agent import doctor_fleet, doctor_host, ledger_look
 from skerry_agent.clock import SystemClock, system_rng
 from skerry_agent.config import AgentConfig
-from skerry_agent.daemon import this_hardware
 from skerry_agent.disk import RealDisk
 from skerry_agent.errors import AgentError, WorkerError
 from skerry_agent.findings import Finding, Verdict, note, well, wrong
@@ -27,6 +26,7 @@ from skerry_agent.runtime import Runtime
 from skerry_agent.serving import Serving
 from skerry_agent.store import BLOBS, Store
 from skerry_agent.supervision import RuntimeConfig
+from skerry_agent.this_device import this_hardware
 from skerry_contracts import codec
 from skerry_contracts.errors import ContractError
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from skerry_agent.daemon import lock, this_hardware
 from skerry_agent.disk import RealDisk
 from skerry_agent.errors import StorageError, TrustError
 from skerry_agent.store import Store
+from skerry_agent.this_device import lock, this_hardware
 from skerry_contracts.container import open_container
 from skerry_contracts.device import Reason
 from skerry_contracts.errors import ContractError

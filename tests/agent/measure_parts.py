@@ -10,7 +10,6 @@ from pathlib import Path
 from tests.agent.serving_parts import Parts, bundle, compiled, put, tensor
 
 from skerry_agent import effects
-from skerry_agent.daemon import this_hardware
 from skerry_agent.effects import Effect
 from skerry_agent.measure_machine import Over
 from skerry_agent.measure_runner import MeasureRunner
@@ -18,6 +17,7 @@ from skerry_agent.records import Record
 from skerry_agent.runtime import Runtime
 from skerry_agent.shadow_budget import Readings
 from skerry_agent.supervision import RuntimeConfig
+from skerry_agent.this_device import this_hardware
 from skerry_contracts import codec
 from skerry_contracts.bundle import Manifest, Variant
 from skerry_contracts.measuring import MODEL, MeasuredCandidate, MeasureOrder, MeasureState

@@ -11,9 +11,9 @@ import pytest
 from tests.agent.serving_parts import bundle, compiled
 
 from skerry_agent import cli
-from skerry_agent.daemon import this_hardware
 from skerry_agent.disk import RealDisk
 from skerry_agent.store import Store
+from skerry_agent.this_device import this_hardware
 from skerry_contracts import codec, container
 
 

@@ -16,7 +16,6 @@ from tests.agent.world import FakeClock
 from skerry_agent import health
 from skerry_agent.config import AgentConfig
 from skerry_agent.core import DeviceCore
-from skerry_agent.daemon import this_hardware
 from skerry_agent.degrading import Degrader
 from skerry_agent.disk import RealDisk
 from skerry_agent.effects import Serve
@@ -27,6 +26,7 @@ from skerry_agent.runtime import Runtime
 from skerry_agent.slot import Slot
 from skerry_agent.store import BLOBS, Store
 from skerry_agent.supervision import RuntimeConfig, SlotEvent
+from skerry_agent.this_device import this_hardware
 from skerry_contracts import codec
 from skerry_contracts.device import Reason
 

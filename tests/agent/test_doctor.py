@@ -15,7 +15,7 @@ from tests.agent.fleet_site import Site
 from tests.agent.test_agent_cli import packed
 from tests.agent.test_daemon import Device
 
-from skerry_agent import cli, daemon, doctor_host, health
+from skerry_agent import cli, doctor_host, health, this_device
 from skerry_agent.disk import RealDisk
 from skerry_agent.store import BLOBS, Store
 from skerry_fleet.broker.launch import BrokerProcess, BrokerSettings
@@ -143,7 +143,7 @@ def test_a_fleet_that_is_gone_or_another_is_told(
 
 
 def test_an_agent_that_holds_the_folder_and_is_silent_is_told(tmp_path: Path) -> None:
-    held = daemon.lock(tmp_path)
+    held = this_device.lock(tmp_path)
     _, finding = doctor_host.running(tmp_path)
     os.close(held)
     assert finding.verdict.value == "WRONG" and "does not answer" in finding.says

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry_agent import daemon, health, services
+from skerry_agent import health, services, this_device
 from skerry_agent.errors import AgentError, ConfigError, NetworkError, TrustError
 from skerry_agent.helper import TrustHelper
 from skerry_contracts.device import Reason
@@ -107,11 +107,11 @@ def test_a_childs_error_comes_back_as_what_it_was(reason: str, kind: type[AgentE
 def test_two_agents_never_share_a_root(tmp_path: Path) -> None:
     import os
 
-    held = daemon.lock(tmp_path)
+    held = this_device.lock(tmp_path)
     with pytest.raises(ConfigError, match="already runs"):
-        daemon.lock(tmp_path)
+        this_device.lock(tmp_path)
     os.close(held)
-    os.close(daemon.lock(tmp_path))
+    os.close(this_device.lock(tmp_path))
 
 
 def test_memory_and_temperature_are_read_or_left_out(tmp_path: Path) -> None:

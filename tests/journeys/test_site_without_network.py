@@ -16,11 +16,11 @@ from sqlmodel import select
 from tests.fleet.conftest import Bench, Clock, serving
 
 from skerry_agent import cli as agent_cli
-from skerry_agent.daemon import lock
 from skerry_agent.disk import RealDisk
 from skerry_agent.ledger import Change, Row, SqliteLedger
 from skerry_agent.outbox import Outbox
 from skerry_agent.spool import Spool
+from skerry_agent.this_device import lock
 from skerry_contracts import codec
 from skerry_contracts.assignment import Envelope
 from skerry_contracts.carried import CARRIED_TYPE, Carried, CarriedMessage

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skerry_agent import config, identity, journal
-from skerry_agent.daemon import Agent, lock
+from skerry_agent.daemon import Agent
 from skerry_agent.disk import RealDisk
 from skerry_agent.errors import AgentError
 from skerry_agent.hooks import Prediction
 from skerry_agent.ledger import Ledger
 from skerry_agent.services import Service
+from skerry_agent.this_device import lock
 from skerry_contracts.errors import ContractError
 from skerry_contracts.tensor import Tensor, TensorSpec
 from skerry_simulators.chaos.history import ToldLedger
