@@ -159,7 +159,9 @@ def test_the_image_for_arm_runs_through_binfmt(running: Engine, cache: Path) -> 
     running.load(archive.pack([built]))
     try:
         with binfmt.runnable("linux/arm64"):
-            program = "import os, subprocess, sys, cryptography.x509; from skerry_agent.this_device import this_hardware"
+            program = (
+                "import os, subprocess, sys, cryptography.x509; from skerry_agent.this_device import this_hardware"
+            )
             program += "; h = this_hardware()"
             program += "; print(os.uname().machine, h.machine, h.libc, os.getuid(), h.engines['native'], flush=True)"
             program += "; subprocess.run([sys.executable, '-I', '-c', 'print(1 + 1)'], check=True)"

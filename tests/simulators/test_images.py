@@ -17,11 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skerry_simulators.debian import packages, tree, wheels
+from skerry_simulators.debian.packages import Package
+from skerry_simulators.debian.tree import Tree
 from skerry_simulators.errors import SimulatorError
-from skerry_simulators.images import archive, base, packages, recipes, tree, wheels
+from skerry_simulators.images import archive, base, recipes
 from skerry_simulators.images.archive import Image, Layer
-from skerry_simulators.images.packages import Package
-from skerry_simulators.images.tree import Tree
 
 names = st.text("abcxyz.-_é", min_size=1, max_size=6).filter(lambda text: text not in (".", ".."))
 paths = st.lists(names, min_size=1, max_size=3).map("/".join)
@@ -164,7 +165,7 @@ def test_a_wheel_is_unpacked_without_its_commands(tmp_path: Path) -> None:
     files = [path for path, node in wheels.unpack(wheel, "site") if node.kind == "file"]
     assert files == ["site/more.py", "site/some/__init__.py"]
     older = tmp_path / "some_thing-0.9-py3-none-any.whl"
-    assert wheels.locked("some-thing==1.0 \\\n    --hash=sha256:00\n", [older, wheel]) == [wheel]
+    assert wheels.chosen(["some-thing==1.0 --hash=sha256:00"], [older, wheel]) == [wheel]
     older.write_bytes(wheel.read_bytes()[:50])
     with pytest.raises(SimulatorError, match="no wheel"):
         wheels.unpack(older, "site")

@@ -168,13 +168,14 @@ class Journey:
     def _takes_back(self, card: Card) -> None:
         known = bundles.vectors(self._folder / f"{SOUND}.skerry")
         with self.report.step("rollback") as step:
-            rollout = self.site.offer(card, self._folder / f"{UNSOUND}.skerry")
+            bundle = self._folder / f"{UNSOUND}.skerry"
+            rollout = self.site.offer(card, bundle)
             with self.site.client(card) as client:
 
                 def taken_back() -> dict[str, object] | None:
                     with contextlib.suppress(RequestError):
                         client.infer(MODEL, {INPUT: bundles.odd()})
-                    return self._over(card)
+                    return self._over(card, bundle)
 
                 last = self.site.wait("rollback", taken_back)
                 expect(last["reason"] == Reason.UNHEALTHY, f"taken back for {last['reason']}: {last['detail']}")
@@ -195,10 +196,11 @@ class Journey:
         card = site.card(name)
         site.enrol(card, was_in)
         compiled.result()
-        rollout = site.offer(card, self._folder / f"{name}.skerry")
+        bundle = self._folder / f"{name}.skerry"
+        rollout = site.offer(card, bundle)
         site.carry(card)
         site.run(card, board)
-        last = site.wait("refusal", lambda: self._over(card))
+        last = site.wait("refusal", lambda: self._over(card, bundle))
         told = [each["phase"] for each in site.events(card)]
         expect(last["reason"] == Reason.UNFIT, f"refused for {last['reason']}: {last['detail']}")
         expect(
@@ -219,9 +221,11 @@ class Journey:
             return f"sandbox: {said}"
         return "no words"
 
-    def _over(self, card: Card) -> dict[str, object] | None:
-        """Return the last word on a card's newest update, if it came to a bad end."""
-        told = self.site.events(card)
+    def _over(self, card: Card, bundle: Path) -> dict[str, object] | None:
+        """Return the last word on a bundle's update of a card, if it came to a bad end. The fleet then assigns the old
+        bundle again, and of that, too, the device tells.
+        """
+        told = [each for each in self.site.events(card) if each["bundle"] == bundles.bundle_id(bundle)]
         return told[-1] if told and told[-1]["phase"] in (Phase.ROLLED_BACK, Phase.FAILED) else None
 
     def _ready(self, client: LocalClient) -> bool | None:

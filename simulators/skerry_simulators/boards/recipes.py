@@ -13,8 +13,8 @@ from skerry_simulators.errors import SimulatorError
 from skerry_targets import catalogue, fit, host
 from skerry_targets.profile import Profile
 
-SUITE, PYTHON = "trixie", "3.13"  # the oldest Debian that has all three architectures
-LAYOUT = 1  # counts the ways in which a userland was laid out: an older one in the cache is not this one
+SUITE, PYTHON, GLIBC = "trixie", "3.13", (2, 41)  # the oldest Debian that has all three architectures
+LAYOUT = 2  # counts the ways in which a userland was laid out: an older one in the cache is not this one
 
 _BASE = (
     *("libc6", "libgcc-s1", "zlib1g", "libexpat1", "libffi8", "libbz2-1.0", "liblzma5", "libzstd1"),
@@ -23,26 +23,24 @@ _BASE = (
 )
 _COMPILED = ("cryptography", "cffi", "pycparser")  # as distributions
 _COMPILED_BY_DEBIAN = ("python3-cryptography", "python3-cffi-backend", "openssl-provider-legacy")
-_MANYLINUX = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
-    """A userland: Debian's word for the architecture, QEMU's program, the packages, and for pip the platforms whose
-    wheels fit and the distributions that are not taken from wheels.
+    """A userland: Debian's word for the architecture, QEMU's program, the packages, and the distributions that are not
+    taken from wheels.
     """
 
     architecture: str
     emulator: str
     packages: tuple[str, ...]
-    platforms: tuple[str, ...]
     not_wheels: tuple[str, ...]
 
 
 RECIPES = {
-    "aarch64": Recipe("arm64", "qemu-aarch64-static", _BASE, tuple(f"{each}_aarch64" for each in _MANYLINUX), ()),
-    "armv7l": Recipe("armhf", "qemu-arm-static", (*_BASE, *_COMPILED_BY_DEBIAN), ("any",), _COMPILED),
-    "riscv64": Recipe("riscv64", "qemu-riscv64-static", (*_BASE, *_COMPILED_BY_DEBIAN), ("any",), _COMPILED),
+    "aarch64": Recipe("arm64", "qemu-aarch64-static", _BASE, ()),
+    "armv7l": Recipe("armhf", "qemu-arm-static", (*_BASE, *_COMPILED_BY_DEBIAN), _COMPILED),
+    "riscv64": Recipe("riscv64", "qemu-riscv64-static", (*_BASE, *_COMPILED_BY_DEBIAN), _COMPILED),
 }
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from skerry_agent.client import LocalClient
 from skerry_fleet.client import FleetClient
+from skerry_fleet.errors import FleetError
 from skerry_simulators.boards.board import ENVIRONMENT
 from skerry_simulators.boards.bundles import MODEL
 from skerry_simulators.demo import street as parts
-from skerry_simulators.demo.processes import Children, free_port, run, skerry, wait_for
+from skerry_simulators.demo.processes import Children, DemoError, free_port, run, skerry
 from skerry_simulators.demo.street import Street
 
+T = TypeVar("T")
 API = "/api/v1"
-PATIENCE_S = 120.0  # an emulated processor under load is slow
-EVERY_S = 0.1
+PATIENCE_S = 120.0  # without anything new: an emulated processor under load is slow, yet it gets on
+EVERY_S, LOOK_S = 0.2, 2.0  # how often an answer is asked for, and how often whether anything is new
 # A device reports often and decides soon, because somebody is watching.
 AGENT = """\
 heartbeat_s = 1.0
@@ -57,6 +62,7 @@ class Site:
         self.children = Children(root / "logs")
         self.street = Street(root, self.children)
         self._client: FleetClient | None = None
+        self._cards: list[Card] = []
 
     def start(self) -> str:
         """Start the fleet manager with its broker; returns which broker it is."""
@@ -91,6 +97,7 @@ class Site:
         card.root.mkdir(parents=True)
         (card.root / "config.toml").write_text(AGENT)
         self.call("POST", "/groups", name=card.group)
+        self._cards.append(card)
         return card
 
     def enrol(self, card: Card, board: Programs | None) -> None:
@@ -122,9 +129,28 @@ class Site:
         words = ["agent", "carry-in", str(update), "--root", str(card.root)]
         run(f"carry-{card.name}", skerry(*words), self.children.logs)
 
-    def wait(self, what: str, ask: Any) -> Any:
-        """Wait until there is an answer."""
-        return wait_for(what, ask, self.children, PATIENCE_S, EVERY_S)
+    def wait(self, what: str, ask: Callable[[], T | None]) -> T:
+        """Wait until there is an answer, for as long as the run gets on: what hangs is told from what takes its time,
+        however slow the machine is.
+
+        Raises:
+            DemoError: a process has ended by itself, or nothing has been new for `PATIENCE_S`.
+        """
+        return patient(what, ask, self.signs, self.children)
+
+    def signs(self) -> tuple[object, ...]:
+        """Return what changes while a run gets on: what the devices have told of their updates, and the files in their
+        folders. A heartbeat or a log is no sign: they come without end.
+        """
+        told = [[each["phase"] for each in self.events(card)] for card in self._cards if self._known(card)]
+        files = [sorted(names(card.root)) for card in self._cards]
+        return told, files
+
+    def _known(self, card: Card) -> bool:
+        try:
+            return bool(self.device(card))
+        except FleetError:
+            return False  # not enrolled yet
 
     def device(self, card: Card) -> dict[str, Any]:
         """Return what the fleet knows of a card."""
@@ -144,6 +170,39 @@ class Site:
     def client(self, card: Card) -> LocalClient:
         """Return a program on the device, which asks the agent's own interface."""
         return LocalClient(card.root / "run" / "api.sock")
+
+
+def patient(what: str, ask: Callable[[], T | None], signs: Callable[[], object], children: Children) -> T:
+    """Ask until there is an answer; give up once `signs` has stayed the same for `PATIENCE_S`.
+
+    Raises:
+        DemoError: a child has ended by itself, or nothing has been new for so long.
+    """
+    seen: object = None
+    since = looked = time.monotonic()
+    while True:
+        children.check()
+        answer = ask()
+        if answer is not None:
+            return answer
+        now = time.monotonic()
+        if now - looked > LOOK_S:
+            latest, looked = signs(), now
+            if latest != seen:
+                seen, since = latest, now
+            elif now - since > PATIENCE_S:
+                raise DemoError(f"no {what}, and nothing new for {PATIENCE_S:.0f} s", hint=f"see {children.logs}")
+        time.sleep(EVERY_S)
+
+
+def names(folder: Path) -> list[tuple[str, int]]:
+    """Return all files below a folder with their sizes, but a ledger's and its journal's, which grow without end."""
+    found = []
+    for path in folder.rglob("*"):
+        if not path.name.startswith("state."):
+            with contextlib.suppress(OSError):  # it went meanwhile
+                found.append((path.relative_to(folder).as_posix(), path.stat().st_size))
+    return found
 
 
 def compile_bundles(folder: Path, logs: Path, wanted: dict[str, str]) -> None:

@@ -9,20 +9,20 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from skerry_simulators.boards import packages
-from skerry_simulators.boards.recipes import LAYOUT, PYTHON, SUITE, Recipe
+from skerry_simulators.boards.recipes import GLIBC, LAYOUT, PYTHON, SUITE, Recipe
+from skerry_simulators.debian import packages, wheels
+from skerry_simulators.debian.tree import Tree
 from skerry_simulators.errors import SimulatorError
 
 MADE = "made.json"
 SITE = f"usr/local/lib/python{PYTHON}/dist-packages"
 INTERPRETER = f"usr/bin/python{PYTHON}"
+LOCK = "device"
 _UNREAD = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian")
 Say = Callable[[str], None]
 
@@ -43,8 +43,13 @@ def cache() -> Path:
 
 def key(recipe: Recipe) -> str:
     """Return what a userland is known by: everything that decides what is in it, before anything is fetched."""
-    said = [LAYOUT, SUITE, PYTHON, dataclasses.asdict(recipe), packages.pins(recipe)]
+    said = [LAYOUT, SUITE, PYTHON, dataclasses.asdict(recipe), requirements(recipe)]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def requirements(recipe: Recipe) -> list[str]:
+    """Return what a device needs from wheels, as locked lines for pip."""
+    return wheels.without(wheels.locked(LOCK), recipe.not_wheels)
 
 
 def ready(recipe: Recipe, root: Path, say: Say, *, afresh: bool = False) -> Userland:
@@ -74,29 +79,31 @@ def ready(recipe: Recipe, root: Path, say: Say, *, afresh: bool = False) -> User
 
 def _make(recipe: Recipe, work: Path, say: Say, *, afresh: bool) -> dict[str, str]:
     say("fetching packages and wheels")
+    machine, python = wheels.MACHINES[recipe.architecture], PYTHON.split(".")
     with ThreadPoolExecutor(max_workers=2) as pool:
-        fetched = pool.submit(packages.wheels, recipe, work, afresh=afresh)
-        debs = packages.debian(recipe, work)
-        wheels = fetched.result()
+        fetching = pool.submit(
+            wheels.fetch,
+            requirements(recipe),
+            machine,
+            (int(python[0]), int(python[1])),
+            GLIBC,
+            work / "wheels",
+            afresh=afresh,
+        )
+        debs = packages.fetch(SUITE, recipe.architecture, recipe.packages, work, alone=True)
         say("unpacking")
-        root = work / "root"
-        root.mkdir()
-        list(pool.map(lambda deb: _unpack(deb, root), debs))
-    site = root / SITE
-    site.mkdir(parents=True, exist_ok=True)
-    for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site)
-    for each in _UNREAD:
-        shutil.rmtree(root / each, ignore_errors=True)
-    if not (root / INTERPRETER).exists():
+        trees = list(pool.map(packages.Package.unpack, debs))
+        fetched = fetching.result()
+    tree = Tree()
+    for each in (*trees, *(wheels.unpack(each, SITE) for each in fetched)):
+        tree.merge(each)
+    tree.remove(lambda path: path in _UNREAD)
+    if INTERPRETER not in tree:
         raise SimulatorError(f"the packages hold no {INTERPRETER}", hint="has Debian changed? please report it")
-    parts = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in (*debs, *wheels)}
+    root = work / "root"
+    root.mkdir()
+    tree.write(root)
+    parts = {each.path.name: each.sha256 for each in debs}
+    parts |= {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in fetched}
     (root / MADE).write_text(json.dumps(parts, indent=1, sort_keys=True) + "\n")
     return parts
-
-
-def _unpack(deb: Path, root: Path) -> None:
-    done = subprocess.run(["dpkg-deb", "-x", str(deb), str(root)], capture_output=True, text=True)
-    if done.returncode:
-        raise SimulatorError(f"{deb.name} cannot be unpacked: {done.stderr.strip():.200}", hint="is the disk full?")

@@ -12,12 +12,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from skerry_simulators.debian import packages
+from skerry_simulators.debian.bytecode import Compiler
+from skerry_simulators.debian.packages import ARCHITECTURES, Package
+from skerry_simulators.debian.tree import MERGED, Tree
 from skerry_simulators.errors import SimulatorError
-from skerry_simulators.images import packages
 from skerry_simulators.images.binfmt import native_platform
-from skerry_simulators.images.bytecode import Compiler
-from skerry_simulators.images.packages import ARCHITECTURES, Package
-from skerry_simulators.images.tree import MERGED, Tree
 
 SUITE = "trixie"
 USER, USER_ID = "skerry", 10001

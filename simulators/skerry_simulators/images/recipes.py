@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from skerry_agent.config import AgentConfig
+from skerry_simulators.debian import wheels
+from skerry_simulators.debian.packages import ARCHITECTURES
+from skerry_simulators.debian.tree import Tree
 from skerry_simulators.errors import SimulatorError
-from skerry_simulators.images import base, wheels
+from skerry_simulators.images import base
 from skerry_simulators.images.archive import Image, Layer
-from skerry_simulators.images.packages import ARCHITECTURES
-from skerry_simulators.images.tree import Tree
 
 Say = Callable[[str], None]
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -69,7 +70,8 @@ def build(name: str, platform: str, tag: str, cache: Path, say: Say, suite: str 
     ground = base.make(platform, suite, cache, recipe.debian)
     say(f"{name} {platform}: wheels")
     machine = wheels.MACHINES[ARCHITECTURES[platform]]
-    found = wheels.fetch(wheels.lock(recipe.lock), machine, ground.python, ground.glibc, cache)
+    folder = cache / "wheels" / f"{recipe.lock}-{machine}-{ground.python[0]}.{ground.python[1]}"
+    found = wheels.fetch(wheels.locked(recipe.lock), machine, ground.python, ground.glibc, folder)
     libraries = Tree()
     for each in found:
         libraries.merge(wheels.unpack(each, ground.site))

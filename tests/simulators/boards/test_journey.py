@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from skerry_simulators.boards import packages, running
+from skerry_simulators.boards import running
+from skerry_simulators.debian import packages
 from skerry_targets import catalogue
 
 BOARDS = ("raspberry-pi-4", "raspberry-pi-2", "riscv64")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry_simulators import cli
-from skerry_simulators.boards import bundles, identity, packages, recipes, userland
+from skerry_simulators.boards import bundles, identity, recipes, site, userland
 from skerry_simulators.boards.board import Board, agent
 from skerry_simulators.boards.userland import Userland
-from skerry_simulators.errors import SimulatorError
+from skerry_simulators.demo.processes import Children, DemoError
 from skerry_targets import catalogue, fit, host
 from skerry_targets.profile import Profile
 
@@ -64,27 +65,8 @@ def test_an_isa_line_is_read_back_as_the_features_it_was_made_of(features: set[s
     assert set(host._extensions(line)) == features | {"i"}
 
 
-@pytest.mark.parametrize(
-    ("said", "found"),
-    [
-        ("http://m/debian/ bookworm main Debian", ["http://m/debian/"]),
-        ("http://m/debian/ bookworm-updates main Debian", []),
-        ("http://m/debian-security/ bookworm-security main Debian", []),
-        ("http://m/debian/ bookworm contrib Debian", []),
-        ("https://else/node nodistro main Else", []),
-        ("http://m/debian/ trixie main $(ORIGIN)", ["http://m/debian/"]),  # before the first update
-        ("https://else/apt stable main $(ORIGIN)", []),
-        ("http://m/debian/ a main Debian\nhttp://m/debian/ b main Debian", ["http://m/debian/"]),
-        ("", []),
-        ("one\n\n two three", []),
-    ],
-)
-def test_only_debians_own_archive_is_asked(said: str, found: list[str]) -> None:
-    assert packages.read_archives(said) == found
-
-
 def test_a_device_gets_what_its_locked_requirements_say_and_no_compiled_wheel_where_there_is_none() -> None:
-    arm64, riscv64 = (packages.pins(recipes.RECIPES[each]) for each in ("aarch64", "riscv64"))
+    arm64, riscv64 = (userland.requirements(recipes.RECIPES[each]) for each in ("aarch64", "riscv64"))
     assert all("==" in line and "--hash=sha256:" in line for line in arm64)
     names = {line.split("==")[0] for line in arm64}
     assert {"tuf", "paho-mqtt", "h11", "cryptography", "cffi"} <= names and "onnx" not in names
@@ -95,46 +77,22 @@ def test_userlands_of_other_contents_have_other_names(monkeypatch: pytest.Monkey
     recipe = recipes.RECIPES["aarch64"]
     one = userland.key(recipe)
     assert one == userland.key(recipe) and one != userland.key(recipes.RECIPES["armv7l"])
-    monkeypatch.setattr(packages, "pins", lambda _: ["tuf==1"])
+    monkeypatch.setattr(userland, "requirements", lambda _: ["tuf==1"])
     assert one != userland.key(recipe)
 
 
-def test_without_apt_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SimulatorError, match="apt-get is not here") as caught:
-        packages.debian(recipes.RECIPES["aarch64"], tmp_path)
-    assert "Debian" in caught.value.hint
-
-
-def test_without_debians_archive_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("apt-get", "dpkg-deb"):
-        (tmp_path / name).write_text("#!/bin/sh\necho https://else/ubuntu noble main Ubuntu\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SimulatorError, match="no source of Debian packages"):
-        packages.debian(recipes.RECIPES["aarch64"], tmp_path / "work")
-
-
-def test_what_apt_complains_of_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = """#!/bin/sh
-case "$*" in
-*indextargets*) echo http://m/debian/ x main Debian ;;
-*) echo "E: broken" >&2; exit 100 ;;
-esac
-"""
-    for name in ("apt-get", "dpkg-deb"):
-        (tmp_path / name).write_text(script)
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SimulatorError, match="arm64 packages: E: broken"):
-        packages.debian(recipes.RECIPES["aarch64"], tmp_path / "work")
-
-
-def test_pips_refusal_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "pins", lambda _: ["no-such-distribution-of-anybody==0.0.0"])
-    with pytest.raises(SimulatorError, match="could not fetch wheels for arm64") as caught:
-        packages.wheels(recipes.RECIPES["aarch64"], tmp_path, afresh=False)
-    assert "\n" not in str(caught.value) and caught.value.hint
+def test_a_run_is_waited_for_as_long_as_it_gets_on_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s))
+    children = Children(tmp_path / "logs")
+    slow = site.patient("model", lambda: clock[0] > 2000 or None, lambda: clock[0] // (site.PATIENCE_S - 5), children)
+    assert slow is True
+    with pytest.raises(DemoError, match="no model, and nothing new for 120 s"):
+        site.patient("model", lambda: None, lambda: min(clock[0], 3000.0), children)
+    assert 3000 + site.PATIENCE_S <= clock[0] < 3000 + site.PATIENCE_S + 2 * site.LOOK_S
 
 
 def test_the_agents_code_is_what_runs_here_and_is_made_once(tmp_path: Path) -> None:

@@ -16,16 +16,24 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from skerry_simulators.debian.tree import Tree
 from skerry_simulators.errors import SimulatorError
-from skerry_simulators.images.tree import Tree
 
 ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64", "linux/arm/v7": "armhf", "linux/riscv64": "riscv64"}
-_FIELDS = "$(REPO_URI)|$(LABEL)"
+_FIELDS = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)"
+_SUITES = re.compile(r"[a-z]+(-security)?")  # bookworm, stable, stable-security: not bookworm-updates
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _FRESH_S = 3600.0  # for so long nobody asks the mirror again what there is
 _MAGIC, _HEADER_BYTES = b"!<arch>\n", 60
+_OFFLINE = "is this machine connected, and are its apt sources right? (sudo apt-get update tells)"
+_NO_SUITE = "check --suite"
+
+
+class FetchError(SimulatorError):
+    """What boards and images are made of cannot be fetched: a program is missing, or what it asks is out of reach."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,21 +94,23 @@ def _member(content: bytes, prefix: str, name: str) -> bytes:
     raise SimulatorError(f"{name} is no Debian package, or was cut short", hint="remove it and try again")
 
 
-def fetch(suite: str, architecture: str, names: Sequence[str], cache: Path) -> list[Package]:
-    """Return these packages and all they depend on, newest of the suite (security updates included), sorted by name.
-    Lists and package files stay in `cache`, so that only what is new is fetched the next time.
+def fetch(suite: str, architecture: str, names: Sequence[str], cache: Path, *, alone: bool = False) -> list[Package]:
+    """Return these packages and all they depend on, newest of the suite (security updates included), sorted by name; or
+    them `alone`, as the suite was released: one archive fewer to be asked. Lists and package files stay in `cache`, so
+    that only what is new is fetched the next time.
 
     Raises:
-        SimulatorError: no apt, no mirror, no such package, or no way to it.
+        FetchError: no apt, no mirror, no such package, or no way to it.
     """
     if shutil.which("apt-get") is None:
-        raise SimulatorError("there is no apt-get here", hint="images are built on Debian, or in a container of it")
+        raise FetchError("apt-get is not here: boards and images are made of Debian packages", hint="run it on Debian")
     root = (cache / "apt" / suite / architecture).absolute()
     (root / "archives" / "partial").mkdir(parents=True, exist_ok=True)
     (root / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     with (root / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        options = _state(root, suite, architecture)
+        options = _state(root, suite, architecture, security=not alone)
+        fetched = _alone if alone else _whole
         updated = root / "updated"
         try:
             fresh = time.time() - updated.stat().st_mtime < _FRESH_S
@@ -108,17 +118,32 @@ def fetch(suite: str, architecture: str, names: Sequence[str], cache: Path) -> l
             fresh = False
         if fresh:  # packages that have left the mirror since make this fail
             with contextlib.suppress(SimulatorError):
-                return _fetched(root, options, names)
+                return fetched(root, options, names)
         _apt([*options, "update", "-qq"])
         updated.touch()
-        return _fetched(root, options, names)
+        return fetched(root, options, names)
 
 
-def _fetched(root: Path, options: Sequence[str], names: Sequence[str]) -> list[Package]:
-    plan = planned(_apt([*options, "install", "-qq", "--simulate", *names]))
-    if not all((root / "archives" / name).exists() for name in plan):
+def _whole(root: Path, options: Sequence[str], names: Sequence[str]) -> list[Package]:
+    files = planned(_apt([*options, "install", "-qq", "--simulate", *names]))
+    if not all((root / "archives" / name).exists() for name in files):
         _apt([*options, "install", "-qq", "-y", "--download-only", *names])
-    return sorted((read(root / "archives" / name) for name in plan), key=lambda each: each.name)
+    return _read(root, files)
+
+
+def _alone(root: Path, options: Sequence[str], names: Sequence[str]) -> list[Package]:
+    said = _apt([*options, "download", "-qq", "--print-uris", *names])
+    files = re.findall(r"^'\S+' (\S+\.deb) ", said, re.MULTILINE)
+    if len(files) != len(names):
+        raise FetchError("apt-get: not every package is known by one name", hint="has Debian changed? please report it")
+    if not all((root / "archives" / name).exists() for name in files):
+        _apt([*options, "download", "-qq", *names], root / "archives")
+    return _read(root, files)
+
+
+def _read(root: Path, files: Sequence[str]) -> list[Package]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return sorted(pool.map(read, (root / "archives" / name for name in files)), key=lambda each: each.name)
 
 
 def planned(plan: str) -> list[str]:
@@ -131,32 +156,40 @@ def planned(plan: str) -> list[str]:
     return [f"{name.split(':')[0]}_{version.replace(':', '%3a')}_{arch}.deb" for name, version, arch in found]
 
 
-def mirrors(lines: str) -> dict[str, str]:
-    """Return the address of Debian's archive and of its security updates, of what `apt-get indextargets` printed.
+def mirrors(said: str) -> list[tuple[str, str]]:
+    """Return the addresses of Debian's archive and, each with the suffix of its suites ("" or "-security"), in lines of
+    apt's index targets: address, release, component and origin.
 
-    >>> mirrors("http://m/debian/|Debian\\nhttp://m/x|Other\\n")
-    {'Debian': 'http://m/debian/'}
+    >>> mirrors("http://m/debian/ bookworm main Debian\\nhttp://other/ apt main Other\\n")
+    [('http://m/debian/', '')]
     """
-    found: dict[str, str] = {}
-    for line in lines.splitlines():
-        address, label = line.partition("|")[0], line.rpartition("|")[2]
-        if label in ("Debian", "Debian-Security"):
-            found.setdefault(label, address)
-    return found
+    found = []
+    for line in said.splitlines():
+        address, release, component, origin = (*line.split(), "", "", "", "")[:4]
+        suite = _SUITES.fullmatch(release)
+        # Before the first update apt does not know whose archive it is: then its path must say so.
+        folder = f"/debian{suite[1] or ''}" if suite else ""
+        is_debian = origin == "Debian" or (origin.startswith("$") and address.rstrip("/").endswith(folder))
+        if suite and is_debian and component == "main":
+            found.append((address, suite[1] or ""))
+    return list(dict.fromkeys(found))
 
 
-def _state(root: Path, suite: str, architecture: str) -> list[str]:
+def _state(root: Path, suite: str, architecture: str, *, security: bool) -> list[str]:
     """Prepare a folder as apt's state for one suite and architecture; return the options that make apt use it."""
     found = mirrors(_apt(["indextargets", "--format", _FIELDS, "Created-By: Packages"]))
-    if "Debian" not in found:
-        hint = "add Debian's archive to this machine's apt sources"
-        raise SimulatorError("this machine's apt knows no mirror of Debian", hint=hint)
-    (root / "status").touch()
+    archives = {suffix: address for address, suffix in reversed(found)}
+    if "" not in archives:
+        hint = "add a source for Debian's archive to apt (its suite does not matter)"
+        raise FetchError("apt has no source of Debian packages", hint=hint)
+    if not (root / "status").exists():  # as what apt keeps of it is by time
+        (root / "status").touch()
     signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
-    lines = [f"deb {signed}{found['Debian']} {suite} main"]
-    if "Debian-Security" in found:
-        lines.append(f"deb {signed}{found['Debian-Security']} {suite}-security main")
-    (root / "sources.list").write_text("\n".join(lines) + "\n")
+    lines = [f"deb {signed}{address} {suite}{suffix} main" for suffix, address in sorted(archives.items())]
+    lines = lines if security else lines[:1]
+    text, sources = "\n".join(lines) + "\n", root / "sources.list"
+    if not sources.exists() or sources.read_text() != text:
+        sources.write_text(text)
     settings = {
         "APT::Architecture": architecture,
         "APT::Architectures::": architecture,
@@ -169,6 +202,8 @@ def _state(root: Path, suite: str, architecture: str) -> list[str]:
         "Dir::State::status": str(root / "status"),
         "Dir::Cache": str(root),
         "Dir::Cache::archives": str(root / "archives"),
+        "Dir::Cache::pkgcache": str(root / "pkgcache.bin"),  # where a machine keeps none, each command makes it anew
+        "Dir::Cache::srcpkgcache": "",
         "Dir::Etc::sourcelist": str(root / "sources.list"),
         "Dir::Etc::sourceparts": "/dev/null",
         "Dir::Etc::preferencesparts": "/dev/null",
@@ -177,15 +212,15 @@ def _state(root: Path, suite: str, architecture: str) -> list[str]:
     return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
 
 
-def _apt(words: Sequence[str]) -> str:
-    """Run apt-get; return what it printed."""
+def _apt(words: Sequence[str], folder: Path | None = None) -> str:
+    """Run apt-get, in a folder; return what it printed."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
-        ["apt-get", *words], capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL
+        ["apt-get", *words], capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, cwd=folder
     )
-    if done.returncode:
-        said = [line[3:] for line in done.stderr.splitlines() if line.startswith("E: ")] or ["it gave no reason"]
+    # An update that reached only some of its sources warns, and ends as if it had reached all.
+    if done.returncode or re.search(r"^[EW]: Failed", done.stderr, re.MULTILINE):
+        said = [line[3:] for line in done.stderr.splitlines() if line.startswith(("E: ", "W: Failed"))]
         missing = any("Unable to locate" in line for line in said)
-        hint = "check --suite" if missing else "apt-get update says whether the mirror can be reached"
-        raise SimulatorError(f"apt-get: {said[0]:.300}", hint=hint)
+        raise FetchError(f"apt-get: {(said or ['it gave no reason'])[0]:.300}", hint=_NO_SUITE if missing else _OFFLINE)
     return done.stdout

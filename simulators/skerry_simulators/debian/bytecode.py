@@ -12,8 +12,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from skerry_simulators.debian.tree import Tree
 from skerry_simulators.errors import SimulatorError
-from skerry_simulators.images.tree import Tree
 
 _PROGRAM = """\
 import compileall, sys
