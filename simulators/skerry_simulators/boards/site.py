@@ -16,6 +16,7 @@ from skerry_fleet.client import FleetClient
 from skerry_fleet.errors import FleetError
 from skerry_simulators.boards.board import ENVIRONMENT
 from skerry_simulators.boards.bundles import MODEL
+from skerry_simulators.chaos.mortal import mortal
 from skerry_simulators.demo import street as parts
 from skerry_simulators.demo.processes import Children, DemoError, free_port, run, skerry
 from skerry_simulators.demo.street import Street
@@ -55,7 +56,7 @@ class Card:
 
 
 class Site:
-    """A fleet and everything that talks to it; all ends with `close`."""
+    """A fleet and everything that talks to it; all ends with `close`, or with the thread that started it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -69,7 +70,7 @@ class Site:
         street, port = self.street, free_port()
         street.fleet_url = f"http://127.0.0.1:{port}"
         command = skerry("fleet", "serve", "--root", str(self.root / "fleet"), "--port", str(port))
-        self.children.start("fleet", command)
+        self.children.start("fleet", mortal(command))
         parts.wait_for_fleet(street)
         self._client = FleetClient(street.fleet_url, street.key)
         self.call("POST", "/models", name=MODEL)
@@ -110,7 +111,8 @@ class Site:
 
     def run(self, card: Card, board: Programs) -> None:
         """Start a card's agent on a board."""
-        self.children.start(card.name, board.skerry("agent", "run", "--root", str(card.root)), ENVIRONMENT)
+        command = board.skerry("agent", "run", "--root", str(card.root))
+        self.children.start(card.name, mortal(command), ENVIRONMENT)
 
     def offer(self, card: Card, bundle: Path) -> str:
         """Publish a bundle and start its rollout to one card; returns the rollout's id."""

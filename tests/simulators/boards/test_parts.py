@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -93,6 +95,37 @@ def test_a_run_is_waited_for_as_long_as_it_gets_on_and_no_longer(
     with pytest.raises(DemoError, match="no model, and nothing new for 120 s"):
         site.patient("model", lambda: None, lambda: min(clock[0], 3000.0), children)
     assert 3000 + site.PATIENCE_S <= clock[0] < 3000 + site.PATIENCE_S + 2 * site.LOOK_S
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from skerry_simulators.boards.site import Card, Site
+
+class Board:
+    def skerry(self, *words):
+        return ["sleep", "600"]
+
+root = Path(sys.argv[1])
+site = Site(root)
+site.run(Card("board", root), Board())
+print(site.children.pid("board"), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_that_is_killed_leaves_no_board_behind(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    stat = Path("/proc") / done.stdout.strip() / "stat"
+    for _ in range(600):
+        try:
+            if stat.read_text().rpartition(") ")[2].startswith("Z"):
+                return
+        except OSError:
+            return
+        time.sleep(0.1)
+    pytest.fail("its board still runs")
 
 
 def test_the_agents_code_is_what_runs_here_and_is_made_once(tmp_path: Path) -> None:
