@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from skerry_fleet import audit
+from skerry_fleet import audit, incidents
+from skerry_fleet.alert_words import SEVERITY
+from skerry_fleet.alert_words import AlertState as AlertState
+from skerry_fleet.alert_words import Kind as Kind
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import ConflictError, InputError, MissingError
@@ -17,37 +19,20 @@ from skerry_fleet.paging import Page, listing
 from skerry_fleet.records import Alert
 
 
-class Kind(StrEnum):
-    """What an alert is about. The subject is a device, `<rollout>/<device>`, a rollout or a `<model>/<monitor>`."""
-
-    DEVICE_SILENT = "device-silent"
-    UPDATE_FAILED = "update-failed"
-    ROLLED_BACK = "rollout-rolled-back"
-    DRIFT = "drift"
-    DEVICE_DRIFT = "device-drift"
-
-
-class AlertState(StrEnum):
-    """Open until a person has seen it or the cause is gone."""
-
-    OPEN = "open"
-    ACKNOWLEDGED = "acknowledged"
-    RESOLVED = "resolved"
-
-
-SEVERITY = {
-    Kind.DEVICE_SILENT: "warning",
-    Kind.UPDATE_FAILED: "warning",
-    Kind.ROLLED_BACK: "critical",
-    Kind.DRIFT: "warning",
-    Kind.DEVICE_DRIFT: "warning",
-}
-
-
 def raise_alert(
-    session: Session, tenant: str, now: float, kind: Kind, subject: str, text: str, severity: str = ""
+    session: Session,
+    tenant: str,
+    now: float,
+    kind: Kind,
+    subject: str,
+    text: str,
+    severity: str = "",
+    scope: str = "",
 ) -> Alert:
-    """Open an alert, or count a repetition of one that is not resolved. `severity`: another than the kind's own."""
+    """Open an alert, or count a repetition of one that is not resolved. `severity`: another than the kind's own.
+
+    A new one joins the incident of its family and `scope` (a model, a rollout, a shard), or begins one.
+    """
     row = _unresolved(session, tenant, kind, subject)
     if row is not None:
         row.count += 1
@@ -58,12 +43,13 @@ def raise_alert(
         tenant=tenant,
         kind=kind.value,
         subject=subject,
-        severity=severity or SEVERITY[kind],
+        severity=severity or SEVERITY[kind].value,
         state=AlertState.OPEN.value,
         text=text[:2000],
         first_ms=int(now * 1000),
         last_ms=int(now * 1000),
     )
+    incidents.join(session, now, row, scope)
     session.add(row)
     session.flush()
     _changed(session, Actor(tenant, "system:alerts"), now, row, None)
@@ -78,6 +64,7 @@ def resolve(session: Session, tenant: str, now: float, kind: Kind, subject: str)
     before, row.state = row.state, AlertState.RESOLVED.value
     row.last_ms = int(now * 1000)
     session.add(row)
+    incidents.leave(session, now, row)
     _changed(session, Actor(tenant, "system:alerts"), now, row, before)
     return True
 
@@ -113,11 +100,15 @@ def acknowledge(session: Session, actor: Actor, now: float, alert: int, who: str
         row.acknowledged_by = who
         session.add(row)
         _changed(session, actor, now, row, before)
+        session.flush()
+        incidents.seen(session, actor, now, row, who)
     return view(row)
 
 
-def list_alerts(session: Session, tenant: str, page: Page, state: str = "") -> dict[str, Any]:
-    """Return one page of alerts, newest first; of one state where one is named.
+def list_alerts(
+    session: Session, tenant: str, page: Page, state: str = "", incident: int | None = None
+) -> dict[str, Any]:
+    """Return one page of alerts, newest first; of one state or one incident where one is named.
 
     Raises:
         InputError: no such state, or not a cursor.
@@ -127,6 +118,8 @@ def list_alerts(session: Session, tenant: str, page: Page, state: str = "") -> d
         if state not in list(AlertState):
             raise InputError(f"state {state!r:.40} is none of {', '.join(AlertState)}")
         query = query.where(Alert.state == state)
+    if incident is not None:
+        query = query.where(Alert.incident == incident)
     if page.after_id is not None:
         query = query.where(col(Alert.id) < page.after_id)
     rows = session.exec(query.order_by(col(Alert.id).desc()).limit(page.limit + 1)).all()

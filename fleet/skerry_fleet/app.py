@@ -18,12 +18,13 @@ from skerry_fleet.broker.shards import Brokers
 from skerry_fleet.config import Clock, FleetConfig, RandomBytes
 from skerry_fleet.dashboard import routes as dashboard
 from skerry_fleet.database import Event
+from skerry_fleet.delivery import Deliverer
 from skerry_fleet.errors import UnavailableError
 from skerry_fleet.events import Hub
 from skerry_fleet.fleet import Fleet, broker_port, open_fleet
 from skerry_fleet.link import Link
 from skerry_fleet.openapi import document
-from skerry_fleet.routes import access, device, devices, measuring, models, rollouts, shadows, system
+from skerry_fleet.routes import access, device, devices, incidents, measuring, models, rollouts, shadows, system
 
 log = logging.getLogger(__name__)
 RESTART_S = 1.0
@@ -48,6 +49,9 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
             stack.callback(fleet.close)
             stack.callback(hub.close)
             stack.callback(fleet.database.listeners.remove, hub.publish)
+            deliverer = Deliverer(fleet.database, fleet.clock, config.tick_s)
+            stack.callback(deliverer.close)
+            await stack.enter_async_context(_running(deliverer.run_forever))
             await stack.enter_async_context(_running(_ticking(fleet)))
             if broker is not None:
                 await stack.enter_async_context(_linked(app, fleet, broker))
@@ -58,7 +62,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     app.state.broker = broker
     app.state.connected = lambda: False
     frontdoor.install(app, config.max_body_bytes)
-    for room in (system, device, devices, access, models, rollouts, shadows, measuring):
+    for room in (system, device, devices, access, models, rollouts, shadows, measuring, incidents):
         app.include_router(room.router)
     document.install(app)
     dashboard.install(app, fleet)

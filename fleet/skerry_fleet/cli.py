@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skerry_contracts.errors import ContractError
+from skerry_fleet import cli_alerts
+from skerry_fleet.cli_nouns import Noun
 from skerry_fleet.errors import FleetError, InputError
 
 DEFAULT_URL = "http://127.0.0.1:8707"
@@ -90,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     _rollouts(nouns, common)
     _shadows(nouns, common)
     _measuring(nouns, common)
+    cli_alerts.add(nouns, common)
     return parser
 
 
@@ -126,30 +129,9 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
-class _Noun:
-    """Adds the verbs of one noun."""
-
-    def __init__(
-        self,
-        nouns: argparse._SubParsersAction[argparse.ArgumentParser],
-        name: str,
-        text: str,
-        common: argparse.ArgumentParser,
-    ) -> None:
-        self._common = common
-        self._verbs = nouns.add_parser(name, help=text).add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(self, name: str, text: str, *words: str) -> argparse.ArgumentParser:
-        """Add a verb that takes these words, and return its parser for flags."""
-        parser = self._verbs.add_parser(name, help=text, parents=[self._common])
-        for word in words:
-            parser.add_argument(word.rstrip("+"), nargs="+" if word.endswith("+") else None)
-        return parser
-
-
 def _people(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     nouns.add_parser("overview", help="the fleet in a few numbers", parents=[common])
-    device = _Noun(nouns, "device", "devices", common)
+    device = Noun(nouns, "device", "devices", common)
     listing = device.verb("list", "devices by name")
     listing.add_argument("--group", help="only those of a group")
     listing.add_argument("--q", help="only names that begin so")
@@ -161,35 +143,32 @@ def _people(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: 
     carried.add_argument("-o", "--output", required=True, metavar="ANSWER", help="what to carry back to the device")
     update = device.verb("carry-out", "write a device's update to a file, for `skerry agent carry-in`", "device")
     update.add_argument("-o", "--output", required=True, metavar="UPDATE", help="the file to carry to the device")
-    claim = _Noun(nouns, "claim", "tokens that let devices enrol", common)
+    claim = Noun(nouns, "claim", "tokens that let devices enrol", common)
     create = claim.verb("create", "make a token")
     create.add_argument("--uses", type=int, default=1, help="for how many devices (default 1)")
     create.add_argument("--expires-s", type=float, default=86_400.0, help="valid for so many seconds (default a day)")
     create.add_argument("--group", help="the group these devices go into")
     claim.verb("list", "tokens, without secrets")
     claim.verb("revoke", "make a token worthless", "claim")
-    group = _Noun(nouns, "group", "groups of devices", common)
+    group = Noun(nouns, "group", "groups of devices", common)
     group.verb("create", "make a group", "group").add_argument("--description", default="")
     group.verb("add", "put devices into a group", "group", "devices+")
     group.verb("list", "groups with their sizes")
-    key = _Noun(nouns, "key", "API keys", common)
+    key = Noun(nouns, "key", "API keys", common)
     create = key.verb("create", "make a key", "name")
     create.add_argument("--role", choices=["viewer", "measurer", "operator", "admin"], default="viewer")
     key.verb("list", "keys, without secrets")
     key.verb("revoke", "make a key worthless", "id")
-    audit = _Noun(nouns, "audit", "who changed what", common)
+    audit = Noun(nouns, "audit", "who changed what", common)
     audit.verb("list", "changes, newest first").add_argument("--object", help="only one object, such as rollout/r1-…")
     audit.verb("verify", "walk the chain and say whether it holds")
-    alert = _Noun(nouns, "alert", "what a person should know", common)
-    alert.verb("list", "alerts, newest first").add_argument("--state", choices=["open", "acknowledged", "resolved"])
-    alert.verb("ack", "note that an alert was seen", "alert")
 
 
 def _bundles(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
-    model = _Noun(nouns, "model", "registered models", common)
+    model = Noun(nouns, "model", "registered models", common)
     model.verb("register", "make a model known", "model").add_argument("--description", default="")
     model.verb("list", "models")
-    bundle = _Noun(nouns, "bundle", "bundles in the registry", common)
+    bundle = Noun(nouns, "bundle", "bundles in the registry", common)
     upload = bundle.verb("upload", "give the fleet a .skerry file", "file")
     upload.add_argument("--model", help="default: the model the file names")
     upload.add_argument("--draft", action="store_true", help="keep it, but do not publish it yet")
@@ -200,7 +179,7 @@ def _bundles(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common:
 
 
 def _rollouts(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
-    rollout = _Noun(nouns, "rollout", "bringing a bundle to devices, and back", common)
+    rollout = Noun(nouns, "rollout", "bringing a bundle to devices, and back", common)
     start = rollout.verb("start", "start a rollout")
     start.add_argument("--model", required=True)
     start.add_argument("--bundle", required=True, help="id, or a beginning of it that fits only one")
@@ -251,7 +230,7 @@ def _plan(verb: argparse.ArgumentParser) -> None:
 
 
 def _shadows(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
-    shadow = _Noun(nouns, "shadow", "trying a bundle beside the one that serves", common)
+    shadow = Noun(nouns, "shadow", "trying a bundle beside the one that serves", common)
     start = shadow.verb("start", "start a shadow: it answers, serves nobody, and what it says otherwise is counted")
     start.add_argument("--model", required=True)
     start.add_argument("--bundle", required=True, help="id, or a beginning of it that fits only one")
@@ -279,11 +258,11 @@ def _shadows(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common:
 
 
 def _measuring(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
-    lease = _Noun(nouns, "lease", "boards lent to compilers for measuring", common)
+    lease = Noun(nouns, "lease", "boards lent to compilers for measuring", common)
     lease.verb("list", "leases, newest first").add_argument("--status", help="one status, such as measuring")
     lease.verb("show", "where a lease stands", "lease")
     lease.verb("cancel", "end a lease", "lease").add_argument("--reason", default="")
-    measured = _Noun(nouns, "measurements", "the performance database: what boards measured", common)
+    measured = Noun(nouns, "measurements", "the performance database: what boards measured", common)
     listing = measured.verb("list", "what was measured, newest first")
     listing.add_argument("--profile", help="only on boards of this profile")
     listing.add_argument("--device", help="only on this device")

@@ -13,6 +13,7 @@ from skerry_contracts import codec
 from skerry_contracts.carried import Carried, read_lines
 from skerry_contracts.container import open_container
 from skerry_contracts.errors import ContractError
+from skerry_fleet import cli_alerts
 from skerry_fleet import cli_beside as beside
 from skerry_fleet.cli_words import cell, record, show, table
 from skerry_fleet.client import FleetClient
@@ -31,7 +32,7 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ("group", "list"): ("/groups", (), ("name", "devices", "description")),
     ("key", "list"): ("/keys", (), ("id", "name", "role", "created_ms", "revoked_ms")),
     ("audit", "list"): ("/audit", ("object",), ("seq", "time_ms", "actor", "action", "object")),
-    ("alert", "list"): ("/alerts", ("state",), ("id", "state", "severity", "kind", "count", "text")),
+    **cli_alerts.LISTS,
     ("model", "list"): ("/models", (), ("name", "bundles", "release", "description")),
     ("bundle", "list"): ("/models/{model}/bundles", (), ("id", "version", "release", "target", "state", "size_bytes")),
     ("rollout", "list"): (
@@ -67,7 +68,7 @@ CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("key", "create"): ("POST", "/keys", ("name", "role")),
     ("key", "revoke"): ("DELETE", "/keys/{id}", ()),
     ("audit", "verify"): ("GET", "/audit/verify", ()),
-    ("alert", "ack"): ("POST", "/alerts/{alert}/ack", ()),
+    **cli_alerts.CALLS,
     ("model", "register"): ("POST", "/models", ("name", "description")),
     ("bundle", "show"): ("GET", "/bundles/{bundle}", ()),
     ("bundle", "publish"): ("POST", "/bundles/{bundle}/publish", ()),
@@ -279,6 +280,7 @@ _SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]
     ("device", "carry-in"): _carry_in,
     ("device", "carry-out"): _carry_out,
     ("rollout", "start"): _start,
+    ("route", "create"): cli_alerts.create_route,
     ("rollout", "wait"): _wait,
     ("rollout", "evidence"): _evidence,
     ("shadow", "start"): _start_shadow,

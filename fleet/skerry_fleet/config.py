@@ -56,6 +56,24 @@ class FleetConfig:
     """How many refused messages are kept; older ones make room."""
     silent_after_s: float = 180.0
     """A device unheard for so long counts as silent and raises an alert."""
+    alert_disk_mb: float = 100.0
+    """A device with less of its disk left raises an alert; here and in the other `alert_` settings 0 turns it off."""
+    alert_flaps: int = 6
+    """Connections made anew within an hour that are too many."""
+    alert_restarts: int = 3
+    """Restarts of a model's worker within an hour that are too many."""
+    alert_degraded_s: float = 300.0
+    """A model that is degraded for so long raises an alert."""
+    alert_certificate_days: float = 7.0
+    """A certificate that is not renewed and ends within so many days (at most a quarter of its life)."""
+    alert_stale_hours: float = 24.0
+    """A device that runs an older release than its group's newest finished rollout brought so many hours ago."""
+    alert_spool: int = 1
+    """Kept messages dropped within an hour that are too many."""
+    incident_wait_s: float = 10.0
+    """An incident is told of so long after its beginning, so that the message has the count."""
+    escalate_after_s: float = 900.0
+    """A critical incident that nobody acknowledged for so long is told to the routes of the next level."""
     tick_s: float = 0.5
     """Time between two looks at timers (silence, retries, expiries). Progress is handled at once, not at a tick."""
     assignment_days: float = 30.0
@@ -90,10 +108,12 @@ class FleetConfig:
                 raise InputError(f"{name} {first} leaves no room for {self.shards} ports", hint="choose a lower one")
         if min(self.max_body_bytes, self.max_bundle_bytes, self.ingest_queue, self.ingest_batch, self.dead_letters) < 1:
             raise InputError("sizes and counts must be at least 1")
+        if min(getattr(self, each.name) for each in dataclasses.fields(self) if each.name.startswith("alert_")) < 0:
+            raise InputError("what raises an alert must not be negative", hint="0 turns it off")
         if min(getattr(self, each.name) for each in dataclasses.fields(self) if each.name.startswith("keep_")) < 0:
             raise InputError("days to keep something must not be negative", hint="0 keeps it for ever")
         times = (self.silent_after_s, self.tick_s, self.assignment_days, self.certificate_days, self.stream_idle_s)
-        if min(*times, self.measurement_days) <= 0:
+        if min(*times, self.measurement_days, self.escalate_after_s) <= 0 or self.incident_wait_s < 0:
             raise InputError("times must be greater than 0")
 
     @property

@@ -18,14 +18,23 @@ import sqlalchemy
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, SQLModel
 
-from skerry_fleet import measure_tables, placement, records, rollout_pairs, rollup_tables, shadow_tables, tables
+from skerry_fleet import (
+    incident_tables,
+    measure_tables,
+    placement,
+    records,
+    rollout_pairs,
+    rollup_tables,
+    shadow_tables,
+    tables,
+)
 from skerry_fleet.errors import FleetError, UnavailableError
 from skerry_fleet.migrations import upgrade
 from skerry_fleet.sql.changes import Change, Row
 from skerry_fleet.sql.dialect import compare_bytes, open_dialect
 
 # Imported so that their tables are known.
-TABLES = (tables, records, rollout_pairs, shadow_tables, measure_tables, placement, rollup_tables)
+TABLES = (tables, records, rollout_pairs, shadow_tables, measure_tables, placement, rollup_tables, incident_tables)
 compare_bytes(SQLModel.metadata)
 PROBE_S = 5.0
 

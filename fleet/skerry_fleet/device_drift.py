@@ -62,7 +62,7 @@ def _raise(session: Session, tenant: str, device: str, now: float, drift: Drift)
         return  # a device cannot fill the list with models that nobody published
     moved = f"from {drift.before:.4g} to {drift.after:.4g} over its last {drift.predictions} predictions"
     text = f"{device}: the mean of {drift.source:.80} went {moved}"
-    alerts.raise_alert(session, tenant, now, Kind.DEVICE_DRIFT, _subject(drift.model), text)
+    alerts.raise_alert(session, tenant, now, Kind.DEVICE_DRIFT, _subject(drift.model), text, scope=drift.model)
 
 
 def _standing(session: Session, tenant: str) -> set[str]:

@@ -77,7 +77,7 @@ def put_drift(
         ]
         figures = ", ".join(f"{name} {value:.4g}" for name, value in known)
         text = f"{monitor} monitor of {model}: {figures or 'drifting'}"
-        alerts.raise_alert(session, actor.tenant, now, Kind.DRIFT, subject, text)
+        alerts.raise_alert(session, actor.tenant, now, Kind.DRIFT, subject, text, scope=model)
     else:
         alerts.resolve(session, actor.tenant, now, Kind.DRIFT, subject)
     announce(session, actor.tenant, "drift", model=subject, drifting=drifting, score=row.score)

@@ -13,8 +13,10 @@ from sqlmodel import func, select
 
 from skerry_contracts.assignment import Envelope, Receipt
 from skerry_contracts.errors import MismatchError
-from skerry_fleet import apikeys, devices, director, measurements, placement, presence, renewal, retention
+from skerry_fleet import apikeys, devices, director, incidents, measurements, placement, presence, renewal, retention
 from skerry_fleet import shadow_orders as shadows
+from skerry_fleet.alert_rules import Limits
+from skerry_fleet.alert_watch import AlertWatch
 from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
 from skerry_fleet.blobs import BlobStore
@@ -57,6 +59,7 @@ class Fleet:
     rollouts: Rollouts
     core: IngestCore
     metrics: Metrics
+    watch: AlertWatch
     started: float
     lock: int
     new_key: str | None = None
@@ -72,8 +75,11 @@ class Fleet:
 
     def tick(self) -> None:
         """Look at everything that time alone changes: silence, timers, assignments and metadata that grow old."""
-        now = self.clock()
+        now, config = self.clock(), self.config
+        with self.database.read() as session:
+            found = self.watch.look(session, now)
         with self.rollouts.open() as session:
+            self.watch.apply(session, now, found)
             # After a start every device has the time to be heard once before it can be called silent.
             if now - self.started >= self.config.silent_after_s:
                 silent = presence.sweep(session, now, self.config.silent_after_s)
@@ -82,6 +88,7 @@ class Fleet:
             self.rollouts.tick(session, now)
             shadows.expire(session, self.pen, now)
             self.leases.tick(session, now)
+            incidents.tick(session, now, config.incident_wait_s, config.escalate_after_s)
             if now - self.renewed >= RENEW_EVERY_S:
                 director.renew(session, self.office.director.sign_assignment, now, self.config.assignment_days)
                 self.renewed = now
@@ -175,6 +182,7 @@ def open_fleet(config: FleetConfig, clock: Clock, random: RandomBytes) -> Fleet:
         rollouts=rollouts,
         core=IngestCore(store, receipt_checker(database)),
         metrics=Metrics(database, config.tenant, clock),
+        watch=AlertWatch(limits(config)),
         started=now,
         lock=lock,
     )
@@ -183,6 +191,19 @@ def open_fleet(config: FleetConfig, clock: Clock, random: RandomBytes) -> Fleet:
     with rollouts.open() as session:
         rollouts.observe(session, now, (), ())  # what was committed but not looked at when the last process ended
     return fleet
+
+
+def limits(config: FleetConfig) -> Limits:
+    """Return when something is wrong, as the settings say."""
+    return Limits(
+        disk_bytes=config.alert_disk_mb * 1e6,
+        flaps=config.alert_flaps,
+        restarts=config.alert_restarts,
+        degraded_s=config.alert_degraded_s,
+        certificate_s=config.alert_certificate_days * 86_400,
+        stale_s=config.alert_stale_hours * 3600,
+        spool=config.alert_spool,
+    )
 
 
 def receipt_checker(database: Database) -> CheckReceipt:

@@ -41,6 +41,12 @@ def choose(tenant: str, device: str, shards: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{tenant}/{device}".encode()).digest()[:8], "big") % shards
 
 
+def shard_of(session: Session, tenant: str, device: str) -> int:
+    """Return the shard that a device lives on."""
+    row = session.get(DeviceShard, (tenant, device))
+    return 0 if row is None else row.shard
+
+
 def place(session: Session, tenant: str, device: str, shards: int) -> int:
     """Return a device's shard, chosen and recorded where it has none yet."""
     row = session.get(DeviceShard, (tenant, device))

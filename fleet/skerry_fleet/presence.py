@@ -13,7 +13,7 @@ import dataclasses
 from sqlmodel import Session, col, select
 
 from skerry_contracts.device import Heartbeat, Presence
-from skerry_fleet import alerts
+from skerry_fleet import alerts, placement
 from skerry_fleet.alerts import Kind
 from skerry_fleet.database import announce
 from skerry_fleet.tables import DeviceState
@@ -68,7 +68,8 @@ def sweep(session: Session, now: float, silent_after_s: float, most: int = 1000)
         session.add(row)
         quiet_s = now - row.last_seen_ms / 1000
         text = f"{row.name} has been silent for {quiet_s:.0f} s"
-        alerts.raise_alert(session, row.tenant, now, Kind.DEVICE_SILENT, row.name, text)
+        scope = f"shard/{placement.shard_of(session, row.tenant, row.name)}"
+        alerts.raise_alert(session, row.tenant, now, Kind.DEVICE_SILENT, row.name, text, scope=scope)
         announce(session, row.tenant, "device", device=row.name, change="silent")
     return [(row.tenant, row.name) for row in rows]
 

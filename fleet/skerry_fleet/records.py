@@ -138,6 +138,7 @@ class Alert(SQLModel, table=True):
     __table_args__ = (
         Index("alert_recent", "tenant", "id"),
         Index("alert_open", "tenant", "kind", "subject", "state"),
+        Index("alert_incident", "tenant", "incident"),
         {"sqlite_autoincrement": True},
     )
 
@@ -152,6 +153,7 @@ class Alert(SQLModel, table=True):
     first_ms: int = big()
     last_ms: int = big()
     acknowledged_by: str = ""
+    incident: int | None = big(default=None)
 
 
 class Drift(SQLModel, table=True):

@@ -30,6 +30,9 @@ _FEED = (
 )
 _OLD = {
     "alert": "state = 'resolved' AND last_ms < :before",
+    "incident": "state = 'resolved' AND last_ms < :before",
+    "notice": "status <> 'waiting' AND due_ms < :before",
+    "mute": "until_ms < :before",
     "health_hour": "hour_ms < :before",
     "message_hour": "hour_ms < :before",
 }
@@ -60,6 +63,9 @@ def settings(config: FleetConfig) -> dict[str, tuple[str, float]]:
         "shadow_report": "keep_shadows_days",
         "receipt": "keep_receipts_days",
         "alert": "keep_alerts_days",
+        "incident": "keep_alerts_days",
+        "notice": "keep_alerts_days",
+        "mute": "keep_alerts_days",
         "health_hour": "keep_hours_days",
         "message_hour": "keep_hours_days",
     }

@@ -79,7 +79,8 @@ class Executor:
                 confirmed.append(effect.device)
             elif isinstance(effect, Failed):
                 text = f"{effect.device} failed in rollout {live.state.rollout}: {effect.reason}"
-                alerts.raise_alert(session, live.tenant, now, Kind.UPDATE_FAILED, effect.device, text)
+                scope = live.state.rollout
+                alerts.raise_alert(session, live.tenant, now, Kind.UPDATE_FAILED, effect.device, text, scope=scope)
             else:
                 before = self._moved(session, actor, now, live, before, effect)
         self._pair(session, live, offered)
@@ -216,7 +217,7 @@ class Executor:
         if effect.status is Status.ROLLING_BACK:
             text = f"rollout {rollout} of {live.model} is rolled back: {effect.reason}"
             severity = "" if actor.name.startswith("system:") else "info"  # who ordered it knows
-            alerts.raise_alert(session, live.tenant, now, Kind.ROLLED_BACK, rollout, text, severity)
+            alerts.raise_alert(session, live.tenant, now, Kind.ROLLED_BACK, rollout, text, severity, scope=rollout)
         return effect.status, effect.stage
 
 

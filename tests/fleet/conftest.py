@@ -208,7 +208,7 @@ class Bench:
             models,
             SpoolHealth(0, 0, 0, 0, 0),
             1,
-            1,
+            1 << 33,
         )
 
     def progress(self, device: str, phase: Phase, reason: Reason = Reason.OK, **fields: Any) -> None:

@@ -1,4 +1,4 @@
-"""What people do on the dashboard: sign in and out, order rollouts, acknowledge alerts. Every form brings its token."""
+"""What people do on the dashboard: sign in and out, order rollouts. Every form brings its token."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from skerry_fleet import alerts, apikeys, audit, rollout_machine, rollout_rows
+from skerry_fleet import apikeys, audit, rollout_machine, rollout_rows
 from skerry_fleet.apikeys import Role
 from skerry_fleet.auth import fleet_of
 from skerry_fleet.dashboard import views
-from skerry_fleet.dashboard.pages import PageRoute, link, render
+from skerry_fleet.dashboard.pages import PageRoute, render
 from skerry_fleet.dashboard.session import (
     COOKIE,
     LASTS_S,
@@ -23,7 +23,7 @@ from skerry_fleet.dashboard.session import (
     sessions_of,
 )
 from skerry_fleet.errors import AuthError, MissingError
-from skerry_fleet.paging import MAX_INT64, Page
+from skerry_fleet.paging import Page
 from skerry_fleet.rollout_words import Order, Status
 from skerry_fleet.routes.common import FleetPart
 
@@ -127,17 +127,3 @@ def give_order(
         actor = visitor.caller.actor(request.state.request_id)
         fleet.rollouts.order(session, actor, fleet.clock(), rollout, wanted, reason.strip())
     return RedirectResponse(f"/ui/rollouts/{rollout}", 303)
-
-
-@router.post("/ui/alerts/{alert}/ack")
-def acknowledge(
-    request: Request, fleet: FleetPart, visitor: Steering, alert: str, token: Text = "", state: Text = ""
-) -> Response:
-    """Note that a person has seen an alert."""
-    check_form(request, token)
-    if not (alert.isascii() and alert.isdigit()) or int(alert) > MAX_INT64:
-        raise MissingError(f"no alert {alert!r:.40}")
-    with fleet.database.write() as session:
-        actor = visitor.caller.actor(request.state.request_id)
-        alerts.acknowledge(session, actor, fleet.clock(), int(alert), visitor.caller.name)
-    return RedirectResponse(link("/ui/alerts", state=state if state in list(alerts.AlertState) else ""), 303)

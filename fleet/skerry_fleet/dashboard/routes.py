@@ -11,8 +11,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from skerry_fleet import alerts, rollout_machine, rollout_rows
-from skerry_fleet.dashboard import actions, device_view, drift_view, shadow_pages, views
+from skerry_fleet import rollout_machine, rollout_rows
+from skerry_fleet.dashboard import actions, alert_pages, device_view, drift_view, shadow_pages, views
 from skerry_fleet.dashboard.actions import Anyone
 from skerry_fleet.dashboard.pages import KINDS, STATIC, PageRoute, link, render
 from skerry_fleet.dashboard.session import open_sessions
@@ -34,6 +34,7 @@ def install(app: FastAPI, fleet: Fleet) -> None:
     app.state.sessions = open_sessions(fleet.config.root, fleet.random)
     app.include_router(actions.router)
     app.include_router(shadow_pages.router)
+    app.include_router(alert_pages.router)
     app.include_router(router)
 
 
@@ -195,17 +196,6 @@ def drift_of(request: Request, fleet: FleetPart, visitor: Anyone, name: str) -> 
         found = drift_view.model(session, tenant, name)
         seen = drift_view.samples(session, tenant, name) if visitor.operates else []
     return render(request, visitor, "drift-model.html", {"model": found, "samples": seen})
-
-
-@router.get("/ui/alerts")
-def alert_list(request: Request, fleet: FleetPart, visitor: Anyone, rows: Rows, state: str = "") -> Response:
-    """Alerts, newest first."""
-    with fleet.database.read() as session:
-        found = alerts.list_alerts(session, visitor.caller.tenant, rows, state)
-        count = alerts.count_open(session, visitor.caller.tenant)
-    following = link("/ui/alerts", state=state, after=found["next"])
-    values = {"found": found, "state": state, "following": following, "open": count}
-    return render(request, visitor, "alerts.html", values)
 
 
 @router.get("/ui/audit")

@@ -11,6 +11,7 @@ from skerry_contracts.device import Hardware, Heartbeat
 from skerry_contracts.enrolment import Enrolment, EnrolmentRequest, Renewal, Trust
 from skerry_fleet.apikeys import Role
 from skerry_fleet.claims import MAX_LIFE_S, MAX_USES
+from skerry_fleet.incident_tables import Incident, Mute, Notice, Route
 from skerry_fleet.measure_tables import MeasureLease, MeasurementRow
 from skerry_fleet.openapi.shapes import (
     ANYTHING,
@@ -141,6 +142,9 @@ LEASE = some(
 )
 MEASUREMENT = row(MeasurementRow, "boot_id seq record")
 ALERT = row(Alert)
+INCIDENT = row(Incident)
+MUTE = row(Mute)
+ROUTE = row(Route, "secret", kinds=many(TEXT))
 VERDICT = row(Drift, record=OBJECT)
 _FED = one(id=WHOLE, device=TEXT, received_ms=WHOLE, record=OBJECT)
 _HOUR = part(
@@ -232,8 +236,19 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("GET", f"{_V1}/rollouts/{{rollout}}/devices"): Answer(page(row(RolloutDevice, "rollout model baseline active"))),
     ("GET", f"{_V1}/rollouts/{{rollout}}/evidence"): Answer(_PAIRS),
     ("POST", f"{_V1}/rollouts/{{rollout}}/{{order}}"): Answer(ROLLOUT),
-    ("GET", f"{_V1}/alerts"): Answer(page(ALERT)),
+    ("GET", f"{_V1}/alerts"): Answer(page(ALERT), refuses=(404,)),
     ("POST", f"{_V1}/alerts/{{alert}}/ack"): Answer(ALERT),
+    ("GET", f"{_V1}/incidents"): Answer(page(INCIDENT)),
+    ("GET", f"{_V1}/incidents/{{incident}}"): Answer(INCIDENT),
+    ("POST", f"{_V1}/incidents/{{incident}}/ack"): Answer(INCIDENT),
+    ("GET", f"{_V1}/mutes"): Answer(page(MUTE)),
+    ("POST", f"{_V1}/mutes"): Answer(MUTE),
+    ("DELETE", f"{_V1}/mutes/{{mute}}"): Answer(MUTE),
+    ("GET", f"{_V1}/routes"): Answer(page(ROUTE)),
+    ("POST", f"{_V1}/routes"): Answer(some(ROUTE, signing_secret=TEXT)),
+    ("DELETE", f"{_V1}/routes/{{route}}"): Answer(ROUTE),
+    ("POST", f"{_V1}/routes/{{route}}/test"): Answer(one(route=TEXT, event=TEXT, delivered=FLAG)),
+    ("GET", f"{_V1}/notices"): Answer(page(row(Notice, "body"))),
     ("GET", f"{_V1}/shadows"): Answer(page(SHADOW)),
     ("POST", f"{_V1}/shadows"): Answer(SHADOW),
     ("GET", f"{_V1}/shadows/{{shadow}}"): Answer(SHADOW),
@@ -265,6 +280,7 @@ KINDS = [DeltaOffer, Enrolment, EnrolmentRequest, Envelope, Hardware, Heartbeat,
 FIELDS: dict[str, dict[str, Schema]] = {
     "GroupRequest": {"name": NAME},
     "ModelRequest": {"name": NAME},
+    "RouteRequest": {"name": NAME, "level": {"minimum": 0, "maximum": 9}},
     "LeaseRequest": {"profile": NAME, "source_sha256": HEX},
     "KeyRequest": {"name": {"minLength": 1, "maxLength": 100, "pattern": "^[ -~]*$"}, "role": _ROLE},
     "ClaimRequest": {"uses": {"minimum": 1, "maximum": MAX_USES}, "expires_s": {"minimum": 1, "maximum": MAX_LIFE_S}},

@@ -40,7 +40,7 @@ REASONS = {
 _HEX = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _CURSORS = (  # by what a path ends in; the others go on at a name
     (re.compile(r"/bundles$"), {"type": "string", "pattern": "^([0-9]{1,18}-[0-9a-f]{64})?$"}),
-    (re.compile(r"/(groups|claims|keys|models|devices)$"), {"type": "string", "pattern": "^[ -~]{0,200}$"}),
+    (re.compile(r"/(groups|claims|keys|models|devices|routes)$"), {"type": "string", "pattern": "^[ -~]{0,200}$"}),
     (re.compile(r""), {"type": "string", "pattern": "^[0-9]{0,18}$"}),
 )
 # Parameters that routes read as text, to refuse them in our own words.
@@ -53,6 +53,7 @@ _PARAMETERS: dict[str, tuple[Schema, str]] = {
     "model": (TEXT, "Only of this model."),
     "status": (TEXT, "Only in this status; of rollouts, `active` is every one under way."),
     "state": ({"type": "string", "enum": ["", *AlertState], "default": ""}, "Only in this state."),
+    "incident": ({"type": "string", "pattern": "^[0-9]{0,18}$"}, "Only of this incident."),
     "place": (TEXT, f"Only devices in this place: {', '.join(Place)}."),
     "object": (TEXT, "Only records of one object, such as `rollout/r1-9c01d2aa`."),
     "profile": (TEXT, "Only boards of this profile."),

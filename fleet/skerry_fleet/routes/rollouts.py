@@ -1,4 +1,4 @@
-"""/api/v1: rollouts and alerts."""
+"""/api/v1: rollouts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from skerry_fleet import alerts, rollout_pairs, rollout_preview, rollout_rows
+from skerry_fleet import rollout_pairs, rollout_preview, rollout_rows
 from skerry_fleet.errors import InputError, MissingError
-from skerry_fleet.paging import MAX_INT64
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.rollout_words import Order
 from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
@@ -89,20 +88,3 @@ def order_rollout(
     with fleet.rollouts.open() as session:
         actor = actor_of(request, caller)
         return reply(fleet.rollouts.order(session, actor, fleet.clock(), rollout, Order(order), wanted.reason))
-
-
-@router.get("/alerts")
-def list_alerts(fleet: FleetPart, caller: Viewer, page: PagePart, state: str = "") -> Response:
-    """Alerts, newest first."""
-    with fleet.database.read() as session:
-        return reply(alerts.list_alerts(session, caller.tenant, page, state))
-
-
-@router.post("/alerts/{alert}/ack")
-def acknowledge(request: Request, fleet: FleetPart, caller: Operator, alert: str) -> Response:
-    """Note that a person has seen an alert."""
-    if not (alert.isascii() and alert.isdigit()) or int(alert) > MAX_INT64:
-        raise MissingError(f"no alert {alert!r:.40}")
-    with fleet.database.write() as session:
-        actor = actor_of(request, caller)
-        return reply(alerts.acknowledge(session, actor, fleet.clock(), int(alert), caller.name))

@@ -35,7 +35,7 @@ def overview(request: Request, fleet: FleetPart, caller: Viewer) -> Response:
 
 @router.get("/api/v1/events")
 async def events(request: Request, fleet: FleetPart, caller: Viewer) -> StreamingResponse:
-    """Server-sent events: device, rollout, alert, bundle, drift."""
+    """Server-sent events: device, rollout, shadow, lease, alert, incident, bundle, drift."""
     stream = request.app.state.hub.stream(caller.tenant, fleet.config.stream_idle_s)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
 

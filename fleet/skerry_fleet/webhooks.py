@@ -1,0 +1,127 @@
+"""How a message leaves: a signed webhook of our own, or any service that apprise knows, in a short-lived child.
+
+A webhook is a POST of one CloudEvent (structured mode), signed as Standard Webhooks says (specification 1.0.0):
+HMAC-SHA256 over `<webhook-id>.<webhook-timestamp>.<body>`. What a target's address holds, secrets often among it, is
+in no error and no log; that is why apprise, which logs, runs in a child whose output nobody sees. A child also ends
+when it hangs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import importlib.util
+import json
+import logging
+import re
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import httpx
+
+from skerry_fleet.errors import InputError
+
+TIMEOUT_S = 10.0
+CHILD_S = 20.0
+SECRET_PREFIX = "whsec_"
+CHILD = "skerry_fleet.apprise_child"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every address at INFO
+
+
+def is_webhook(target: str) -> bool:
+    """Say whether a target is a webhook of ours."""
+    return target.lower().startswith(("http://", "https://"))
+
+
+def check(target: str) -> None:
+    """Refuse what can be no target.
+
+    Raises:
+        InputError: not an address, one that apprise does not know, or apprise is needed and missing.
+    """
+    hint = "https://… for a webhook, or an address of apprise such as mailto://… (docs/fleet.md)"
+    if len(target) > 2000 or not target.isprintable() or not _ADDRESS.match(target):
+        raise InputError("the target is no address", hint=hint)
+    if not is_webhook(target):
+        if importlib.util.find_spec("apprise") is None:
+            raise InputError("this target needs apprise", hint="pip install 'skerry[notify]'")
+        if _child({"target": target, "check": True}):
+            raise InputError("apprise knows no such target, or something is missing in it", hint=hint)
+        return
+    try:
+        parts = urlsplit(target)
+        named, _ = parts.hostname, parts.port
+    except ValueError:
+        named = None
+    if not named or " " in target:
+        raise InputError("the webhook's address has no host, or a port that is none", hint=hint)
+
+
+def shown(target: str) -> str:
+    """Return as much of a target as may be seen: paths, users and, of services, hosts may be secrets.
+
+    >>> shown("https://hooks.example:8443/T000/secret"), shown("mailto://user:password@example.org")
+    ('https://hooks.example:8443/…', 'mailto://…')
+    """
+    if not is_webhook(target):
+        return f"{target.partition('://')[0].lower()}://…"
+    parts = urlsplit(target)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}/…"
+
+
+def signature(secret: str, event: str, timestamp_s: int, body: bytes) -> str:
+    """Return the header `webhook-signature` (Standard Webhooks 1.0.0, "Signature scheme")."""
+    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+    mac = hmac.new(key, f"{event}.{timestamp_s}.".encode() + body, hashlib.sha256)
+    return "v1," + base64.b64encode(mac.digest()).decode()
+
+
+def send(target: str, secret: str, event: str, title: str, body: str, now: float) -> str:
+    """Send one message and return what went wrong, in words without secrets; empty: it was taken."""
+    if is_webhook(target):
+        return _post(target, secret, event, body.encode(), now)
+    lines = [f"{each['subject']}: {each['text']}" for each in json.loads(body)["data"]["first_alerts"]]
+    return _child({"target": target, "title": title, "body": "\n".join(lines) or title, "event": event})
+
+
+def _post(target: str, secret: str, event: str, body: bytes, now: float) -> str:
+    headers = {
+        "content-type": "application/cloudevents+json; charset=utf-8",
+        "webhook-id": event,
+        "webhook-timestamp": str(int(now)),
+        "webhook-signature": signature(secret, event, int(now), body),
+        "user-agent": "skerry",
+    }
+    try:
+        with (
+            httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client,
+            client.stream("POST", target, content=body, headers=headers) as answer,
+        ):
+            return "" if answer.is_success else f"the target answered {answer.status_code}"
+    except httpx.TimeoutException:
+        return f"no answer within {TIMEOUT_S:g} s"
+    except httpx.ConnectError:
+        return "no connection to the target"
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        return f"the message could not be sent: {type(error).__name__}"
+
+
+def _child(order: dict[str, object]) -> str:
+    """Have apprise do it in a child; the order goes by its standard input, which no list of processes shows."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-W", "ignore", "-m", CHILD],
+            input=json.dumps(order).encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=CHILD_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the service did not answer within {CHILD_S:g} s"
+    said = {0: "", 3: "apprise is not installed: pip install 'skerry[notify]'", 4: "apprise knows no such target"}
+    return said.get(done.returncode, "the service did not take the message")
