@@ -7,6 +7,7 @@ again after every reconnection, because a broker may forget.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -23,9 +24,9 @@ from skerry_fleet.database import announce
 from skerry_fleet.errors import MissingError
 from skerry_fleet.lease_boards import orders as measure_orders
 from skerry_fleet.shadow_tables import Shadow, ShadowDevice
-from skerry_fleet.tables import Bundle, Desired, Device, DeviceModel, DeviceStatus, Rollout, SignedAssignment
+from skerry_fleet.tables import Bundle, Device, DeviceModel, DeviceStatus, Rollout, SignedAssignment
 
-T = TypeVar("T", Device, DeviceModel, Desired, SignedAssignment, ShadowDevice)
+T = TypeVar("T", DeviceModel, ShadowDevice)
 CHUNK = 500
 """Names in one statement at most."""
 
@@ -33,30 +34,45 @@ Sign = Callable[[Assignment], bytes]
 """Signs an assignment and returns the envelope's bytes (trust/director.py)."""
 
 
-def want(row: Desired, bundle: str | None, rollout: str, *, back: bool = False) -> None:
-    """Say what a device is to run of a model (None: nothing). `back`: to what it ran before, though that is older."""
-    row.bundle, row.rollout, row.allow_downgrade = bundle, rollout, back
-    if back:
-        row.confirmed = bundle
+@dataclasses.dataclass(slots=True)
+class Wish:
+    """What one device is to run of a model. `confirmed`, the newest that proved itself, is the way back."""
+
+    device: str
+    model: str
+    bundle: str | None = None
+    confirmed: str | None = None
+    rollout: str = ""
+    allow_downgrade: bool = False
+
+    def want(self, bundle: str | None, rollout: str, *, back: bool = False) -> None:
+        """Say what is to run (None: nothing). `back`: what ran before, though that is older."""
+        self.bundle, self.rollout, self.allow_downgrade = bundle, rollout, back
+        if back:
+            self.confirmed = bundle
+
+    def confirm(self, bundle: str) -> None:
+        """Note that a bundle proved itself: rollbacks lead here from now on."""
+        self.confirmed, self.allow_downgrade = bundle, False
 
 
-def desired(session: Session, tenant: str, model: str, devices: Iterable[str]) -> dict[str, Desired]:
-    """Return what each device is to run of a model, with new rows for those that have none yet."""
-    names = list(devices)
-    rows = _rows(session, Desired, col(Desired.device), tenant, names)
-    found = {row.device: row for row in rows if row.model == model}
-    return {name: found.get(name) or Desired(tenant=tenant, device=name, model=model) for name in names}
+def wishes(session: Session, tenant: str, model: str, devices: Iterable[str]) -> dict[str, Wish]:
+    """Return what each device is to run of a model; nothing yet, where nobody has said."""
+    found = {each.device: each for each in _wishes(session, tenant, devices) if each.model == model}
+    return {name: found.get(name) or Wish(name, model) for name in devices}
+
+
+def keep(session: Session, tenant: str, changed: Iterable[Wish]) -> None:
+    """Write what devices are to run."""
+    rows = [{"tenant": tenant, **{name: getattr(each, name) for name in Wish.__slots__}} for each in changed]
+    if rows:
+        session.connection().execute(_WISHED, rows)
 
 
 def health(session: Session, tenant: str, model: str, devices: Iterable[str]) -> dict[str, DeviceModel]:
     """Return what devices last said of a model, where they did."""
     rows = _rows(session, DeviceModel, col(DeviceModel.name), tenant, devices)
     return {row.name: row for row in rows if row.model == model}
-
-
-def confirm(row: Desired, bundle: str) -> None:
-    """Note that a bundle proved itself on a device: rollbacks lead here from now on."""
-    row.confirmed, row.allow_downgrade = bundle, False
 
 
 def issue(
@@ -72,17 +88,17 @@ def issue(
     tenant, now_ms = actor.tenant, int(now * 1000)
     known = {name: (status, sequence) for name, status, sequence in _read(session, _DEVICES, tenant, devices)}
     kept: dict[str, int] = dict(_read(session, _KEPT, tenant, devices))
-    wanted: dict[str, list[Desired]] = {device: [] for device in devices}
-    for each in _rows(session, Desired, col(Desired.device), tenant, devices):
+    wanted: dict[str, list[Wish]] = {device: [] for device in devices}
+    for each in _wishes(session, tenant, devices):
         if each.bundle is not None:
             wanted[each.device].append(each)
     beside = {
-        (each.device, each.model): each.shadow
-        for each in _rows(session, ShadowDevice, col(ShadowDevice.device), tenant, devices)
-        if each.active
+        (row.device, row.model): row.shadow
+        for row in _rows(session, ShadowDevice, col(ShadowDevice.device), tenant, devices)
+        if row.active
     }
     measuring = measure_orders(session, tenant, devices)
-    options, rows, changes = _Options(session, beside), [], []
+    options, rows, changes = _Options(session, tenant, beside), [], []
     for device, why in devices.items():
         status, last = known.get(device, ("", 0))
         if status != DeviceStatus.ACTIVE:
@@ -104,6 +120,16 @@ def issue(
 
 
 _DEVICES = "SELECT name, status, sequence FROM device WHERE tenant = :tenant AND name IN :names"
+_WISHES = (
+    "SELECT device, model, bundle, confirmed, rollout, allow_downgrade FROM desired"
+    " WHERE tenant = :tenant AND device IN :names"
+)
+_WISHED = sqlalchemy.text(
+    "INSERT INTO desired (tenant, device, model, bundle, confirmed, rollout, allow_downgrade)"
+    " VALUES (:tenant, :device, :model, :bundle, :confirmed, :rollout, :allow_downgrade)"
+    " ON CONFLICT (tenant, device, model) DO UPDATE SET bundle = excluded.bundle, confirmed = excluded.confirmed,"
+    " rollout = excluded.rollout, allow_downgrade = excluded.allow_downgrade"
+)
 _KEPT = "SELECT device, sequence FROM signed_assignment WHERE tenant = :tenant AND device IN :names"
 _NUMBER = sqlalchemy.text("UPDATE device SET sequence = :sequence WHERE tenant = :tenant AND name = :device")
 _OUT = sqlalchemy.text(
@@ -117,6 +143,11 @@ _OUT = sqlalchemy.text(
 def sequences(session: Session, tenant: str, devices: Iterable[str]) -> dict[str, int]:
     """Return the number of the newest assignment of each of these devices; those that are none of ours are left out."""
     return {name: sequence for name, _, sequence in _read(session, _DEVICES, tenant, devices)}
+
+
+def _wishes(session: Session, tenant: str, devices: Iterable[str]) -> Iterator[Wish]:
+    for device, model, bundle, confirmed, rollout, downgrade in _read(session, _WISHES, tenant, devices):
+        yield Wish(device, model, bundle, confirmed, rollout, bool(downgrade))
 
 
 def _read(session: Session, statement: str, tenant: str, names: Iterable[str]) -> Iterator[Any]:
@@ -158,19 +189,19 @@ def renew(session: Session, sign: Sign, now: float, days: float, most: int = 200
 class _Options:
     """Turns wishes into what assignments say; bundles and rollouts are read once."""
 
-    def __init__(self, session: Session, beside: Mapping[tuple[str, str], str]) -> None:
-        self._session, self._beside = session, beside
+    def __init__(self, session: Session, tenant: str, beside: Mapping[tuple[str, str], str]) -> None:
+        self._session, self._tenant, self._beside = session, tenant, beside
         self._shadows: dict[str, ShadowTerms | None] = {}
         self._bundles: dict[tuple[str, str | None], Bundle | None] = {}
         self._rollouts: dict[tuple[str, str], Rollout | None] = {}
 
-    def assigned(self, wanted: Desired) -> AssignedModel:
+    def assigned(self, wanted: Wish) -> AssignedModel:
         """Return what an assignment says of one model.
 
         Raises:
             MissingError: the bundle is not in the registry.
         """
-        key, rollout = (wanted.tenant, wanted.bundle), (wanted.tenant, wanted.rollout)
+        key, rollout = (self._tenant, wanted.bundle), (self._tenant, wanted.rollout)
         if key not in self._bundles:
             self._bundles[key] = self._session.get(Bundle, key)
         if rollout not in self._rollouts:
@@ -195,13 +226,13 @@ class _Options:
             shadow=self._shadow(wanted),
         )
 
-    def _shadow(self, wanted: Desired) -> ShadowTerms | None:
+    def _shadow(self, wanted: Wish) -> ShadowTerms | None:
         """Return what a device is to try beside a model; None: nothing, or what it runs already."""
         shadow = self._beside.get((wanted.device, wanted.model))
         if shadow is None:
             return None
         if shadow not in self._shadows:
-            row = self._session.get(Shadow, (wanted.tenant, shadow))
+            row = self._session.get(Shadow, (self._tenant, shadow))
             self._shadows[shadow] = codec.decode(ShadowTerms, row.terms.encode()) if row is not None else None
         found = self._shadows[shadow]
         return found if found is not None and found.bundle != wanted.bundle else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import logging
@@ -23,7 +24,7 @@ from skerry_fleet.blobs import BlobStore
 from skerry_fleet.config import Clock, FleetConfig, RandomBytes
 from skerry_fleet.database import Database
 from skerry_fleet.deltas import Deltas
-from skerry_fleet.errors import ConflictError, FleetError, UnavailableError
+from skerry_fleet.errors import ConflictError, UnavailableError
 from skerry_fleet.ingest import CheckReceipt, IngestCore
 from skerry_fleet.ingest_store import SqlIngestStore
 from skerry_fleet.leases import Leases
@@ -146,25 +147,26 @@ def open_fleet(config: FleetConfig, clock: Clock, random: RandomBytes) -> Fleet:
         lock = lock_folder(config.root)
     except OSError as error:
         raise UnavailableError(f"cannot use {config.root}: {error.strerror}", hint="choose another --root") from error
+    with contextlib.ExitStack() as opened:  # whatever fails, what was opened is given back
+        opened.callback(os.close, lock)
+        fleet = _open(config, clock, random, lock, opened)
+        opened.pop_all()
+    return fleet
+
+
+def _open(config: FleetConfig, clock: Clock, random: RandomBytes, lock: int, opened: contextlib.ExitStack) -> Fleet:
     now = clock()
-    try:
-        database = Database(config.url)
-    except FleetError:
-        os.close(lock)
-        raise
-    try:
-        with database.read() as session:
-            placement.check(session, config.shards)
-    except ConflictError:
-        database.close()
-        os.close(lock)
-        raise
+    database = Database(config.url)
+    opened.callback(database.close)
+    with database.read() as session:
+        placement.check(session, config.shards)
     try:
         office = open_office(config.root / "trust", config.tenant, now)
     except TrustError as error:
         raise UnavailableError(f"the fleet's keys are not in order: {error}", hint=error.hint) from error
     blobs = BlobStore(config.root / "blobs")
     deltas = Deltas(config.root / "deltas", blobs, database)
+    opened.callback(deltas.close)
     registry = Registry(database, blobs, office.repository, clock)
     registry.published = deltas.prepare
     executor = Executor(office.director.sign_assignment, config.assignment_days)

@@ -8,12 +8,12 @@ from sqlmodel import Session
 
 from skerry_contracts import codec
 from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Phase, Reason
-from skerry_fleet import alerts, audit, director, rollout_machine, rollout_pairs, rollout_rows
+from skerry_fleet import alerts, audit, director, rollout_machine, rollout_pairs
 from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.alerts import Kind
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
-from skerry_fleet.director import Sign
+from skerry_fleet.director import Sign, Wish
 from skerry_fleet.ingest import Incoming
 from skerry_fleet.regression import Tally, judge
 from skerry_fleet.rollout_rows import Live, Told
@@ -31,7 +31,7 @@ from skerry_fleet.rollout_words import (
     Revert,
     Status,
 )
-from skerry_fleet.tables import Desired, Device, DeviceModel, RolloutDevice
+from skerry_fleet.tables import Device, DeviceModel
 
 FIRST_PATIENCE_S, LAST_PATIENCE_S = 600.0, 86400.0
 _FINAL = (Phase.COMMITTED, Phase.ROLLED_BACK, Phase.FAILED)
@@ -57,8 +57,7 @@ class Executor:
     ) -> None:
         """Do what events led to, in order. Moves are the actor's; orders to devices are the system's."""
         touched = [effect.device for effect in effects if isinstance(effect, (Offer, Revert, Confirmed))]
-        rows = rollout_rows.device_rows(session, live, touched)
-        wishes = director.desired(session, live.tenant, live.model, touched)
+        wishes = director.wishes(session, live.tenant, live.model, touched)
         offered = [effect.device for effect in effects if isinstance(effect, Offer)]
         health = director.health(session, live.tenant, live.model, offered)
         if offered:
@@ -71,10 +70,10 @@ class Executor:
             if isinstance(effect, (Confirmed, Failed)):
                 self._compare(session, now, live, effect.device)
             if isinstance(effect, (Offer, Revert)):
-                self._order(live, effect, rows[effect.device], wishes[effect.device], health.get(effect.device))
+                self._order(live, effect, wishes[effect.device], health.get(effect.device))
                 orders[effect.device] = f"{type(effect).__name__.lower()} {live.state.rollout}"
             elif isinstance(effect, Confirmed):
-                director.confirm(wishes[effect.device], live.state.bundle)
+                wishes[effect.device].confirm(live.state.bundle)
                 live.tallies.pop(effect.device, None)
                 confirmed.append(effect.device)
             elif isinstance(effect, Failed):
@@ -84,9 +83,7 @@ class Executor:
             else:
                 before = self._moved(session, actor, now, live, before, effect)
         self._pair(session, live, offered)
-        for device in touched:
-            session.add(rows[device])
-            session.add(wishes[device])
+        director.keep(session, live.tenant, wishes.values())
         alerts.resolve_all(session, live.tenant, now, Kind.UPDATE_FAILED, confirmed)
         if orders:
             for device, sequence in self._issue(session, now, live.tenant, orders).items():
@@ -180,26 +177,27 @@ class Executor:
         self._patience[device] = (now + wait_s, min(2 * wait_s, LAST_PATIENCE_S))
         return True
 
-    def note(self, session: Session, row: RolloutDevice, told: Told) -> None:
+    def note(self, live: Live, told: Told) -> None:
         """Keep a device's last word beside its place, for people."""
-        row.phase, row.detail = told.phase, told.detail[:500]
+        kept = live.kept_of(told.device)
+        kept.phase, kept.detail = told.phase, told.detail[:500]
         if told.phase in _FINAL and told.reason != Reason.OK:
-            row.reason = told.reason
-        session.add(row)
+            kept.reason = told.reason
+        live.state.changed.add(told.device)
 
-    def _order(
-        self, live: Live, effect: Offer | Revert, row: RolloutDevice, wish: Desired, health: DeviceModel | None
-    ) -> None:
+    def _order(self, live: Live, effect: Offer | Revert, wish: Wish, health: DeviceModel | None) -> None:
         """Change what a device is to run, forward or back."""
+        kept = live.kept_of(effect.device)
+        live.state.changed.add(effect.device)
         if isinstance(effect, Revert):
             live.tallies.pop(effect.device, None)
-            director.want(wish, row.previous, live.state.rollout, back=True)
+            wish.want(kept.previous, live.state.rollout, back=True)
             return
         if live.state.members[effect.device].attempts == 0:
             live.baselines[effect.device] = baseline = None if health is None else _health(health)
-            row.previous = wish.confirmed
-            row.baseline = "" if baseline is None else codec.encode(baseline).decode()
-        director.want(wish, live.state.bundle, live.state.rollout)
+            kept.previous = wish.confirmed
+            kept.baseline = "" if baseline is None else codec.encode(baseline).decode()
+        wish.want(live.state.bundle, live.state.rollout)
 
     def _issue(
         self, session: Session, now: float, tenant: str, devices: dict[str, str], above: int = 0

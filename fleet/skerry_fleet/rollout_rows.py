@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import sqlalchemy
@@ -19,7 +19,6 @@ from skerry_contracts.device import ModelHealth
 from skerry_fleet import rollout_machine as machine
 from skerry_fleet import rollout_pairs
 from skerry_fleet.comparison import Comparison, Gate
-from skerry_fleet.director import CHUNK
 from skerry_fleet.errors import MissingError
 from skerry_fleet.paging import Page, listing
 from skerry_fleet.regression import Limits, Tally
@@ -71,6 +70,29 @@ class RolloutRequest:
 
 
 @dataclasses.dataclass(slots=True)
+class Kept:
+    """What a device's row holds besides its place: where the device goes back to, its health before the offer (JSON of
+    ModelHealth), and its last word.
+    """
+
+    previous: str | None = None
+    baseline: str = ""
+    phase: str = ""
+    reason: str = ""
+    detail: str = ""
+
+
+_COLUMNS = ("tenant", "rollout", "device", "model", "active", "place", "attempts", "floor", "since_ms", "due_ms")
+_KEPT = Kept.__slots__
+_ROW = sqlalchemy.text(
+    f"INSERT INTO rollout_device ({', '.join((*_COLUMNS, *_KEPT))})"
+    f" VALUES ({', '.join(f':{name}' for name in (*_COLUMNS, *_KEPT))})"
+    " ON CONFLICT (tenant, rollout, device) DO UPDATE SET"
+    f" {', '.join(f'{name} = excluded.{name}' for name in (*_COLUMNS[5:], *_KEPT))}"
+)
+
+
+@dataclasses.dataclass(slots=True)
 class Live:
     """A rollout in memory: the machine's state, and what its effects need. Everything but the tallies and open
     pairs is in the rows.
@@ -83,6 +105,7 @@ class Live:
     state: State
     limits: Limits
     comparison: Comparison
+    kept: dict[str, Kept] = dataclasses.field(default_factory=dict)
     baselines: dict[str, ModelHealth | None] = dataclasses.field(default_factory=dict)
     tallies: dict[str, Tally] = dataclasses.field(default_factory=dict)
 
@@ -90,6 +113,13 @@ class Live:
     def key(self) -> tuple[str, str]:
         """The row's key."""
         return self.tenant, self.state.rollout
+
+    def kept_of(self, device: str) -> Kept:
+        """Return what is kept of a device besides its place."""
+        found = self.kept.get(device)
+        if found is None:
+            found = self.kept[device] = Kept()
+        return found
 
 
 class Pending:
@@ -136,6 +166,7 @@ def _load(session: Session, row: Rollout) -> Live:
         member = Member(each.device, rank(row.id, each.device), Place(each.place), bool(online), each.attempts)
         member.floor, member.since, member.due, member.reason = each.floor, each.since_ms / 1000, due, each.reason
         members.append(member)
+        live.kept[each.device] = Kept(*(getattr(each, name) for name in _KEPT))
         live.baselines[each.device] = codec.decode(ModelHealth, each.baseline.encode()) if each.baseline else None
     machine.restore(state, members)
     return live
@@ -164,39 +195,21 @@ def told(session: Session, position: int, most: int) -> list[Told]:
     return [Told(*row) for row in session.connection().execute(_TOLD, {"position": position, "most": most})]
 
 
-def device_rows(session: Session, live: Live, devices: Iterable[str]) -> dict[str, RolloutDevice]:
-    """Return the rows of these devices in a rollout, with new ones for those that have none yet."""
-    names = list(devices)
-    found = {
-        row.device: row for row in session.new if isinstance(row, RolloutDevice) and row.rollout == live.state.rollout
-    }
-    missing = [name for name in names if name not in found]
-    for at in range(0, len(missing), CHUNK):
-        query = select(RolloutDevice).where(
-            RolloutDevice.tenant == live.tenant,
-            RolloutDevice.rollout == live.state.rollout,
-            col(RolloutDevice.device).in_(missing[at : at + CHUNK]),
-        )
-        found.update({row.device: row for row in session.exec(query)})
-    for name in set(missing) - found.keys():
-        found[name] = RolloutDevice(
-            tenant=live.tenant, rollout=live.state.rollout, device=name, model=live.model, place=""
-        )
-    return {name: found[name] for name in names}
-
-
 def save(session: Session, live: Live, now: float) -> None:
     """Write what the last events changed."""
     state = live.state
-    rows = device_rows(session, live, sorted(state.changed & state.members.keys()))
-    for device, row in rows.items():
-        member = state.members[device]
-        row.place, row.attempts, row.floor = member.place.value, member.attempts, member.floor
-        row.since_ms = int(member.since * 1000)
-        row.due_ms = None if member.due is None else int(member.due * 1000)
-        row.reason = member.reason or row.reason
-        session.add(row)
+    rows = []
+    for device in sorted(state.changed & state.members.keys()):
+        member, kept = state.members[device], live.kept_of(device)
+        kept.reason = member.reason or kept.reason
+        row = {"tenant": live.tenant, "rollout": state.rollout, "device": device, "model": live.model, "active": True}
+        row |= {"place": member.place.value, "attempts": member.attempts, "floor": member.floor}
+        row |= {"since_ms": int(member.since * 1000), "due_ms": None if member.due is None else int(member.due * 1000)}
+        rows.append(row | {name: getattr(kept, name) for name in Kept.__slots__})
     state.changed.clear()
+    if rows:
+        session.flush()
+        session.connection().execute(_ROW, rows)
     row_of = session.get(Rollout, live.key)
     if row_of is None:
         raise MissingError(f"no rollout {state.rollout}")

@@ -260,9 +260,8 @@ class Rollouts:
                 by_rollout.setdefault(live.key, []).append(row)
         for key, rows in by_rollout.items():
             live = self._states[key]
-            kept = rollout_rows.device_rows(session, live, {row.device for row in rows})
             for row in rows:
-                self._executor.note(session, kept[row.device], row)
+                self._executor.note(live, row)
                 event = Reported(row.device, row.bundle, row.sequence, Phase(row.phase), Reason(row.reason))
                 heard.take(live, event, now)
         self._settle(session, now, heard)
