@@ -16,12 +16,13 @@ from sqlmodel import Session, col, select
 from skerry_contracts import codec
 from skerry_contracts.assignment import SamplingPolicy, Window
 from skerry_contracts.device import ModelHealth
+from skerry_fleet import rollout_kept, rollout_pairs
 from skerry_fleet import rollout_machine as machine
-from skerry_fleet import rollout_pairs
 from skerry_fleet.comparison import Comparison, Gate
 from skerry_fleet.errors import MissingError
 from skerry_fleet.paging import Page, listing
 from skerry_fleet.regression import Limits, Tally
+from skerry_fleet.rollout_kept import Kept
 from skerry_fleet.rollout_plan import Plan, Wave
 from skerry_fleet.rollout_words import BLOCKING, OVER, Effect, Left, Member, Place, RolloutEvent, State, Status, rank
 from skerry_fleet.tables import Bundle, DeviceState, Rollout, RolloutDevice
@@ -67,29 +68,6 @@ class RolloutRequest:
         fields = {"window": self.window, "sampling": self.sampling, "allow_downgrade": self.allow_downgrade}
         options: dict[str, Any] = codec.to_plain({name: value for name, value in fields.items() if value is not None})
         return {**options, "limits": dataclasses.asdict(self.limits), "gate": dataclasses.asdict(self.gate)}
-
-
-@dataclasses.dataclass(slots=True)
-class Kept:
-    """What a device's row holds besides its place: where the device goes back to, its health before the offer (JSON of
-    ModelHealth), and its last word.
-    """
-
-    previous: str | None = None
-    baseline: str = ""
-    phase: str = ""
-    reason: str = ""
-    detail: str = ""
-
-
-_COLUMNS = ("tenant", "rollout", "device", "model", "active", "place", "attempts", "floor", "since_ms", "due_ms")
-_KEPT = Kept.__slots__
-_ROW = sqlalchemy.text(
-    f"INSERT INTO rollout_device ({', '.join((*_COLUMNS, *_KEPT))})"
-    f" VALUES ({', '.join(f':{name}' for name in (*_COLUMNS, *_KEPT))})"
-    " ON CONFLICT (tenant, rollout, device) DO UPDATE SET"
-    f" {', '.join(f'{name} = excluded.{name}' for name in (*_COLUMNS[5:], *_KEPT))}"
-)
 
 
 @dataclasses.dataclass(slots=True)
@@ -166,7 +144,7 @@ def _load(session: Session, row: Rollout) -> Live:
         member = Member(each.device, rank(row.id, each.device), Place(each.place), bool(online), each.attempts)
         member.floor, member.since, member.due, member.reason = each.floor, each.since_ms / 1000, due, each.reason
         members.append(member)
-        live.kept[each.device] = Kept(*(getattr(each, name) for name in _KEPT))
+        live.kept[each.device] = Kept(*(getattr(each, name) for name in Kept.__slots__))
         live.baselines[each.device] = codec.decode(ModelHealth, each.baseline.encode()) if each.baseline else None
     machine.restore(state, members)
     return live
@@ -198,18 +176,10 @@ def told(session: Session, position: int, most: int) -> list[Told]:
 def save(session: Session, live: Live, now: float) -> None:
     """Write what the last events changed."""
     state = live.state
-    rows = []
-    for device in sorted(state.changed & state.members.keys()):
-        member, kept = state.members[device], live.kept_of(device)
-        kept.reason = member.reason or kept.reason
-        row = {"tenant": live.tenant, "rollout": state.rollout, "device": device, "model": live.model, "active": True}
-        row |= {"place": member.place.value, "attempts": member.attempts, "floor": member.floor}
-        row |= {"since_ms": int(member.since * 1000), "due_ms": None if member.due is None else int(member.due * 1000)}
-        rows.append(row | {name: getattr(kept, name) for name in Kept.__slots__})
+    names = sorted(state.changed & state.members.keys())
+    row = {"tenant": live.tenant, "rollout": state.rollout, "model": live.model}
+    rollout_kept.write(session, row, [(state.members[name], live.kept_of(name)) for name in names])
     state.changed.clear()
-    if rows:
-        session.flush()
-        session.connection().execute(_ROW, rows)
     row_of = session.get(Rollout, live.key)
     if row_of is None:
         raise MissingError(f"no rollout {state.rollout}")

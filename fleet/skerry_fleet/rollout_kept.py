@@ -1,0 +1,49 @@
+"""The rows of a rollout's devices, written by thousands: making an object of each would cost more than all the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy
+from sqlmodel import Session
+
+from skerry_fleet.rollout_words import Member
+
+
+@dataclasses.dataclass(slots=True)
+class Kept:
+    """What a device's row holds besides its place: where the device goes back to, its health before the offer (JSON of
+    ModelHealth), and its last word.
+    """
+
+    previous: str | None = None
+    baseline: str = ""
+    phase: str = ""
+    reason: str = ""
+    detail: str = ""
+
+
+_COLUMNS = ("tenant", "rollout", "device", "model", "active", "place", "attempts", "floor", "since_ms", "due_ms")
+_KEPT = Kept.__slots__
+_ROW = sqlalchemy.text(
+    f"INSERT INTO rollout_device ({', '.join((*_COLUMNS, *_KEPT))})"
+    f" VALUES ({', '.join(f':{name}' for name in (*_COLUMNS, *_KEPT))})"
+    " ON CONFLICT (tenant, rollout, device) DO UPDATE SET"
+    f" {', '.join(f'{name} = excluded.{name}' for name in (*_COLUMNS[5:], *_KEPT))}"
+)
+
+
+def write(session: Session, row: dict[str, Any], members: Iterable[tuple[Member, Kept]]) -> None:
+    """Write where devices stand in a rollout (`row`: its tenant, name and model), and what is kept of them."""
+    rows = []
+    for member, kept in members:
+        kept.reason = member.reason or kept.reason
+        place = {"device": member.device, "active": True, "place": member.place.value, "attempts": member.attempts}
+        due_ms = None if member.due is None else int(member.due * 1000)
+        place |= {"floor": member.floor, "since_ms": int(member.since * 1000), "due_ms": due_ms}
+        rows.append({**row, **place, **{name: getattr(kept, name) for name in _KEPT}})
+    if rows:
+        session.flush()
+        session.connection().execute(_ROW, rows)
