@@ -57,6 +57,7 @@ def test_without_debians_archive_it_says_so(tmp_path: Path, monkeypatch: pytest.
     ("does", "says"),
     [
         ("echo E: broken >&2; exit 100", "apt-get: broken"),
+        ("echo E: The repository does not have a Release file. >&2; exit 100", "not have a Release"),
         ("exit 3", "apt-get: it gave no reason"),
         ("echo W: Failed to fetch http://m/x >&2", "apt-get: Failed to fetch http://m/x"),  # and ends well
         ("echo \"'http://m/a.deb' a_1_arm64.deb 7 SHA256:0\"", "not every package"),
@@ -66,7 +67,7 @@ def test_what_apt_complains_of_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     apt(tmp_path, monkeypatch, known="http://m/debian/ x main Debian", else_=does)
     with pytest.raises(FetchError, match=says) as caught:
         packages.fetch("trixie", "arm64", ["a", "b"], tmp_path / "work", alone=True)
-    assert caught.value.hint
+    assert caught.value.hint and ("--suite" in caught.value.hint) == ("Release" in says)
 
 
 def test_pips_refusal_is_told_in_one_line(tmp_path: Path) -> None:

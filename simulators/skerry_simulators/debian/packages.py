@@ -29,7 +29,8 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _FRESH_S = 3600.0  # for so long nobody asks the mirror again what there is
 _MAGIC, _HEADER_BYTES = b"!<arch>\n", 60
 _OFFLINE = "is this machine connected, and are its apt sources right? (sudo apt-get update tells)"
-_NO_SUITE = "check --suite"
+_NO_SUITE = "Debian has no such suite (--suite), or no such package in it"
+_UNKNOWN = ("Unable to locate", "does not have a Release file")
 
 
 class FetchError(SimulatorError):
@@ -221,6 +222,6 @@ def _apt(words: Sequence[str], folder: Path | None = None) -> str:
     # An update that reached only some of its sources warns, and ends as if it had reached all.
     if done.returncode or re.search(r"^[EW]: Failed", done.stderr, re.MULTILINE):
         said = [line[3:] for line in done.stderr.splitlines() if line.startswith(("E: ", "W: Failed"))]
-        missing = any("Unable to locate" in line for line in said)
+        missing = any(words in line for line in said for words in _UNKNOWN)
         raise FetchError(f"apt-get: {(said or ['it gave no reason'])[0]:.300}", hint=_NO_SUITE if missing else _OFFLINE)
     return done.stdout
