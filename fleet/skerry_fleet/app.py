@@ -22,6 +22,7 @@ from skerry_fleet.delivery import Deliverer
 from skerry_fleet.errors import UnavailableError
 from skerry_fleet.events import Hub
 from skerry_fleet.fleet import Fleet, broker_port, open_fleet
+from skerry_fleet.limits import Limits
 from skerry_fleet.link import Link
 from skerry_fleet.openapi import document
 from skerry_fleet.routes import access, device, devices, incidents, measuring, models, rollouts, shadows, system
@@ -61,7 +62,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     app.state.fleet = fleet
     app.state.broker = broker
     app.state.connected = lambda: False
-    frontdoor.install(app, config.max_body_bytes)
+    frontdoor.install(app, config.max_body_bytes, Limits(config), fleet.metrics)
     for room in (system, device, devices, access, models, rollouts, shadows, measuring, incidents):
         app.include_router(room.router)
     document.install(app)
@@ -110,7 +111,8 @@ async def _linked(app: FastAPI, fleet: Fleet, brokers: Brokers) -> AsyncIterator
         config.ingest_batch,
         config.shards,
     )
-    app.state.connected = lambda: link.connected
+    app.state.connected = fleet.metrics.connected = lambda: link.connected
+    fleet.metrics.waiting = lambda: link.waiting
 
     def wake(events: list[Event]) -> None:
         if any(event.kind in ("assignment", "device") for event in events) and not loop.is_closed():

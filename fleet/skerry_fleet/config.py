@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 import types
 import typing
@@ -48,6 +49,15 @@ class FleetConfig:
     """
     max_body_bytes: int = 1 << 20
     max_bundle_bytes: int = 1 << 31
+    key_per_s: float = 300.0
+    """Requests a second that one API key may make in the long run; 0: any number."""
+    key_burst: int = 1000
+    """And at once."""
+    address_per_s: float = 1000.0
+    """The same for one network address; devices' downloads do not count, refused keys count eleven times."""
+    address_burst: int = 3000
+    accel_prefix: str = ""
+    """Not empty: files are not sent but named to the nginx in front (`X-Accel-Redirect`), below this internal path."""
     ingest_queue: int = 20_000
     """Messages waiting to be committed before the link stops reading."""
     ingest_batch: int = 1000
@@ -110,6 +120,10 @@ class FleetConfig:
             raise InputError("sizes and counts must be at least 1")
         if min(getattr(self, each.name) for each in dataclasses.fields(self) if each.name.startswith("alert_")) < 0:
             raise InputError("what raises an alert must not be negative", hint="0 turns it off")
+        if min(self.key_per_s, self.address_per_s) < 0 or min(self.key_burst, self.address_burst) < 1:
+            raise InputError("rate limits: requests a second from 0 (no limit), bursts from 1")
+        if self.accel_prefix and not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", self.accel_prefix):
+            raise InputError(f"accel_prefix {self.accel_prefix!r:.60} is no path", hint="such as /skerry-files")
         if min(getattr(self, each.name) for each in dataclasses.fields(self) if each.name.startswith("keep_")) < 0:
             raise InputError("days to keep something must not be negative", hint="0 keeps it for ever")
         times = (self.silent_after_s, self.tick_s, self.assignment_days, self.certificate_days, self.stream_idle_s)

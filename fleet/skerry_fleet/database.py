@@ -21,6 +21,7 @@ from sqlmodel import Session, SQLModel
 from skerry_fleet import (
     incident_tables,
     measure_tables,
+    once_tables,
     placement,
     records,
     rollout_pairs,
@@ -34,7 +35,10 @@ from skerry_fleet.sql.changes import Change, Row
 from skerry_fleet.sql.dialect import compare_bytes, open_dialect
 
 # Imported so that their tables are known.
-TABLES = (tables, records, rollout_pairs, shadow_tables, measure_tables, placement, rollup_tables, incident_tables)
+TABLES = (
+    *(tables, records, rollout_pairs, shadow_tables, measure_tables, placement, rollup_tables),
+    *(incident_tables, once_tables),
+)
 compare_bytes(SQLModel.metadata)
 PROBE_S = 5.0
 

@@ -211,6 +211,12 @@ def events(session: Session, tenant: str, name: str, page: Page) -> dict[str, An
     return listing(rows, page, lambda row: row.model_dump(exclude={"tenant", "device"}), lambda row: row.id)
 
 
+def count_silent(session: Session, tenant: str) -> int:
+    """Return how many devices are unheard for too long."""
+    query = select(func.count()).where(DeviceState.tenant == tenant, col(DeviceState.silent).is_(True))
+    return session.exec(query).one()
+
+
 def totals(session: Session, tenant: str) -> dict[str, Any]:
     """Return counts of the fleet: devices, those online, and devices by model and version."""
     active = select(func.count()).where(Device.tenant == tenant, Device.status == DeviceStatus.ACTIVE.value)

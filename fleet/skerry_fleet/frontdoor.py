@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
+import time
 from typing import Any
 
 import msgspec
@@ -18,10 +20,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skerry_contracts.errors import ContractError, MalformedError
+from skerry_fleet import conditional
 from skerry_fleet.errors import FleetError, TooLargeError
+from skerry_fleet.limits import Limits
+from skerry_fleet.metrics import Metrics
 
 log = logging.getLogger(__name__)
 _CODES = {400: "bad-request", 401: "unauthenticated", 403: "forbidden", 404: "not-found", 405: "method-not-allowed"}
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _SAFE_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -32,14 +38,16 @@ def refusal(status: int, code: str, message: str, hint: str = "", headers: dict[
 
 
 class FrontDoor:
-    """ASGI middleware: gives each request an id, and refuses bodies over the limit, announced or not.
+    """ASGI middleware: gives each request an id, counts it, and refuses who asks too much and bodies over the limit,
+    announced or not.
 
     Bundles are large: paths that end in `/bundles` limit themselves.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, limits: Limits, metrics: Metrics) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.limits, self.metrics = limits, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -51,18 +59,39 @@ class FrontDoor:
         request_id = given if 0 < len(given) <= 64 and _SAFE_ID.issuperset(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
 
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
-
+        address = (scope.get("client") or ("", 0))[0]
+        answer = self._answering(scope, address, request_id, send)
+        by, wait_s = self.limits.wait_s(scope["path"], address, headers.get(b"authorization", b""))
+        if by:
+            self.metrics.limited.labels(by).inc()
+            await _too_many(by, wait_s)(scope, receive, answer)
+            return
         large = scope["method"] == "POST" and scope["path"].endswith("/bundles")
         limit = None if large else self.max_body_bytes
         length = headers.get(b"content-length", b"0")
         if limit is not None and (not length.isdigit() or int(length) > limit):
             await _too_large(limit)(scope, receive, answer)
             return
+        if scope["method"] == "GET":
+            answer = conditional.Answer(answer, headers.get(b"if-none-match", b"").decode("latin-1"))
         await self.app(scope, receive if limit is None else _limited(receive, limit), answer)
+
+    def _answering(self, scope: Scope, address: str, request_id: str, send: Send) -> Send:
+        """Return what sends the answer of one request, with its id, and counts it."""
+        began_s = time.perf_counter()
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                status = message["status"]
+                if status == 401:
+                    self.limits.guessed(address)
+                route = getattr(scope.get("route"), "path", "none")
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                self.metrics.answered(method, route, status, time.perf_counter() - began_s)
+            await send(message)
+
+        return answer
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
@@ -83,9 +112,16 @@ def _too_large(limit: int) -> Response:
     return refusal(413, "too-large", f"a body of more than {limit} bytes")
 
 
-def install(app: FastAPI, max_body_bytes: int) -> None:
+def _too_many(by: str, wait_s: float) -> Response:
+    seconds = math.ceil(wait_s)
+    hint = f"wait {seconds} s, as Retry-After says; {by}_per_s and {by}_burst of the fleet's settings are the limit"
+    headers = {"retry-after": str(seconds)}
+    return refusal(429, "too-many-requests", f"too many requests from one {by}", hint, headers)
+
+
+def install(app: FastAPI, max_body_bytes: int, limits: Limits, metrics: Metrics) -> None:
     """Put the front door and the shape of refusals on an application."""
-    app.add_middleware(FrontDoor, max_body_bytes=max_body_bytes)
+    app.add_middleware(FrontDoor, max_body_bytes=max_body_bytes, limits=limits, metrics=metrics)
     app.add_exception_handler(FleetError, _fleet)
     app.add_exception_handler(ContractError, _contract)
     app.add_exception_handler(HTTPException, _http)

@@ -101,6 +101,27 @@ def list_groups(session: Session, tenant: str, page: Page) -> dict[str, Any]:
     )
 
 
+def show(session: Session, tenant: str, name: str, devices: int) -> dict[str, Any]:
+    """Return one group as lists show it.
+
+    Raises:
+        MissingError: no such group.
+    """
+    row = get(session, tenant, name)
+    return {"name": row.name, "description": row.description, "devices": devices}
+
+
+def members_of(session: Session, tenant: str, group: str) -> list[str]:
+    """Return everything that is in a group.
+
+    Raises:
+        MissingError: no such group.
+    """
+    get(session, tenant, group)
+    query = select(GroupMember.device).where(GroupMember.tenant == tenant, GroupMember.group == group)
+    return list(session.exec(query.order_by(col(GroupMember.device))).all())
+
+
 def members(session: Session, tenant: str, group: str) -> list[str]:
     """Return the active devices of a group; of the whole fleet where the group is empty text."""
     query = select(Device.name).where(Device.tenant == tenant, Device.status == DeviceStatus.ACTIVE.value)

@@ -77,6 +77,11 @@ class Link:
         """Whether every broker has us."""
         return all(shard.client is not None and shard.client.connected for shard in self._shards)
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are not committed yet."""
+        return len(self._waiting)
+
     def wake(self) -> None:
         """Look at the outbox now."""
         for shard in self._shards:

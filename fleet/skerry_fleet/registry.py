@@ -7,6 +7,7 @@ mended by uploading again or by `finish_drafts` at the next start; nothing is ev
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
@@ -42,8 +43,8 @@ class Registry:
         self._database, self._blobs, self._repository, self._clock = database, blobs, repository, clock
         self.published: Callable[[str, str], None] = lambda tenant, bundle: None
 
-    def register(self, actor: Actor, name: str, description: str = "") -> dict[str, Any]:
-        """Register a model: a row, and a role of its own in the update repository.
+    def register(self, actor: Actor, name: str, description: str = "", within: Session | None = None) -> dict[str, Any]:
+        """Register a model, perhaps within a transaction: a row, and a role of its own in the update repository.
 
         Raises:
             InputError: a name that may not be one.
@@ -55,7 +56,7 @@ class Registry:
         except MismatchError as error:
             raise InputError(str(error), hint=error.hint) from error
         now = self._clock()
-        with self._database.write() as session:
+        with contextlib.nullcontext(within) if within is not None else self._database.write() as session:
             if session.get(Model, (actor.tenant, name)) is not None:
                 raise ConflictError(f"model {name} is registered already")
             # The role first: a role without a row harms nobody, and registering again finds it.
@@ -266,10 +267,8 @@ def list_bundles(session: Session, tenant: str, model: str, page: Page) -> dict[
         release, _, bundle = page.after.partition("-")
         if not (release.isascii() and release.isdigit()) or len(release) > 18 or len(bundle) != 64:
             raise InputError(f"after={page.after!r:.40} is no cursor of this list", hint="pass on `next` as it came")
-        number = int(release)
-        query = query.where(
-            (col(Bundle.release) < number) | ((col(Bundle.release) == number) & (col(Bundle.id) > bundle))
-        )
+        same = (col(Bundle.release) == int(release)) & (col(Bundle.id) > bundle)
+        query = query.where((col(Bundle.release) < int(release)) | same)
     rows = session.exec(query.order_by(col(Bundle.release).desc(), col(Bundle.id)).limit(page.limit + 1)).all()
     return listing(rows, page, view, lambda row: f"{row.release}-{row.id}")
 

@@ -27,6 +27,8 @@ from skerry_fleet.rollout_plan import Plan, Wave
 from skerry_fleet.rollout_words import BLOCKING, OVER, Effect, Left, Member, Place, RolloutEvent, State, Status, rank
 from skerry_fleet.tables import Bundle, DeviceState, Rollout, RolloutDevice
 
+UNDER_WAY = [status.value for status in (*BLOCKING, Status.ROLLING_BACK)]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RolloutRequest:
@@ -243,7 +245,7 @@ def list_rollouts(session: Session, tenant: str, page: Page, model: str = "", st
     if model:
         query = query.where(Rollout.model == model)
     if status == "active":
-        query = query.where(col(Rollout.status).in_([each.value for each in (*BLOCKING, Status.ROLLING_BACK)]))
+        query = query.where(col(Rollout.status).in_(UNDER_WAY))
     elif status:
         query = query.where(Rollout.status == status)
     if page.after_id is not None:
@@ -271,6 +273,5 @@ def list_devices(session: Session, tenant: str, rollout: str, page: Page, place:
 
 def count_active(session: Session, tenant: str) -> int:
     """Return how many rollouts are under way."""
-    under_way = [status.value for status in (*BLOCKING, Status.ROLLING_BACK)]
-    query = select(func.count()).where(Rollout.tenant == tenant, col(Rollout.status).in_(under_way))
+    query = select(func.count()).where(Rollout.tenant == tenant, col(Rollout.status).in_(UNDER_WAY))
     return session.exec(query).one()

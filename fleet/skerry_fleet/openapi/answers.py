@@ -183,7 +183,7 @@ _VERDICT_IN: Schema = {
     "required": ["drifting"],
     "description": "Besides these, `score`, `threshold` and whatever else the monitor says is kept as it came.",
 }
-_FILE: dict[str, Any] = {"media": BYTES, "refuses": (404, 416)}
+_FILE: dict[str, Any] = {"media": BYTES, "refuses": (400, 404, 416)}
 _V1 = "/api/v1"
 
 ANSWERS: dict[tuple[str, str], Answer] = {
@@ -205,6 +205,7 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ),
     ("GET", f"{_V1}/groups"): Answer(page(GROUP)),
     ("POST", f"{_V1}/groups"): Answer(GROUP),
+    ("GET", f"{_V1}/groups/{{group}}"): Answer(GROUP),
     ("POST", f"{_V1}/groups/{{group}}/devices"): Answer(one(group=TEXT, added=many(TEXT))),
     ("DELETE", f"{_V1}/groups/{{group}}/devices/{{device}}"): Answer(one(group=TEXT, removed=TEXT)),
     ("GET", f"{_V1}/claims"): Answer(page(CLAIM)),
@@ -269,8 +270,8 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("GET", "/device/v1/trust"): Answer(record(Trust)),
     ("POST", "/device/v1/enrol"): Answer(record(Enrolment), takes=record(EnrolmentRequest), refuses=(401,)),
     ("POST", "/device/v1/renew"): Answer(record(Renewal), takes=record(Envelope)),
-    ("GET", "/tuf/metadata/{name}"): Answer(OBJECT, refuses=(416,)),
-    ("GET", "/tuf/targets/{path}"): Answer(OBJECT, refuses=(416,)),
+    ("GET", "/tuf/metadata/{name}"): Answer(OBJECT, refuses=(400, 416)),
+    ("GET", "/tuf/targets/{path}"): Answer(OBJECT, refuses=(400, 416)),
     ("GET", "/blobs/{sha256}"): Answer(None, **_FILE),
     ("GET", "/deltas/{sha256}"): Answer(record(DeltaOffer)),
 }

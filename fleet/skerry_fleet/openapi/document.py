@@ -20,6 +20,7 @@ from skerry_fleet.alerts import AlertState
 from skerry_fleet.apikeys import Role
 from skerry_fleet.auth import DeviceGuard, Guard
 from skerry_fleet.frontdoor import every_route
+from skerry_fleet.limits import DOWNLOADS, FREE
 from skerry_fleet.openapi.answers import ANSWERS, FIELDS, JSON, KINDS, Answer
 from skerry_fleet.openapi.shapes import ERROR, ERROR_SCHEMA, TEXT, Schema, record, records
 from skerry_fleet.paging import DEFAULT_LIMIT, MAX_LIMIT
@@ -32,9 +33,11 @@ REASONS = {
     403: "The key's role is too low.",
     404: "No such object, for this key.",
     409: "The object's state does not allow it.",
+    412: "The object is no longer as `If-Match` says.",
     413: "Over a limit of size.",
     416: "No such range of the file.",
     422: "It can be read, and is wrong.",
+    429: "Too many requests from this key or address; `Retry-After` says how many seconds to wait.",
     503: "A part of the fleet does not answer; the same request may work later.",
 }
 _HEX = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -67,8 +70,10 @@ _PARAMETERS: dict[str, tuple[Schema, str]] = {
     "method": (TEXT, "Methods that the device can apply."),
     "seconds": ({"type": "integer"}, "Time for all candidates."),
     "rounds": ({"type": "integer"}, "Rounds of each candidate."),
+    "if-match": (TEXT, "Only if the object is still as this `ETag` says: otherwise 412."),
     "idempotency-key": ({"type": "string", "minLength": 1, "maxLength": 200}, "Makes the same request harmless twice."),
 }
+_KNOWN = {"schema": TEXT, "description": "`ETag` of an answer that the caller has: 304 where it still holds."}
 _IN_PATH: dict[str, Schema] = {"order": {"type": "string", "enum": list(Order)}, "sha256": _HEX}
 _OWN_SCHEMA = frozenset({"hours", "dry_run", "publish", "base", "method", "seconds", "rounds"})  # FastAPI's is true
 
@@ -157,6 +162,9 @@ def _operation(
     for refused in sorted(_refusals(route, method, guard, made, answer)):
         if str(refused) not in answers:
             answers[str(refused)] = _answer(REASONS[refused], {"$ref": f"#/components/schemas/{ERROR}"}, JSON)
+    if method == "GET" and (answer.media == JSON or 416 in answer.refuses):
+        made["parameters"].append({"name": "if-none-match", "in": "header", "required": False, **_KNOWN})
+        answers["304"] = {"description": "The answer is still the one of this `ETag`."}
     made["responses"] = dict(sorted(answers.items()))
     return made
 
@@ -165,6 +173,10 @@ def _refusals(
     route: APIRoute, method: str, guard: Guard | DeviceGuard | None, made: dict[str, Any], answer: Answer
 ) -> set[int]:
     found = {503, *answer.refuses}
+    if route.path not in FREE and not route.path.startswith(DOWNLOADS):
+        found.add(429)
+    if any(each["name"] == "if-match" for each in made["parameters"]):
+        found.add(412)
     if guard is not None:
         found.add(401)
     if isinstance(guard, Guard) and guard.role is not Role.VIEWER:

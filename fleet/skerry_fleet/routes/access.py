@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from skerry_fleet import apikeys, audit, claims
 from skerry_fleet.paging import listing
 from skerry_fleet.records import Audit
-from skerry_fleet.routes.common import Admin, FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import Admin, FleetPart, OncePart, Operator, PagePart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
 
@@ -43,21 +43,29 @@ def list_claims(fleet: FleetPart, caller: Operator, page: PagePart) -> Response:
 
 @router.post("/claims", status_code=201)
 def create_claim(
-    request: Request, fleet: FleetPart, caller: Operator, wanted: Annotated[ClaimRequest, Depends(body(ClaimRequest))]
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    wanted: Annotated[ClaimRequest, Depends(body(ClaimRequest))],
+    once: OncePart,
 ) -> Response:
     """Make a claim; the token is shown here only."""
+    now = fleet.clock()
     with fleet.database.write() as session:
-        made = claims.create(
-            session,
-            actor_of(request, caller),
-            fleet.clock(),
-            fleet.random,
-            fleet.office.trust_sha256,
-            uses=wanted.uses,
-            expires_s=wanted.expires_s,
-            group=wanted.group or "",
-        )
-    return reply(made, 201)
+
+        def make() -> dict[str, Any]:
+            return claims.create(
+                session,
+                actor_of(request, caller),
+                now,
+                fleet.random,
+                fleet.office.trust_sha256,
+                uses=wanted.uses,
+                expires_s=wanted.expires_s,
+                group=wanted.group or "",
+            )
+
+        return reply(once.do(session, caller, now, make), 201)
 
 
 @router.delete("/claims/{claim}")
@@ -76,13 +84,21 @@ def list_keys(fleet: FleetPart, caller: Admin, page: PagePart) -> Response:
 
 @router.post("/keys", status_code=201)
 def create_key(
-    request: Request, fleet: FleetPart, caller: Admin, wanted: Annotated[KeyRequest, Depends(body(KeyRequest))]
+    request: Request,
+    fleet: FleetPart,
+    caller: Admin,
+    wanted: Annotated[KeyRequest, Depends(body(KeyRequest))],
+    once: OncePart,
 ) -> Response:
     """Make an API key; its text is shown here only."""
-    actor = actor_of(request, caller)
+    actor, now = actor_of(request, caller), fleet.clock()
     with fleet.database.write() as session:
-        row, text = apikeys.create(session, actor, fleet.clock(), fleet.random, wanted.name, wanted.role)
-        return reply({**apikeys.view(row), "key": text}, 201)
+
+        def make() -> dict[str, Any]:
+            row, text = apikeys.create(session, actor, now, fleet.random, wanted.name, wanted.role)
+            return {**apikeys.view(row), "key": text}
+
+        return reply(once.do(session, caller, now, make), 201)
 
 
 @router.delete("/keys/{key_id}")

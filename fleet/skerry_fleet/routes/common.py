@@ -6,23 +6,29 @@ import dataclasses
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 
 from skerry_contracts import codec
-from skerry_fleet import paging
+from skerry_fleet import conditional, paging
 from skerry_fleet.apikeys import Caller, Role
 from skerry_fleet.audit import Actor
-from skerry_fleet.auth import fleet_of, require
+from skerry_fleet.auth import bearer, fleet_of, require
+from skerry_fleet.conditional import Seen
 from skerry_fleet.errors import InputError
 from skerry_fleet.fleet import Fleet
+from skerry_fleet.once import Once
 from skerry_fleet.paging import Page
 
 T = TypeVar("T")
 
 
-def reply(data: Any, status: int = 200) -> Response:
-    """Return data as a JSON answer."""
-    return Response(msgspec.json.encode(data), status, media_type="application/json")
+def reply(data: Any, status: int = 200, *, facts: Any = None) -> Response:
+    """Return data as a JSON answer; with `facts`, those that a change may depend on, under an entity tag of both."""
+    content = msgspec.json.encode(data)
+    headers = None
+    if facts is not None:
+        headers = {"etag": f'"{conditional.state_of(facts)}-{conditional.whole(content)}"'}
+    return Response(content, status, headers, media_type="application/json")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +59,17 @@ def body(kind: type[T]) -> Body[T]:
     return Body(kind)
 
 
+def seen(if_match: Annotated[str | None, Header()] = None) -> Seen:
+    """Read `If-Match`."""
+    return Seen(if_match)
+
+
+async def once(request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> Once:
+    """Read `Idempotency-Key`, and what it stands for."""
+    digest = codec.digest(await request.body())
+    return Once(request.url.path, digest, bearer(request) or "", idempotency_key)
+
+
 def page_of(after: str | None = Query(None), limit: str | None = Query(None)) -> Page:
     """Read `?after=&limit=`."""
     return paging.page(after, limit)
@@ -68,4 +85,6 @@ Viewer = Annotated[Caller, Depends(require(Role.VIEWER))]
 Measurer = Annotated[Caller, Depends(require(Role.MEASURER))]
 Operator = Annotated[Caller, Depends(require(Role.OPERATOR))]
 Admin = Annotated[Caller, Depends(require(Role.ADMIN))]
+SeenPart = Annotated[Seen, Depends(seen)]
+OncePart = Annotated[Once, Depends(once)]
 PagePart = Annotated[Page, Depends(page_of)]

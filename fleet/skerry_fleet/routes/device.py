@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import urllib.parse
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from skerry_contracts.enrolment import EnrolmentRequest
 from skerry_fleet import devices, enrolment, placement, renewal
 from skerry_fleet.auth import DeviceGuard
 from skerry_fleet.errors import MissingError
+from skerry_fleet.fleet import Fleet
 from skerry_fleet.routes.common import FleetPart
 
 router = APIRouter()
@@ -69,7 +71,7 @@ def metadata(fleet: FleetPart, device: FromDevice, name: str) -> Response:
     """Metadata of the update repository (TUF)."""
     if not _METADATA.fullmatch(name) or ".." in name:
         raise MissingError("no such metadata")
-    return _file(fleet.office.repository.metadata_dir / name, "application/json")
+    return _file(fleet, fleet.office.repository.metadata_dir / name, "application/json")
 
 
 @router.get("/tuf/targets/{path:path}")
@@ -78,7 +80,7 @@ def target(fleet: FleetPart, device: FromDevice, path: str) -> Response:
     found = _TARGET.fullmatch(path)
     if found is None:
         raise MissingError("no such target")
-    return _file(fleet.office.repository.targets_dir / found[1] / found[2], "application/json")
+    return _file(fleet, fleet.office.repository.targets_dir / found[1] / found[2], "application/json")
 
 
 @router.get("/blobs/{sha256}")
@@ -87,7 +89,7 @@ def blob(fleet: FleetPart, device: FromDevice, sha256: str) -> Response:
     names.sha256(sha256)
     kept = fleet.blobs.path(sha256)
     lent = None if kept.is_file() else fleet.leases.blob(sha256)
-    return _file(lent or kept, "application/octet-stream")
+    return _file(fleet, lent or kept, "application/octet-stream", sha256)
 
 
 @router.get("/deltas/{sha256}")
@@ -106,7 +108,13 @@ def delta(
     return Response(codec.encode(found), media_type="application/json")
 
 
-def _file(path: Path, kind: str) -> Response:
+def _file(fleet: Fleet, path: Path, kind: str, sha256: str = "") -> Response:
+    """Return a file, or the name of it for the nginx in front, which then sends it; both serve ranges."""
     if not path.is_file():
         raise MissingError(f"no such file: {path.name[:80]}")
-    return FileResponse(path, media_type=kind)
+    headers = {"etag": f'"{sha256}"', "cache-control": "private, immutable"} if sha256 else {}
+    prefix, root = fleet.config.accel_prefix, fleet.config.root
+    if prefix and any(path.is_relative_to(root / open_to_nginx) for open_to_nginx in ("blobs", "tuf")):
+        named = urllib.parse.quote(f"{prefix}/{path.relative_to(root).as_posix()}")
+        return Response(None, headers={"x-accel-redirect": named, **headers}, media_type=kind)
+    return FileResponse(path, headers=headers, media_type=kind)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from skerry_fleet import carried, carried_update, devices, groups
 from skerry_fleet.errors import InputError
-from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, OncePart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
 
@@ -54,7 +54,7 @@ def list_devices(
 def show_device(fleet: FleetPart, caller: Viewer, device: str) -> Response:
     """One device in full."""
     with fleet.database.read() as session:
-        return reply(devices.show(session, caller.tenant, device))
+        return _shown(devices.show(session, caller.tenant, device))
 
 
 @router.patch("/devices/{device}")
@@ -64,26 +64,27 @@ def patch_device(
     caller: Operator,
     device: str,
     patch: Annotated[DevicePatch, Depends(body(DevicePatch))],
+    seen: SeenPart,
 ) -> Response:
     """Change a device's groups or tags; in a new group it joins that group's rollouts."""
     actor, now = actor_of(request, caller), fleet.clock()
     with fleet.rollouts.open() as session:
-        devices.get(session, caller.tenant, device)
+        seen.still(_changeable(devices.show(session, caller.tenant, device)))
         if patch.tags is not None:
             devices.set_tags(session, actor, now, device, patch.tags)
         if patch.groups is not None and devices.set_groups(session, actor, now, device, list(patch.groups)):
             session.flush()
             fleet.rollouts.joined(session, now, caller.tenant, device)
         session.flush()
-        return reply(devices.show(session, caller.tenant, device))
+        return _shown(devices.show(session, caller.tenant, device))
 
 
 @router.delete("/devices/{device}")
-def decommission_device(request: Request, fleet: FleetPart, caller: Operator, device: str) -> Response:
+def decommission_device(request: Request, fleet: FleetPart, caller: Operator, device: str, seen: SeenPart) -> Response:
     """End a device's membership."""
     now = fleet.clock()
     with fleet.rollouts.open() as session:
-        devices.get(session, caller.tenant, device)
+        seen.still(_changeable(devices.show(session, caller.tenant, device)))
         fleet.rollouts.left(session, now, caller.tenant, device)
         devices.decommission(session, actor_of(request, caller), now, device)
     fleet.shut_out(f"{caller.tenant}/{device}")
@@ -122,14 +123,30 @@ def list_groups(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
         return reply(groups.list_groups(session, caller.tenant, page))
 
 
+@router.get("/groups/{group}")
+def show_group(fleet: FleetPart, caller: Viewer, group: str) -> Response:
+    """One group; its entity tag stands for its members."""
+    with fleet.database.read() as session:
+        members = groups.members_of(session, caller.tenant, group)
+        return reply(groups.show(session, caller.tenant, group, len(members)), facts=members)
+
+
 @router.post("/groups", status_code=201)
 def create_group(
-    request: Request, fleet: FleetPart, caller: Operator, wanted: Annotated[GroupRequest, Depends(body(GroupRequest))]
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    wanted: Annotated[GroupRequest, Depends(body(GroupRequest))],
+    once: OncePart,
 ) -> Response:
     """Make a group."""
-    actor = actor_of(request, caller)
+    actor, now = actor_of(request, caller), fleet.clock()
     with fleet.database.write() as session:
-        return reply(groups.create(session, actor, fleet.clock(), wanted.name, wanted.description), 201)
+
+        def make() -> dict[str, Any]:
+            return groups.create(session, actor, now, wanted.name, wanted.description)
+
+        return reply(once.do(session, caller, now, make), 201)
 
 
 @router.post("/groups/{group}/devices")
@@ -139,10 +156,13 @@ def add_to_group(
     caller: Operator,
     group: str,
     members: Annotated[Members, Depends(body(Members))],
+    seen: SeenPart,
 ) -> Response:
     """Put devices into a group; they join its rollouts."""
     now = fleet.clock()
     with fleet.rollouts.open() as session:
+        if seen.tags is not None:
+            seen.still(groups.members_of(session, caller.tenant, group))
         added = groups.add(session, actor_of(request, caller), now, group, members.devices)
         session.flush()
         for device in added:
@@ -151,8 +171,21 @@ def add_to_group(
 
 
 @router.delete("/groups/{group}/devices/{device}")
-def remove_from_group(request: Request, fleet: FleetPart, caller: Operator, group: str, device: str) -> Response:
+def remove_from_group(
+    request: Request, fleet: FleetPart, caller: Operator, group: str, device: str, seen: SeenPart
+) -> Response:
     """Take a device out of a group; what it runs stays."""
     with fleet.database.write() as session:
+        if seen.tags is not None:
+            seen.still(groups.members_of(session, caller.tenant, group))
         groups.remove(session, actor_of(request, caller), fleet.clock(), group, device)
     return reply({"group": group, "removed": device})
+
+
+def _changeable(shown: dict[str, Any]) -> Any:
+    """Return what of a device people change; the rest is what it says of itself."""
+    return {"groups": shown["groups"], "tags": shown["tags"]}
+
+
+def _shown(shown: dict[str, Any]) -> Response:
+    return reply(shown, facts=_changeable(shown))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -16,7 +16,7 @@ from skerry_fleet.errors import MissingError, UnavailableError
 from skerry_fleet.fleet import Fleet
 from skerry_fleet.lease_request import LeaseRequest, Terms
 from skerry_fleet.measure_tables import MeasureLease
-from skerry_fleet.routes.common import FleetPart, Measurer, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, Measurer, OncePart, PagePart, Viewer, actor_of, body, reply
 from skerry_fleet.routes.models import receive
 
 router = APIRouter(prefix="/api/v1")
@@ -45,13 +45,22 @@ def list_leases(fleet: FleetPart, caller: Viewer, page: PagePart, status: str = 
 
 @router.post("/leases", status_code=201)
 def ask_lease(
-    request: Request, fleet: FleetPart, caller: Measurer, wanted: Annotated[LeaseRequest, Depends(body(LeaseRequest))]
+    request: Request,
+    fleet: FleetPart,
+    caller: Measurer,
+    wanted: Annotated[LeaseRequest, Depends(body(LeaseRequest))],
+    once: OncePart,
 ) -> Response:
     """Ask for a board."""
+    now = fleet.clock()
     with fleet.database.write() as session:
-        row = fleet.leases.create(session, actor_of(request, caller), fleet.clock(), wanted)
-        session.flush()
-        return reply(measurements.lease_view(session, row), 201)
+
+        def make() -> dict[str, Any]:
+            row = fleet.leases.create(session, actor_of(request, caller), now, wanted)
+            session.flush()
+            return measurements.lease_view(session, row)
+
+        return reply(once.do(session, caller, now, make), 201)
 
 
 @router.get("/leases/{lease}")

@@ -13,7 +13,7 @@ from skerry_contracts import codec, names
 from skerry_fleet import feeds, registry, rollups
 from skerry_fleet.errors import InputError, TooLargeError, UnavailableError
 from skerry_fleet.rollups import HISTORY_HOURS
-from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, OncePart, Operator, PagePart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
 
@@ -35,10 +35,20 @@ def list_models(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
 
 @router.post("/models", status_code=201)
 def register_model(
-    request: Request, fleet: FleetPart, caller: Operator, wanted: Annotated[ModelRequest, Depends(body(ModelRequest))]
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    wanted: Annotated[ModelRequest, Depends(body(ModelRequest))],
+    once: OncePart,
 ) -> Response:
     """Register a model."""
-    return reply(fleet.registry.register(actor_of(request, caller), wanted.name, wanted.description), 201)
+    actor = actor_of(request, caller)
+    with fleet.database.write() as session:
+
+        def make() -> dict[str, Any]:
+            return fleet.registry.register(actor, wanted.name, wanted.description, session)
+
+        return reply(once.do(session, caller, fleet.clock(), make), 201)
 
 
 @router.get("/models/{model}/bundles")

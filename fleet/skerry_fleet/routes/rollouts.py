@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
@@ -11,7 +11,8 @@ from skerry_fleet import rollout_pairs, rollout_preview, rollout_rows
 from skerry_fleet.errors import InputError, MissingError
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.rollout_words import Order
-from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
+from skerry_fleet.tables import Rollout
 
 router = APIRouter(prefix="/api/v1")
 
@@ -55,7 +56,8 @@ def create_rollout(
 def show_rollout(fleet: FleetPart, caller: Viewer, rollout: str) -> Response:
     """Where a rollout stands."""
     with fleet.database.read() as session:
-        return reply(rollout_rows.view(rollout_rows.get(session, caller.tenant, rollout)))
+        row = rollout_rows.get(session, caller.tenant, rollout)
+        return reply(rollout_rows.view(row), facts=_stands(row))
 
 
 @router.get("/rollouts/{rollout}/devices")
@@ -81,10 +83,17 @@ def order_rollout(
     rollout: str,
     order: str,
     wanted: Annotated[OrderRequest, Depends(body(OrderRequest))],
+    seen: SeenPart,
 ) -> Response:
     """Approve, pause, resume, abort or roll back."""
     if order not in list(Order):
         raise MissingError(f"no order {order!r:.40}", hint=f"orders: {', '.join(Order)}")
     with fleet.rollouts.open() as session:
         actor = actor_of(request, caller)
+        seen.still(_stands(rollout_rows.get(session, caller.tenant, rollout)))
         return reply(fleet.rollouts.order(session, actor, fleet.clock(), rollout, Order(order), wanted.reason))
+
+
+def _stands(row: Rollout) -> Any:
+    """Return what orders depend on; its counts move all the time."""
+    return {"status": row.status, "stage": row.stage}

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from sqlmodel import Session
 
 from skerry_contracts import codec
 from skerry_fleet import shadow_figures as figures
@@ -15,7 +16,7 @@ from skerry_fleet.errors import ConflictError, InputError
 from skerry_fleet.fleet import Fleet
 from skerry_fleet.rollout_plan import Wave
 from skerry_fleet.rollout_rows import RolloutRequest
-from skerry_fleet.routes.common import FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, OncePart, Operator, PagePart, Viewer, actor_of, body, reply
 from skerry_fleet.routes.rollouts import OrderRequest
 from skerry_fleet.shadow_orders import ShadowRequest
 from skerry_fleet.shadow_tables import ShadowStatus
@@ -46,14 +47,22 @@ def list_shadows(fleet: FleetPart, caller: Viewer, page: PagePart, model: str = 
 
 @router.post("/shadows", status_code=201)
 def start_shadow(
-    request: Request, fleet: FleetPart, caller: Operator, wanted: Annotated[ShadowRequest, Depends(body(ShadowRequest))]
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    wanted: Annotated[ShadowRequest, Depends(body(ShadowRequest))],
+    once: OncePart,
 ) -> Response:
     """Start a shadow."""
+    now = fleet.clock()
     with fleet.rollouts.open() as session:
-        actor = actor_of(request, caller)
-        row = orders.create(session, fleet.pen, actor, fleet.clock(), wanted, fleet.random)
-        session.flush()
-        return reply(figures.view(session, row), 201)
+
+        def make() -> dict[str, Any]:
+            row = orders.create(session, fleet.pen, actor_of(request, caller), now, wanted, fleet.random)
+            session.flush()
+            return figures.view(session, row)
+
+        return reply(once.do(session, caller, now, make), 201)
 
 
 @router.get("/shadows/{shadow}")
@@ -109,12 +118,25 @@ def promote_shadow(
     caller: Operator,
     shadow: str,
     wanted: Annotated[PromoteRequest, Depends(body(PromoteRequest))],
+    once: OncePart,
 ) -> Response:
     """Start a rollout of a shadow's bundle."""
-    return reply(promote(fleet, actor_of(request, caller), shadow, wanted), 201)
+    actor = actor_of(request, caller)
+    with fleet.rollouts.open() as session:
+
+        def make() -> dict[str, Any]:
+            return promote_in(session, fleet, actor, shadow, wanted)
+
+        return reply(once.do(session, caller, fleet.clock(), make), 201)
 
 
 def promote(fleet: Fleet, actor: Actor, shadow: str, wanted: PromoteRequest) -> dict[str, Any]:
+    """Start a rollout of a shadow's bundle in a transaction of its own; see `promote_in`."""
+    with fleet.rollouts.open() as session:
+        return promote_in(session, fleet, actor, shadow, wanted)
+
+
+def promote_in(session: Session, fleet: Fleet, actor: Actor, shadow: str, wanted: PromoteRequest) -> dict[str, Any]:
     """Start a rollout of a shadow's bundle and return it.
 
     Raises:
@@ -122,16 +144,15 @@ def promote(fleet: Fleet, actor: Actor, shadow: str, wanted: PromoteRequest) -> 
         ConflictError: it was promoted before, or the rollout cannot be.
         InputError: it ran on chosen devices, and no group is named.
     """
-    with fleet.rollouts.open() as session:
-        row = orders.get(session, actor.tenant, shadow)
-        if row.status == ShadowStatus.PROMOTED:
-            raise ConflictError(f"shadow {shadow} became rollout {row.rollout}", hint="skerry fleet rollout show")
-        if row.chosen and wanted.group is None:
-            raise InputError("this shadow ran on chosen devices", hint="name the group that the rollout is for")
-        fields = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted)}
-        fields["group"] = wanted.group if wanted.group is not None else row.group or None
-        plan = RolloutRequest(row.model, row.bundle, **fields)
-        plan.plan()
-        made = fleet.rollouts.create(session, actor, fleet.clock(), plan)
-        orders.promoted(session, actor, fleet.clock(), row, made["id"])
-        return made
+    row = orders.get(session, actor.tenant, shadow)
+    if row.status == ShadowStatus.PROMOTED:
+        raise ConflictError(f"shadow {shadow} became rollout {row.rollout}", hint="skerry fleet rollout show")
+    if row.chosen and wanted.group is None:
+        raise InputError("this shadow ran on chosen devices", hint="name the group that the rollout is for")
+    fields = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted)}
+    fields["group"] = wanted.group if wanted.group is not None else row.group or None
+    plan = RolloutRequest(row.model, row.bundle, **fields)
+    plan.plan()
+    made = fleet.rollouts.create(session, actor, fleet.clock(), plan)
+    orders.promoted(session, actor, fleet.clock(), row, made["id"])
+    return made
