@@ -114,7 +114,7 @@ def _file(fleet: Fleet, path: Path, kind: str, sha256: str = "") -> Response:
         raise MissingError(f"no such file: {path.name[:80]}")
     headers = {"etag": f'"{sha256}"', "cache-control": "private, immutable"} if sha256 else {}
     prefix, root = fleet.config.accel_prefix, fleet.config.root
-    if prefix and any(path.is_relative_to(root / open_to_nginx) for open_to_nginx in ("blobs", "tuf")):
+    if prefix and any(path.is_relative_to(root / open_to_nginx) for open_to_nginx in ("blobs", "trust/tuf")):
         named = urllib.parse.quote(f"{prefix}/{path.relative_to(root).as_posix()}")
         return Response(None, headers={"x-accel-redirect": named, **headers}, media_type=kind)
     return FileResponse(path, headers=headers, media_type=kind)
