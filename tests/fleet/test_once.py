@@ -18,6 +18,7 @@ MAKING: list[tuple[str, dict[str, Any]]] = [
     ("/claims", {"uses": 3}),
     ("/keys", {"name": "robot", "role": "viewer"}),
     ("/models", {"name": "faces"}),
+    ("/mutes", {"hours": 1.0}),
 ]
 
 

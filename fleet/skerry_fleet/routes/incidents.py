@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from skerry_fleet import alerts, audit, incidents, notice_routes, webhooks
 from skerry_fleet.errors import MissingError, UnavailableError
 from skerry_fleet.paging import MAX_INT64
-from skerry_fleet.routes.common import Admin, FleetPart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import Admin, FleetPart, OncePart, Operator, PagePart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
 
@@ -86,20 +86,28 @@ def list_mutes(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
 
 @router.post("/mutes", status_code=201)
 def create_mute(
-    request: Request, fleet: FleetPart, caller: Operator, wanted: Annotated[MuteRequest, Depends(body(MuteRequest))]
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    wanted: Annotated[MuteRequest, Depends(body(MuteRequest))],
+    once: OncePart,
 ) -> Response:
     """Tell nobody of something for a while."""
+    now = fleet.clock()
     with fleet.database.write() as session:
-        made = notice_routes.mute(
-            session,
-            actor_of(request, caller),
-            fleet.clock(),
-            kind=wanted.kind or "",
-            group=wanted.group or "",
-            hours=wanted.hours,
-            reason=wanted.reason,
-        )
-    return reply(made, 201)
+
+        def make() -> dict[str, Any]:
+            return notice_routes.mute(
+                session,
+                actor_of(request, caller),
+                now,
+                kind=wanted.kind or "",
+                group=wanted.group or "",
+                hours=wanted.hours,
+                reason=wanted.reason,
+            )
+
+        return reply(once.do(session, caller, now, make), 201)
 
 
 @router.delete("/mutes/{mute}")
@@ -118,24 +126,32 @@ def list_routes(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
 
 @router.post("/routes", status_code=201)
 def create_route(
-    request: Request, fleet: FleetPart, caller: Admin, wanted: Annotated[RouteRequest, Depends(body(RouteRequest))]
+    request: Request,
+    fleet: FleetPart,
+    caller: Admin,
+    wanted: Annotated[RouteRequest, Depends(body(RouteRequest))],
+    once: OncePart,
 ) -> Response:
     """Make a route; the secret that signs its webhooks is shown here only."""
     webhooks.check(wanted.target)
+    now = fleet.clock()
     with fleet.database.write() as session:
-        made = notice_routes.create(
-            session,
-            actor_of(request, caller),
-            fleet.clock(),
-            fleet.random,
-            name=wanted.name,
-            target=wanted.target,
-            kinds=wanted.kinds or (),
-            severity=wanted.severity,
-            group=wanted.group or "",
-            level=wanted.level,
-        )
-    return reply(made, 201)
+
+        def make() -> dict[str, Any]:
+            return notice_routes.create(
+                session,
+                actor_of(request, caller),
+                now,
+                fleet.random,
+                name=wanted.name,
+                target=wanted.target,
+                kinds=wanted.kinds or (),
+                severity=wanted.severity,
+                group=wanted.group or "",
+                level=wanted.level,
+            )
+
+        return reply(once.do(session, caller, now, make), 201)
 
 
 @router.delete("/routes/{route}")
