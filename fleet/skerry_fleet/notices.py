@@ -89,7 +89,7 @@ def highest(session: Session, tenant: str) -> int:
 
 def event(incident: Incident, state: str, now_ms: int, alerts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return an incident's new state as a CloudEvent (CloudEvents 1.0, section 3: its attributes)."""
-    shown = incident.model_dump(exclude={"tenant"})
+    shown = incident.model_dump(exclude={"tenant", "announced_ms"})
     return {
         "specversion": "1.0",
         "id": f"{incident.tenant}/incident/{incident.id}/{state}",

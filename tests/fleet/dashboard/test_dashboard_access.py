@@ -10,11 +10,12 @@ from tests.fleet.dashboard.markup import addresses
 from skerry_fleet import apikeys, audit
 from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
-from skerry_fleet.dashboard import actions, routes
+from skerry_fleet.dashboard import actions, alert_pages, routes
 from skerry_fleet.dashboard.actions import safe_path
 from skerry_fleet.dashboard.session import COOKIE, LASTS_S, PUBLIC, SessionGuard
 
-ALL = [each for router in (actions.router, routes.router) for each in router.routes if isinstance(each, APIRoute)]
+ROOMS = (actions.router, alert_pages.router, routes.router)
+ALL = [each for router in ROOMS for each in router.routes if isinstance(each, APIRoute)]
 
 
 def test_every_page_is_guarded_and_what_changes_something_needs_an_operator() -> None:
@@ -127,6 +128,19 @@ def test_an_operator_steers_and_a_viewer_does_not(full: House) -> None:
         assert answer.headers["location"] == "/ui/alerts?state=open"
         assert "acknowledged" in client.get("/ui/alerts").text
         assert client.post("/ui/alerts/x/ack", data={"token": token}).status_code == 404
+        alerts_page = client.get("/ui/alerts").text
+        assert "1 alert: device-silent" in alerts_page and "Mute device-silent for 1 h" in alerts_page
+        assert client.post("/ui/mutes", data={"kind": "device-silent", "hours": "1"}).status_code == 403  # no token
+        muting = {"token": token, "kind": "device-silent", "hours": "1"}
+        for wrong in ({"hours": "nan"}, {"hours": "x"}, {"kind": "rain"}, {"kind": ""}):
+            assert client.post("/ui/mutes", data={**muting, **wrong}).status_code == 422
+        assert client.post("/ui/mutes", data=muting).headers["location"] == "/ui/alerts"
+        assert "No messages about device-silent" in client.get("/ui/alerts").text
+        assert client.post("/ui/mutes/1/end", data={"token": token}).status_code == 303
+        assert "No messages about" not in client.get("/ui/alerts").text
+        assert client.post("/ui/incidents/1/ack", data={"token": token}).status_code == 303
+        assert client.post("/ui/incidents/7/ack", data={"token": token}).status_code == 404
+        assert "Incident 1: " in client.get("/ui/alerts?incident=1").text
         assert "session.begin" in client.get("/ui/audit").text
 
 
