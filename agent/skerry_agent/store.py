@@ -221,16 +221,28 @@ class Store:
             for name in self.disk.names(folder):
                 self.disk.unlink(f"{folder}/{name}")
             self.disk.rmdir(folder)
+        if gone:
+            settle(self.disk, BUNDLES)
         if not blobs:
             return gone
         manifests = [manifest for bundle in keep if (manifest := self._manifest(bundle)) is not None]
         used = {digest for manifest in manifests for digest in manifest.blobs()}
-        for name in self.disk.names(BLOBS):
-            if name not in used:
-                self.disk.unlink(f"{BLOBS}/{name}")
-        for name in self.disk.names(PARTIAL):
-            self.disk.unlink(f"{PARTIAL}/{name}")
+        unused = [name for name in self.disk.names(BLOBS) if name not in used]
+        for folder, leaving in ((BLOBS, unused), (PARTIAL, self.disk.names(PARTIAL))):
+            for name in leaving:
+                self.disk.unlink(f"{folder}/{name}")
+            if leaving:
+                settle(self.disk, folder)
         return gone
+
+
+def settle(disk: Disk, folder: str) -> None:
+    """Make what left a folder stay away: else a power cut may bring back all that ever left it, at once.
+
+    Raises:
+        StorageError: the disk fails.
+    """
+    disk.fsync_dir(folder)
 
 
 def prune(store: Store, wanted: set[str]) -> None:
@@ -242,8 +254,11 @@ def prune(store: Store, wanted: set[str]) -> None:
         StorageError: the disk fails.
     """
     strange = [name for name in store.disk.names(PARTIAL) if name not in wanted]
-    for name in strange if len(strange) > len(wanted) else ():
+    if len(strange) <= len(wanted):
+        return
+    for name in strange:
         store.disk.unlink(f"{PARTIAL}/{name}")
+    settle(store.disk, PARTIAL)
 
 
 def needed(manifest: Manifest, variants: Iterable[Variant]) -> list[Blob]:

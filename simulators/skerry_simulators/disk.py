@@ -97,11 +97,15 @@ class SimDisk:
             file.durable = file.data
 
     def fsync_dir(self, path: str) -> None:
-        """Make a folder's names durable."""
+        """Make a folder's names durable, and that folders left it, with all that was in them."""
         self._begin("fsync_dir", path)
         self._folder(path)
-        for change in self._changes.pop(path, ()):
-            _apply(self._durable, change)
+        left = {each for each in self._removed - self._folders if _parent(each) == path}
+        self._removed -= left
+        for folder in (path, *sorted(left)):
+            for change in self._changes.pop(folder, ()):
+                _apply(self._durable, change)
+                self._forget(change)
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, replacing what has it. Across folders, the new folder's sync decides."""
@@ -235,6 +239,14 @@ class SimDisk:
     def _change(self, change: _Change, folder: str) -> None:
         _apply(self._files, change)
         self._changes.setdefault(folder, []).append(change)
+
+    def _forget(self, moved: _Change) -> None:
+        """A name that went for certain to another folder cannot come back by what made it."""
+        gone, come, file = moved
+        folder = _parent(gone) if gone is not None and come is not None else ""
+        if folder in self._changes:
+            left = self._changes[folder]
+            self._changes[folder] = [each for each in left if not (each[1] == gone and each[2] is file)]
 
 
 def _parent(path: str) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.agent.world import make_bundle
 
 from skerry_agent.disk import replace_file
 from skerry_agent.errors import StorageError
+from skerry_agent.store import BLOBS, BUNDLES, PARTIAL, Store
+from skerry_contracts import codec
+from skerry_contracts.bundle import Blob
 from skerry_contracts.device import Reason
 from skerry_simulators.disk import SimDisk
 from skerry_simulators.errors import PowerCut
@@ -24,8 +29,6 @@ def disk(capacity_bytes: int = 10_000) -> SimDisk:
 
 def after_cuts(prepare: SimDisk, path: str, seeds: int = 200) -> set[bytes | None]:
     """Return every content that `path` had after cuts of copies of a disk, which is cut and thrown away."""
-    import copy
-
     found = set()
     for seed in range(seeds):
         again = copy.deepcopy(prepare)
@@ -146,3 +149,32 @@ def test_used_space_is_what_lies_there(steps: list[Step], seed: int) -> None:
     tried.power_cut(random.Random(seed))
     lying = sum(len(tried.read(f"a/b/{each}") or b"") for each in tried.names("a/b"))
     assert tried.free_bytes() == tried.capacity_bytes - lying
+
+
+def test_a_folder_that_left_stays_away_once_the_one_above_is_synced() -> None:
+    tried = disk()
+    replace_file(tried, "a/b/file", b"x")
+    tried.unlink("a/b/file")
+    tried.rmdir("a/b")
+    assert after_cuts(tried, "a/b/file") == {None, b"x"}
+    tried.fsync_dir("a")
+    assert after_cuts(tried, "a/b/file") == {None}
+
+
+def test_what_the_store_removed_does_not_come_back_years_later() -> None:
+    tried = SimDisk(Plug(), 1_000_000)
+    store = Store(tried)
+    store.prepare()
+    for release in range(5):
+        bundle = make_bundle(release=release + 1)
+        for data in bundle.blobs.values():
+            store.put_blob(data)
+        store.put_manifest(bundle.data)
+        store.append(Blob(codec.digest(b"abc"), 3), 0, b"ab")
+        store.collect(set())
+    for folder in (BUNDLES, BLOBS, PARTIAL):
+        assert tried.names(folder) == []
+    for seed in range(50):
+        again = copy.deepcopy(tried)
+        again.power_cut(random.Random(seed))
+        assert [again.names(folder) for folder in (BUNDLES, BLOBS, PARTIAL)] == [[], [], []]
