@@ -46,9 +46,19 @@ class Lab:
     def start(self, *more: str, **options: Any) -> subprocess.Popen[str]:
         environment = {**os.environ, "SKERRY_FLEET_KEY": self.key}
         command = self.command(*more, **options)
-        return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        # Tests that run in the background inherit that Ctrl-C is ignored, and would hand that on.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def compile(self, *more: str, **options: Any) -> tuple[int, str, str]:
         child = self.start(*more, **options)

@@ -100,6 +100,7 @@ def package(folder: Path, name: str, version: str, files: dict[str, bytes]) -> P
     """Make a Debian package as dpkg does."""
     root = folder / name
     (root / "DEBIAN").mkdir(parents=True)
+    (root / "DEBIAN").chmod(0o755)  # dpkg demands it, whatever the umask of the tests is by now
     lines = f"Package: {name}\nVersion: {version}\nArchitecture: arm64\nMaintainer: a <a@b>\nDescription: d\n"
     (root / "DEBIAN" / "control").write_text(lines)
     for path, data in files.items():
