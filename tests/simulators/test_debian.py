@@ -13,15 +13,15 @@ from skerry_simulators.debian.packages import FetchError
 @pytest.mark.parametrize(
     ("said", "found"),
     [
-        ("http://m/debian/ bookworm main Debian", [("http://m/debian/", "")]),
-        ("http://m/debian/ bookworm-updates main Debian", []),
-        ("http://m/security/ bookworm-security main Debian", [("http://m/security/", "-security")]),
-        ("http://m/debian/ bookworm contrib Debian", []),
-        ("https://else/node nodistro main Else", []),
-        ("http://m/debian/ trixie main $(ORIGIN)", [("http://m/debian/", "")]),  # before the first update
-        ("http://m/debian-security x-security main $(ORIGIN)", [("http://m/debian-security", "-security")]),
-        ("https://else/apt stable main $(ORIGIN)", []),
-        ("http://m/debian/ a main Debian\nhttp://m/debian/ b main Debian", [("http://m/debian/", "")]),
+        ("file:/m/debian/ bookworm main Debian", [("file:/m/debian/", "")]),
+        ("file:/m/debian/ bookworm-updates main Debian", []),
+        ("file:/m/security/ bookworm-security main Debian", [("file:/m/security/", "-security")]),
+        ("file:/m/debian/ bookworm contrib Debian", []),
+        ("file:/else/node nodistro main Else", []),
+        ("file:/m/debian/ trixie main $(ORIGIN)", [("file:/m/debian/", "")]),  # before the first update
+        ("file:/m/debian-security x-security main $(ORIGIN)", [("file:/m/debian-security", "-security")]),
+        ("file:/else/apt stable main $(ORIGIN)", []),
+        ("file:/m/debian/ a main Debian\nfile:/m/debian/ b main Debian", [("file:/m/debian/", "")]),
         ("", []),
         ("one\n\n two three", []),
     ],
@@ -48,7 +48,7 @@ def test_without_apt_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest
 
 
 def test_without_debians_archive_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    apt(tmp_path, monkeypatch, known="https://else/ubuntu noble main Ubuntu")
+    apt(tmp_path, monkeypatch, known="file:/else/ubuntu noble main Ubuntu")
     with pytest.raises(FetchError, match="no source of Debian packages"):
         packages.fetch("trixie", "arm64", ["libc6"], tmp_path / "work")
 
@@ -64,7 +64,7 @@ def test_without_debians_archive_it_says_so(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_what_apt_complains_of_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, says: str) -> None:
-    apt(tmp_path, monkeypatch, known="http://m/debian/ x main Debian", else_=does)
+    apt(tmp_path, monkeypatch, known="file:/m/debian/ x main Debian", else_=does)
     with pytest.raises(FetchError, match=says) as caught:
         packages.fetch("trixie", "arm64", ["a", "b"], tmp_path / "work", alone=True)
     assert caught.value.hint and ("--suite" in caught.value.hint) == ("Release" in says)

@@ -161,8 +161,8 @@ def mirrors(said: str) -> list[tuple[str, str]]:
     """Return the addresses of Debian's archive and, each with the suffix of its suites ("" or "-security"), in lines of
     apt's index targets: address, release, component and origin.
 
-    >>> mirrors("http://m/debian/ bookworm main Debian\\nhttp://other/ apt main Other\\n")
-    [('http://m/debian/', '')]
+    >>> mirrors("file:/m/debian/ bookworm main Debian\\nfile:/other/ apt main Other\\n")
+    [('file:/m/debian/', '')]
     """
     found = []
     for line in said.splitlines():
