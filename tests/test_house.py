@@ -182,7 +182,9 @@ def test_nothing_dangerous_is_called() -> None:
 
 
 def test_no_machine_path_and_no_registry_address() -> None:
-    path_or_host = re.compile(re.escape(f"{HOUSE}/") + r"|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian\.org")
+    path_or_host = re.compile(
+        re.escape(f"{HOUSE}/") + r"|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian\.org|://[\w.-]+/debian"
+    )
     texts = (path for path in tracked() if path.suffix not in (".png", ".skerry", ".onnx") and path.is_file())
     assert [
         name(path)
