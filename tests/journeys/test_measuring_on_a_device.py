@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Lab:
     folder: Path
     profile: str
     engines: str = "native,onnxruntime"
+    compiles: list[subprocess.Popen[str]] = dataclasses.field(default_factory=list)
 
     def command(self, *more: str, target: str = "", budget: str = "20s") -> list[str]:
         words = ["compile", str(self.folder / "model.onnx"), "--target", target or self.profile, "--model", "digits"]
@@ -49,7 +51,7 @@ class Lab:
         # Tests that run in the background inherit that Ctrl-C is ignored, and would hand that on.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 command,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -59,6 +61,14 @@ class Lab:
             )
         finally:
             signal.signal(signal.SIGINT, before)
+        self.compiles.append(child)
+        return child
+
+    def end(self) -> None:
+        """Leave no compile behind, however the test went."""
+        for child in self.compiles:
+            child.kill()
+            child.communicate()
 
     def compile(self, *more: str, **options: Any) -> tuple[int, str, str]:
         child = self.start(*more, **options)
@@ -78,7 +88,7 @@ class Lab:
 
 
 @pytest.fixture
-def lab(street: Street, dealt: Deal, make_bundle: MakeBundle, tmp_path: Path) -> Lab:
+def lab(street: Street, dealt: Deal, make_bundle: MakeBundle, tmp_path: Path) -> Iterator[Lab]:
     parts.start_devices(street, 1)
     live = make_bundle("1.0", 1)
     bundle = street.fleet("bundle", "upload", str(live))["id"]
@@ -93,7 +103,11 @@ def lab(street: Street, dealt: Deal, make_bundle: MakeBundle, tmp_path: Path) ->
     np.savez(folder / "rows.npz", image=dealt.examination.images[:64])
     wait_for("rest", lambda: street.ask(f"/devices/{DEVICE}")["online"] or None, street.children, 30.0)
     profile = street.ask(f"/devices/{DEVICE}")["profile"]
-    return Lab(street, key, folder, profile)
+    made = Lab(street, key, folder, profile)
+    try:
+        yield made
+    finally:
+        made.end()
 
 
 def measure(lab: Lab) -> None:
@@ -152,6 +166,7 @@ def break_down(lab: Lab) -> None:
     """One measures and one waits; the fleet starts anew, then the board goes."""
     first = lab.start()
     lab.until("measuring")
+    first.send_signal(signal.SIGSTOP)  # its lease stays until the second asks: this board could be done sooner
     second = lab.start()
     queued = lab.until("queued")["id"]
     path = f"/leases/{queued}"
@@ -162,6 +177,7 @@ def break_down(lab: Lab) -> None:
     wait_for("words", told, lab.street.children, 20.0)
     os.kill(lab.street.children.pid("fleet"), signal.SIGKILL)
     lab.street.children.forget("fleet")
+    first.send_signal(signal.SIGCONT)
     port = lab.street.fleet_url.rpartition(":")[2]
     words = ["fleet", "serve", "--root", str(lab.street.root / "fleet"), "--port", port]
     lab.street.children.start("fleet", skerry(*words))
