@@ -60,8 +60,9 @@ class DeviceGuard:
         text = bearer(request)
         if text is None:
             raise AuthError("a download token is needed", hint="it came with the enrolment")
-        with fleet_of(request).database.read() as session:
-            return enrolment.device_of_token(session, text).name
+        fleet = fleet_of(request)
+        with fleet.database.read() as session:
+            return enrolment.device_of_token(session, fleet.config.tenant, text).name
 
 
 def require(role: Role) -> Guard:

@@ -77,14 +77,14 @@ def enrol(
     return Enrolment(tenant, name, certificate_pem, broker[0], broker[1], token)
 
 
-def device_of_token(session: Session, text: str) -> Device:
-    """Return the device that holds this download token.
+def device_of_token(session: Session, tenant: str, text: str) -> Device:
+    """Return the tenant's device that holds this download token.
 
     Raises:
         AuthError: nobody does, or it was decommissioned.
     """
     digest = _hash(text)
-    row = session.exec(select(Device).where(Device.download_token_sha256 == digest)).first()
+    row = session.exec(select(Device).where(Device.download_token_sha256 == digest, Device.tenant == tenant)).first()
     if row is None or row.status != DeviceStatus.ACTIVE or not hmac.compare_digest(row.download_token_sha256, digest):
         raise AuthError("this download token is unknown", hint="enrol the device again")
     return row

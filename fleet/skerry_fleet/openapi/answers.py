@@ -190,7 +190,7 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("GET", "/openapi.json"): Answer(OBJECT),
     ("GET", "/healthz"): Answer(one(status=TEXT)),
     ("GET", "/readyz"): Answer(_READY, others={503: _READY}),
-    ("GET", "/metrics"): Answer(None, "text/plain"),
+    ("GET", "/metrics"): Answer(None, "text/plain", refuses=(403,)),
     ("GET", f"{_V1}/overview"): Answer(_OVERVIEW),
     ("GET", f"{_V1}/whoami"): Answer(one(tenant=TEXT, key=TEXT, name=TEXT, role=_ROLE)),
     ("GET", f"{_V1}/events"): Answer(None, "text/event-stream"),

@@ -7,6 +7,7 @@ from fastapi.responses import StreamingResponse
 from sqlmodel import text
 
 from skerry_fleet import alerts, devices, rollout_rows
+from skerry_fleet.errors import ForbiddenError
 from skerry_fleet.routes.common import FleetPart, Viewer, reply
 
 router = APIRouter()
@@ -26,7 +27,7 @@ def overview(request: Request, fleet: FleetPart, caller: Viewer) -> Response:
             "models": totals["models"],
             "open_alerts": open_alerts,
             "active_rollouts": rollouts,
-            "messages_per_s": fleet.metrics.messages_per_s(),
+            "messages_per_s": fleet.metrics.messages_per_s() if caller.tenant == fleet.config.tenant else 0.0,
             "broker": {"host": fleet.broker[0], "port": fleet.broker[1], "connected": request.app.state.connected()},
             "uptime_s": round(fleet.clock() - fleet.started, 1),
         }
@@ -42,7 +43,9 @@ async def events(request: Request, fleet: FleetPart, caller: Viewer) -> Streamin
 
 @router.get("/metrics")
 def metrics(fleet: FleetPart, caller: Viewer) -> Response:
-    """Metrics in Prometheus' text format."""
+    """Metrics in Prometheus' text format: of the whole process, so for keys of the tenant that it serves."""
+    if caller.tenant != fleet.config.tenant:
+        raise ForbiddenError("metrics tell of the whole fleet", hint="ask with a key of the fleet's own tenant")
     return Response(fleet.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
