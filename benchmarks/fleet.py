@@ -8,7 +8,8 @@
               from the first sent to the last acknowledged; ingest_lost: acknowledged, or made, and not in the
               database after a broker and the manager were killed (ingest_kills) under load
     samples   samples_acked_per_s: the same with one sample of a device at a time, so one acknowledgement for each
-    presence  presence_5k_s, presence_15k_s: so many sockets drop; until the database has the last of them offline
+    presence  presence_5k_s, presence_15k_s: so many sockets of three shards drop at once; until the database has one
+              incident that counts all of them (..._incidents: how many there are)
     wave      wave_50k_s: one wave to all devices, from the order to the last of them confirmed by what it reported;
               rollout_50k_s: a canary and four waves, without soak (with fewer --devices the figures are theirs)
     restart   restart_s: the manager is stopped and started again while messages come, until the next is
@@ -65,6 +66,8 @@ GOALS: dict[str, tuple[float, float]] = {
     "samples_acked_per_s": (4000, 8000),
     "presence_5k_s": (2, 1),
     "presence_15k_s": (5, 3),
+    "presence_5k_incidents": (1, 1),
+    "presence_15k_incidents": (1, 1),
     "wave_50k_s": (15, 8),
     "rollout_50k_s": (120, 60),
     "restart_s": (10, 3),

@@ -137,7 +137,8 @@ class DeviceCore(Measurer):
             watch.sketch_due_s = 0.0
         told = [effect for model in list(self.memory.shadows) for effect in self.shadow_rested(model)]
         told += self.tick()
-        return [*told, Publish("presence", self.outbox.presence(self._session, online=False))] if self.online else told
+        goodbye = Publish("presence", self.outbox.presence(self._session, online=False, leaving=True))
+        return [*told, goodbye] if self.online else told
 
     def undeliverable(self, key: Key) -> list[Effect]:
         """A kept message is too large for any broker: give it up, and count it."""

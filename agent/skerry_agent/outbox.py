@@ -95,6 +95,6 @@ class Outbox:
         """Return a step of a measuring."""
         return Row(self.boot_id, report.seq, "measured", SKETCH, codec.encode(report))
 
-    def presence(self, session: int, *, online: bool) -> bytes:
-        """Return what the device says on connecting, and its will."""
-        return codec.encode(Presence(self.boot_id, session, online))
+    def presence(self, session: int, *, online: bool, leaving: bool | None = None) -> bytes:
+        """Return what the device says on connecting, as its will, and on leaving."""
+        return codec.encode(Presence(self.boot_id, session, online, leaving))

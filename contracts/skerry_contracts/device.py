@@ -64,12 +64,13 @@ class ModelState(StrEnum):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Presence:
     """Said on every connection, and as the will when the connection is lost. A late will of an older session changes
-    nothing.
+    nothing. `leaving`: the device goes offline on purpose; no will says so.
     """
 
     boot_id: str
     session: int
     online: bool
+    leaving: bool | None = None
 
     def __post_init__(self) -> None:
         names.boot_id(self.boot_id)

@@ -6,11 +6,13 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What an alert is about. The subject is a device, `<device>/<model>`, `<device>/<shadow>`, a rollout or a
-    `<model>/<monitor>`.
+    """What an alert is about. The subject is a device, `<device>/<model>`, `<device>/<shadow>`, a rollout, a
+    `<model>/<monitor>` or a `shard/<number>`.
     """
 
     DEVICE_SILENT = "device-silent"
+    MASS_OFFLINE = "mass-offline"
+    BROKER_LOST = "broker-lost"
     UPDATE_FAILED = "update-failed"
     ROLLED_BACK = "rollout-rolled-back"
     DRIFT = "drift"
@@ -41,11 +43,16 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
-SEVERITY = {kind: Severity.CRITICAL if kind is Kind.ROLLED_BACK else Severity.WARNING for kind in Kind}
+OUTAGES = {Kind.MASS_OFFLINE, Kind.BROKER_LOST}
+"""One cause that takes many devices away: such an alert begins an incident of its own, and others join it."""
+_CRITICAL = {Kind.ROLLED_BACK, *OUTAGES}
+SEVERITY = {kind: Severity.CRITICAL if kind in _CRITICAL else Severity.WARNING for kind in Kind}
 RANK = {severity.value: rank for rank, severity in enumerate(Severity)}
-_NO_DEVICE = {Kind.ROLLED_BACK, Kind.DRIFT, Kind.DEVICE_DRIFT}
+_NO_DEVICE = {Kind.ROLLED_BACK, Kind.DRIFT, Kind.DEVICE_DRIFT, *OUTAGES}
 _FAMILIES = {
     Kind.DEVICE_SILENT: "presence",
+    Kind.MASS_OFFLINE: "presence",
+    Kind.BROKER_LOST: "presence",
     Kind.FLAPPING: "presence",
     Kind.UPDATE_FAILED: "rollout",
     Kind.ROLLED_BACK: "rollout",

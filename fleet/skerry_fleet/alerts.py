@@ -33,7 +33,7 @@ def raise_alert(
 
     A new one joins the incident of its family and `scope` (a model, a rollout, a shard), or begins one.
     """
-    row = _unresolved(session, tenant, kind, subject)
+    row = standing(session, tenant, kind, subject)
     if row is not None:
         row.count += 1
         row.last_ms, row.text = int(now * 1000), text[:2000]
@@ -58,7 +58,7 @@ def raise_alert(
 
 def resolve(session: Session, tenant: str, now: float, kind: Kind, subject: str) -> bool:
     """Close an alert whose cause is gone; return whether there was one."""
-    row = _unresolved(session, tenant, kind, subject)
+    row = standing(session, tenant, kind, subject)
     if row is None:
         return False
     before, row.state = row.state, AlertState.RESOLVED.value
@@ -137,7 +137,8 @@ def view(row: Alert) -> dict[str, Any]:
     return row.model_dump(exclude={"tenant"})
 
 
-def _unresolved(session: Session, tenant: str, kind: Kind, subject: str) -> Alert | None:
+def standing(session: Session, tenant: str, kind: Kind, subject: str) -> Alert | None:
+    """Return the alert of a (kind, subject) that is not resolved."""
     query = select(Alert).where(
         Alert.tenant == tenant,
         Alert.kind == kind.value,

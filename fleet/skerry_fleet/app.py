@@ -113,6 +113,7 @@ async def _linked(app: FastAPI, fleet: Fleet, brokers: Brokers) -> AsyncIterator
     )
     app.state.connected = fleet.metrics.connected = lambda: link.connected
     fleet.metrics.waiting = lambda: link.waiting
+    fleet.reached = lambda: link.reached
 
     def wake(events: list[Event]) -> None:
         if any(event.kind in ("assignment", "device") for event in events) and not loop.is_closed():
@@ -131,6 +132,7 @@ async def _linked(app: FastAPI, fleet: Fleet, brokers: Brokers) -> AsyncIterator
             await stack.enter_async_context(_running(link.ingest_forever))
             yield
     finally:
+        fleet.reached = lambda: ()
         fleet.database.listeners.remove(wake)
         await link.close()
         await asyncio.to_thread(brokers.stop)

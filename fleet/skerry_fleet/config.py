@@ -80,6 +80,12 @@ class FleetConfig:
     """A device that runs an older release than its group's newest finished rollout brought so many hours ago."""
     alert_spool: int = 1
     """Kept messages dropped within an hour that are too many."""
+    alert_lost_devices: int = 20
+    """So many devices of a broker shard lost within half a minute are an outage, if they are also"""
+    alert_lost_share: float = 0.1
+    """this share of the shard's devices."""
+    alert_broker_s: float = 5.0
+    """A broker that the fleet cannot reach for so long is an outage."""
     incident_wait_s: float = 10.0
     """An incident is told of so long after its beginning, so that the message has the count."""
     escalate_after_s: float = 900.0

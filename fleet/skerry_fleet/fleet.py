@@ -7,7 +7,8 @@ import dataclasses
 import fcntl
 import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqlmodel import func, select
@@ -29,6 +30,7 @@ from skerry_fleet.ingest import CheckReceipt, IngestCore
 from skerry_fleet.ingest_store import SqlIngestStore
 from skerry_fleet.leases import Leases
 from skerry_fleet.metrics import Metrics
+from skerry_fleet.outages import OutageLimits, Outages
 from skerry_fleet.registry import Registry
 from skerry_fleet.rollout_effects import Executor
 from skerry_fleet.rollouts import Rollouts
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 RENEW_EVERY_S = 60.0
 RETAIN_EVERY_S = 60.0
 MAINTAIN_EVERY_S = 3600.0
+SWEEPS = 10
+"""Transactions of one tick in which devices are called silent."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,6 +65,7 @@ class Fleet:
     core: IngestCore
     metrics: Metrics
     watch: AlertWatch
+    outages: Outages
     started: float
     lock: int
     new_key: str | None = None
@@ -70,6 +75,8 @@ class Fleet:
     """Ends the connection of `<tenant>/<device>` and lets its certificate in no more; set by whoever runs the
     broker.
     """
+    reached: Callable[[], Sequence[bool]] = lambda: ()
+    """Says which shards' brokers the link is connected to; set by whoever runs it."""
     renewed: float = 0.0
     maintained: float = 0.0
     retained: float = 0.0
@@ -79,13 +86,13 @@ class Fleet:
         now, config = self.clock(), self.config
         with self.database.read() as session:
             found = self.watch.look(session, now)
+        # After a start every device has the time to be heard once before it can be called silent.
+        if now - self.started >= config.silent_after_s:
+            self._sweep(now)
         with self.rollouts.open() as session:
             self.watch.apply(session, now, found)
-            # After a start every device has the time to be heard once before it can be called silent.
-            if now - self.started >= self.config.silent_after_s:
-                silent = presence.sweep(session, now, self.config.silent_after_s)
-                if silent:
-                    self.rollouts.unreachable(session, now, silent)
+            self.outages.look(session, now)
+            self.outages.brokers(session, config.tenant, now, self.reached())
             self.rollouts.tick(session, now)
             shadows.expire(session, self.pen, now)
             self.leases.tick(session, now)
@@ -101,6 +108,17 @@ class Fleet:
         if now - self.maintained >= MAINTAIN_EVERY_S:
             self.maintained = now
             self._maintain(now)
+
+    def _sweep(self, now: float) -> None:
+        """Call devices silent, a few in each transaction, so that ingest is never kept waiting for all of them."""
+        for _ in range(SWEEPS):
+            with self.rollouts.open() as session:
+                silent = presence.sweep(session, now, self.config.silent_after_s)
+                if silent:
+                    self.rollouts.unreachable(session, now, silent)
+            if len(silent) < presence.SWEPT:
+                return
+            time.sleep(0.001)  # a lock is not fair: whoever waits for it gets a turn
 
     @property
     def pen(self) -> shadows.Pen:
@@ -171,7 +189,8 @@ def _open(config: FleetConfig, clock: Clock, random: RandomBytes, lock: int, ope
     registry.published = deltas.prepare
     executor = Executor(office.director.sign_assignment, config.assignment_days)
     rollouts = Rollouts(database, executor, random)
-    store = SqlIngestStore(database, config.dead_letters, config.tenant)
+    outages = Outages(OutageLimits(config.alert_lost_devices, config.alert_lost_share, config.alert_broker_s))
+    store = SqlIngestStore(database, config.dead_letters, config.tenant, outages)
     fleet = Fleet(
         config=config,
         clock=clock,
@@ -185,6 +204,7 @@ def _open(config: FleetConfig, clock: Clock, random: RandomBytes, lock: int, ope
         core=IngestCore(store, receipt_checker(database)),
         metrics=Metrics(database, config.tenant, clock),
         watch=AlertWatch(limits(config)),
+        outages=outages,
         started=now,
         lock=lock,
     )

@@ -16,8 +16,8 @@ def _row_id() -> Column[int]:
 class Incident(SQLModel, table=True):
     """Alerts of one family and scope (a model, a rollout, a broker shard) that came together.
 
-    `alerts` counts all that joined, `standing` those not resolved. `announced_ms`: when it was told (0: not yet);
-    `level`: how far it was escalated.
+    `alerts` counts all that joined, `standing` those not resolved; `devices`, of an outage, the most that were away at
+    once. `announced_ms`: when it was told (0: not yet); `level`: how far it was escalated.
     """
 
     __tablename__ = "incident"
@@ -37,6 +37,7 @@ class Incident(SQLModel, table=True):
     text: str = text(default="")
     alerts: int = big(default=0)
     standing: int = big(default=0)
+    devices: int = big(default=0, sa_column_kwargs={"server_default": "0"})
     level: int = big(default=0)
     first_ms: int = big()
     last_ms: int = big()

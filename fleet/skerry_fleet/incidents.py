@@ -1,13 +1,16 @@
 """Incidents: alerts of one family and scope that came together are one thing to look at, and one message.
 
 An alert joins the newest unresolved incident of its family and scope if the last alert came at most `WINDOW_S` before
-and the incident is at most `LONGEST_S` old: so what fails slowly for days is told anew now and then. An incident is
+and the incident is at most `LONGEST_S` old: so what fails slowly for days is told anew now and then. An outage begins
+its own, which is told of whatever stood before; other shards' outages within `TOGETHER_S` join it, and so does silence
+for as long as it lasts. An incident is
 announced `incident_wait_s` after its beginning, so that the message has the count, and is resolved when none of its
 alerts stood for `SETTLE_S`; what is over before it was announced makes no message.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +18,7 @@ from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from skerry_fleet import audit, notices
-from skerry_fleet.alert_words import AlertState, Severity, family, worse
+from skerry_fleet.alert_words import OUTAGES, AlertState, Kind, Severity, family, worse
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import ConflictError, InputError, MissingError
@@ -26,6 +29,7 @@ from skerry_fleet.records import Alert
 WINDOW_S = 900.0
 LONGEST_S = 4 * WINDOW_S
 SETTLE_S = 60.0
+TOGETHER_S = 60.0
 MANY = 100
 """So many alerts make an incident critical, whatever each of them is."""
 SYSTEM = "system:alerts"
@@ -34,11 +38,9 @@ SYSTEM = "system:alerts"
 def join(session: Session, now: float, alert: Alert, scope: str) -> None:
     """Put a new alert into its incident. The caller adds the alert."""
     now_ms, of = int(now * 1000), family(alert.kind)
-    cache: dict[tuple[str, str, str], Incident] = session.info.setdefault("incidents", {})
     key = (alert.tenant, of, scope)
-    row = cache.get(key) or _newest(session, *key)
-    fresh = row is None or row.last_ms < now_ms - WINDOW_S * 1000 or row.first_ms < now_ms - LONGEST_S * 1000
-    if row is None or fresh:
+    row = _home(session, alert, key, now_ms)
+    if row is None:
         row = Incident(
             tenant=alert.tenant,
             family=of,
@@ -53,7 +55,9 @@ def join(session: Session, now: float, alert: Alert, scope: str) -> None:
         session.flush()
         after = {"family": of, "kind": alert.kind, "scope": scope, "subject": alert.subject}
         audit.write(session, Actor(alert.tenant, SYSTEM), now, "incident.open", f"incident/{row.id}", None, after)
-    cache[key] = row
+    elif alert.kind in OUTAGES and scope not in row.scope.split():
+        row.scope = " ".join(sorted([*row.scope.split(), scope]))
+    session.info.setdefault("incidents", {})[key] = row
     row.alerts += 1
     row.standing += 1
     row.last_ms = max(row.last_ms, now_ms)
@@ -61,6 +65,15 @@ def join(session: Session, now: float, alert: Alert, scope: str) -> None:
     session.add(row)
     alert.incident = row.id
     _told(session, row)
+
+
+def count(session: Session, incident: int, devices: int) -> None:
+    """Take in how many devices an outage keeps away now."""
+    row = session.get(Incident, incident)
+    if row is not None and devices > row.devices:
+        row.devices = devices
+        session.add(row)
+        _told(session, row)
 
 
 def leave(session: Session, now: float, alert: Alert) -> None:
@@ -179,11 +192,39 @@ def _unresolved(session: Session) -> Iterable[Incident]:
     return session.exec(query.order_by(col(Incident.id))).all()
 
 
-def _newest(session: Session, tenant: str, of: str, scope: str) -> Incident | None:
-    states = [AlertState.OPEN.value, AlertState.ACKNOWLEDGED.value]
-    query = select(Incident).where(
-        Incident.tenant == tenant, Incident.family == of, Incident.scope == scope, col(Incident.state).in_(states)
+def _home(session: Session, alert: Alert, key: tuple[str, str, str], now_ms: int) -> Incident | None:
+    """Return the incident that takes a new alert in, if one does."""
+    tenant, of, scope = key
+    if alert.kind in OUTAGES:
+        return _outage(session, tenant, scope, now_ms - TOGETHER_S * 1000)
+    if alert.kind == Kind.DEVICE_SILENT:
+        outages: dict[tuple[str, str], Incident | None] = session.info.setdefault("outages", {})
+        if (tenant, scope) not in outages:  # asked once a transaction: thousands may fall silent
+            outages[tenant, scope] = _outage(session, tenant, scope, math.inf)
+        if (lasting := outages[tenant, scope]) is not None:
+            return lasting
+    cache: dict[tuple[str, str, str], Incident] = session.info.setdefault("incidents", {})
+    row = cache.get(key)
+    if row is None:
+        states = [AlertState.OPEN.value, AlertState.ACKNOWLEDGED.value]
+        query = select(Incident).where(
+            Incident.tenant == tenant, Incident.family == of, Incident.scope == scope, col(Incident.state).in_(states)
+        )
+        row = session.exec(query.order_by(col(Incident.id).desc()).limit(1)).first()
+    old = row is None or row.last_ms < now_ms - WINDOW_S * 1000 or row.first_ms < now_ms - LONGEST_S * 1000
+    return None if old else row
+
+
+def _outage(session: Session, tenant: str, scope: str, since_ms: float) -> Incident | None:
+    """Return the newest incident of an outage that stands: of this shard, or begun since a time on any."""
+    of_it = col(Alert.subject) == scope
+    if since_ms < math.inf:
+        of_it = of_it | (col(Incident.first_ms) >= int(since_ms))
+    query = (
+        select(Incident).join(Alert, col(Alert.incident) == col(Incident.id)).where(Incident.tenant == tenant, of_it)
     )
+    kinds = [kind.value for kind in OUTAGES]
+    query = query.where(col(Alert.kind).in_(kinds), Alert.state != AlertState.RESOLVED.value)
     return session.exec(query.order_by(col(Incident.id).desc()).limit(1)).first()
 
 

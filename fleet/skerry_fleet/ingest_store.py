@@ -20,6 +20,7 @@ from skerry_contracts.shadow import ShadowReport
 from skerry_fleet import device_drift, measurements, presence, rollups
 from skerry_fleet.database import Database, announce
 from skerry_fleet.ingest import Batch, Incoming, Written, made
+from skerry_fleet.outages import Outages
 from skerry_fleet.presence import Seen
 from skerry_fleet.sql.changes import Change, Delete, Insert, Row, Update
 
@@ -55,7 +56,7 @@ _SHADOW = (
     " AND (told_boot < :boot_id OR (told_boot = :boot_id AND told_seq < :seq))"
 )
 _DEVICE = ("tenant", "name")
-_STATE = Update("device_state", _DEVICE, ("boot_id", "session", "online", "silent", "last_seen_ms"))
+_STATE = Update("device_state", _DEVICE, _SEEN)
 _BEAT = Update("device_state", _DEVICE, ("heartbeat_boot", "heartbeat_seq", "heartbeat"))
 _REPLACED = (
     *("version", "bundle", "variant", "state"),
@@ -76,20 +77,23 @@ _HARDWARE = Update("device", _DEVICE, ("hardware",), "device.hardware <> :hardwa
 _DEAD = Insert("dead_letter", ("tenant", "device", "topic", "reason", "payload", "size_bytes", "received_ms"))
 _TRIM = "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - :keep"
 _KNOWN = (
-    "SELECT device.tenant, device.name, s.boot_id, s.session, s.online, s.silent, s.last_seen_ms, s.heartbeat_boot,"
-    f" s.heartbeat_seq, {device_drift.DRIFTING} AS drifting"
+    "SELECT device.tenant, device.name, s.boot_id, s.session, s.online, s.silent, s.last_seen_ms, s.lost_ms,"
+    f" s.heartbeat_boot, s.heartbeat_seq, {device_drift.DRIFTING} AS drifting"
     " FROM device JOIN device_state s ON s.tenant = device.tenant AND s.name = device.name"
     " WHERE device.status = 'active' AND device.tenant = :tenant AND device.name IN :names"
 )
 
 
 class SqlIngestStore:
-    """The store that the fleet manager runs on. Dead letters without a tenant are kept under `tenant`."""
+    """The store that the fleet manager runs on. Dead letters without a tenant are kept under `tenant`. `outages` looks
+    at once when connections are lost.
+    """
 
-    def __init__(self, database: Database, dead_letters: int, tenant: str) -> None:
+    def __init__(self, database: Database, dead_letters: int, tenant: str, outages: Outages | None = None) -> None:
         self._database = database
         self._dead_letters = dead_letters
         self._tenant = tenant
+        self._outages = outages
 
     def write(self, batch: Batch) -> Written:
         """Keep a batch; see `IngestStore`."""
@@ -109,6 +113,8 @@ class SqlIngestStore:
             rollups.beats(many, beats)
             device_drift.observe(session, beats, {key: drifting for key, (_, _, drifting) in known.items()})
             turned = _presence(session, many, messages, known)
+            if self._outages is not None and any(not online for _, _, online in turned):
+                self._outages.lost(session, max(each.received_ms for each in messages) / 1000)
             self._bury(session, batch, unknown)
         return Written(unknown, tuple(beats), tuple(turned))
 
@@ -155,9 +161,9 @@ def _known(session: Session, messages: Iterable[Incoming]) -> dict[Key, Known]:
         listed = sorted(devices)
         for at in range(0, len(listed), _CHUNK):
             rows = session.connection().execute(statement, {"tenant": tenant, "names": listed[at : at + _CHUNK]})
-            for owner, name, boot_id, number, online, silent, seen_ms, beat_boot, beat_seq, drifting in rows.fetchall():
-                seen = Seen(boot_id, number, bool(online), bool(silent), seen_ms)
-                found[owner, name] = (seen, (str(beat_boot), int(beat_seq)), drifting)
+            for owner, name, boot_id, number, on, silent, seen_ms, lost_ms, boot, seq, drifting in rows.fetchall():
+                seen = Seen(boot_id, number, bool(on), bool(silent), seen_ms, lost_ms)
+                found[owner, name] = (seen, (str(boot), int(seq)), drifting)
     return found
 
 

@@ -75,7 +75,12 @@ class Link:
     @property
     def connected(self) -> bool:
         """Whether every broker has us."""
-        return all(shard.client is not None and shard.client.connected for shard in self._shards)
+        return all(self.reached)
+
+    @property
+    def reached(self) -> list[bool]:
+        """Which brokers have us, by shard."""
+        return [shard.client is not None and shard.client.connected for shard in self._shards]
 
     @property
     def waiting(self) -> int:

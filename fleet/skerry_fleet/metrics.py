@@ -10,14 +10,18 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from skerry_contracts.topics import CHANNELS, Direction
 from skerry_fleet import alerts, devices, rollout_rows
+from skerry_fleet.alert_words import AlertState, Kind, Severity
 from skerry_fleet.config import Clock
 from skerry_fleet.database import Database
+from skerry_fleet.incident_tables import Incident, Notice
 from skerry_fleet.ingest import Committed
-from skerry_fleet.tables import Rollout
+from skerry_fleet.notices import WAITING
+from skerry_fleet.records import Alert
+from skerry_fleet.tables import DeviceState, Rollout
 
 WINDOW_S = 10
 _ANSWER_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -99,6 +103,7 @@ class _Gauges(Collector):
             totals = devices.totals(session, self._tenant)
             silent = devices.count_silent(session, self._tenant)
             open_alerts = alerts.count_open(session, self._tenant)
+            troubles = _troubles(session, self._tenant)
             rollouts = rollout_rows.count_active(session, self._tenant)
             places = _places(session, self._tenant)
         yield GaugeMetricFamily("skerry_devices", "Active devices", totals["devices"])
@@ -117,6 +122,34 @@ class _Gauges(Collector):
             by_version.add_metric([each["model"], each["version"]], each["devices"])
         yield by_version
         yield places
+        yield from troubles
+
+
+def _troubles(session: Session, tenant: str) -> list[GaugeMetricFamily]:
+    """Return what is wrong and what is still to be told; every label there is, so that a first is seen as a rise."""
+    stands = select(Alert.kind, func.count()).where(Alert.tenant == tenant, Alert.state != AlertState.RESOLVED.value)
+    kinds = dict(session.exec(stands.group_by(col(Alert.kind))).all())
+    lasts = select(Incident.severity, func.count()).where(
+        Incident.tenant == tenant, Incident.state != AlertState.RESOLVED.value
+    )
+    severities = dict(session.exec(lasts.group_by(col(Incident.severity))).all())
+    found = []
+    for name, words, label, counts, labels in (
+        ("skerry_alerts_unresolved", "Alerts whose cause stands", "kind", kinds, Kind),
+        ("skerry_incidents_unresolved", "Incidents that are not over", "severity", severities, Severity),
+    ):
+        family = GaugeMetricFamily(name, words, labels=[label])
+        for each in labels:
+            family.add_metric([each.value], counts.get(each.value, 0))
+        found.append(family)
+    lost = select(func.count()).where(DeviceState.tenant == tenant, DeviceState.lost_ms > 0)
+    waiting = select(func.count()).where(Notice.tenant == tenant, Notice.status == WAITING)
+    for name, words, query_of in (
+        ("skerry_devices_lost", "Devices whose connection was lost and that are not back", lost),
+        ("skerry_notices_waiting", "Messages about incidents that are not delivered yet", waiting),
+    ):
+        found.append(GaugeMetricFamily(name, words, session.exec(query_of).one()))
+    return found
 
 
 def _places(session: Session, tenant: str) -> GaugeMetricFamily:

@@ -15,7 +15,8 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from skerry_contracts.codec import canonical_json
-from skerry_fleet.alert_words import RANK, device_of
+from skerry_fleet import placement
+from skerry_fleet.alert_words import RANK, Kind, device_of
 from skerry_fleet.incident_tables import Incident, Mute, Notice, Route
 from skerry_fleet.records import Alert
 from skerry_fleet.tables import GroupMember
@@ -57,8 +58,13 @@ def tell(session: Session, now: float, incident: Incident, state: str, level: in
     muted = _mutes(session, incident.tenant, now_ms)
     routes = list(session.exec(select(Route).where(Route.tenant == incident.tenant).order_by(col(Route.name))).all())
     groups = {group for _, group in muted if group} | {route.group for route in routes if route.group}
+    about = {(kind, device_of(kind, subject)) for kind, subject in rows}
+    for kind, subject in rows:
+        if kind == Kind.MASS_OFFLINE:  # who is away decides whose groups hear of it, and whether a mute covers it
+            gone = placement.lost(session, incident.tenant, int(subject.partition("/")[2]))
+            about = about - {(kind, "")} | {(kind, device) for device in gone}
     content = Content(
-        frozenset((kind, device_of(kind, subject)) for kind, subject in rows),
+        frozenset(about),
         {group: _members(session, incident.tenant, group) for group in groups},
     )
     if content.about and content.silenced(muted):
@@ -104,7 +110,8 @@ def event(incident: Incident, state: str, now_ms: int, alerts: Sequence[dict[str
 
 def title(incident: Incident, state: str) -> str:
     """Return an incident's new state in one line."""
-    count = "1 alert" if incident.alerts == 1 else f"{incident.alerts} alerts"
+    many, what = (incident.devices, "device") if incident.devices else (incident.alerts, "alert")
+    count = f"1 {what}" if many == 1 else f"{many} {what}s"
     where = f" of {incident.scope}" if incident.scope else ""
     word = {"opened": incident.severity, "resolved": "resolved"}.get(state, f"{incident.severity}, not acknowledged")
     return f"[{word}] {incident.kind}{where}: {count} (incident {incident.id})"

@@ -31,6 +31,11 @@ _PLACE = sqlalchemy.text(
     " ON CONFLICT (tenant, device) DO NOTHING"
 )
 
+_LOST = sqlalchemy.text(
+    "SELECT s.name FROM device_state s LEFT JOIN device_shard p ON p.tenant = s.tenant AND p.device = s.name"
+    " WHERE s.lost_ms > 0 AND s.tenant = :tenant AND COALESCE(p.shard, 0) = :shard"
+)
+
 
 def choose(tenant: str, device: str, shards: int) -> int:
     """Return a new device's shard: by hash of its name, so that every shard gets its share.
@@ -61,6 +66,11 @@ def place_all(session: Session, tenant: str, devices: Iterable[str], shards: int
     rows = [{"tenant": tenant, "device": name, "shard": choose(tenant, name, shards)} for name in devices]
     if rows:
         session.connection().execute(_PLACE, rows)
+
+
+def lost(session: Session, tenant: str, shard: int) -> list[str]:
+    """Return the devices of a shard whose connections were lost, and that are not back."""
+    return [row.name for row in session.connection().execute(_LOST, {"tenant": tenant, "shard": shard})]
 
 
 def check(session: Session, shards: int) -> None:

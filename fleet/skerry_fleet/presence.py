@@ -18,22 +18,28 @@ from skerry_fleet.alerts import Kind
 from skerry_fleet.database import announce
 from skerry_fleet.tables import DeviceState
 
+SWEPT = 100
+"""Devices that may fall silent in one transaction: an alert takes about a millisecond, and others wait to write."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of one device's presence. `silent`: unheard for too long, and an alert says so."""
+    """What is known of one device's presence. `silent`: unheard for too long, and an alert says so. `lost_ms`: when its
+    will said that the connection was lost, until it is back; 0 for a device that left on purpose.
+    """
 
     boot_id: str = ""
     session: int = 0
     online: bool = False
     silent: bool = False
     last_seen_ms: int = 0
+    lost_ms: int = 0
 
 
 def heard(seen: Seen, now_ms: int) -> Seen:
     """Take in any message of the device's own."""
     # Written out here and below: `dataclasses.replace` costs ten times as much, and this is done for every message.
-    return Seen(seen.boot_id, seen.session, seen.online, False, max(now_ms, seen.last_seen_ms))
+    return Seen(seen.boot_id, seen.session, seen.online, False, max(now_ms, seen.last_seen_ms), seen.lost_ms)
 
 
 def said(seen: Seen, presence: Presence, now_ms: int) -> Seen:
@@ -42,8 +48,10 @@ def said(seen: Seen, presence: Presence, now_ms: int) -> Seen:
     if told < known or (told == known and presence.online):
         # An old session's word, or a redelivery: the device lives, but what is known of the newest session stands.
         return heard(seen, now_ms) if presence.online else seen
-    after = dataclasses.replace(seen, boot_id=presence.boot_id, session=presence.session, online=presence.online)
-    return heard(after, now_ms) if presence.online else after
+    if presence.online:
+        return Seen(presence.boot_id, presence.session, True, False, max(now_ms, seen.last_seen_ms))
+    lost_ms = 0 if presence.leaving else (now_ms if seen.online else seen.lost_ms)
+    return Seen(presence.boot_id, presence.session, False, seen.silent, seen.last_seen_ms, lost_ms)
 
 
 def beat(seen: Seen, heartbeat: Heartbeat, now_ms: int) -> Seen:
@@ -54,7 +62,7 @@ def beat(seen: Seen, heartbeat: Heartbeat, now_ms: int) -> Seen:
     return Seen(heartbeat.boot_id, session, True, False, max(now_ms, seen.last_seen_ms))
 
 
-def sweep(session: Session, now: float, silent_after_s: float, most: int = 1000) -> list[tuple[str, str]]:
+def sweep(session: Session, now: float, silent_after_s: float, most: int = SWEPT) -> list[tuple[str, str]]:
     """Mark devices that have been unheard for too long, with an alert each; return them as (tenant, device)."""
     before_ms = int((now - silent_after_s) * 1000)
     rows = session.exec(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from skerry_contracts import codec
 from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Phase, Reason
@@ -31,7 +31,7 @@ from skerry_fleet.rollout_words import (
     Revert,
     Status,
 )
-from skerry_fleet.tables import Device, DeviceModel
+from skerry_fleet.tables import Device, DeviceModel, Rollout
 
 FIRST_PATIENCE_S, LAST_PATIENCE_S = 600.0, 86400.0
 _FINAL = (Phase.COMMITTED, Phase.ROLLED_BACK, Phase.FAILED)
@@ -216,7 +216,17 @@ class Executor:
             text = f"rollout {rollout} of {live.model} is rolled back: {effect.reason}"
             severity = "" if actor.name.startswith("system:") else "info"  # who ordered it knows
             alerts.raise_alert(session, live.tenant, now, Kind.ROLLED_BACK, rollout, text, severity, scope=rollout)
+        if effect.status is Status.COMPLETE:
+            _mended(session, now, live)
         return effect.status, effect.stage
+
+
+def _mended(session: Session, now: float, live: Live) -> None:
+    """Close the alerts of earlier rollouts of a model that were rolled back, where this one covers their group."""
+    query = select(Rollout.id).where(Rollout.tenant == live.tenant, Rollout.model == live.model)
+    if live.group:
+        query = query.where(Rollout.group == live.group)
+    alerts.resolve_all(session, live.tenant, now, Kind.ROLLED_BACK, session.exec(query).all())
 
 
 def _health(row: DeviceModel) -> ModelHealth:

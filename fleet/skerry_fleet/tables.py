@@ -26,6 +26,7 @@ def text(**options: Any) -> Any:
 
 
 ACTIVE = sqlalchemy.text("active")
+LOST = sqlalchemy.text("lost_ms > 0")
 ROW_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts only columns declared INTEGER
 
 
@@ -84,6 +85,7 @@ class DeviceState(SQLModel, table=True):
     __table_args__ = (
         Index("device_state_seen", "silent", "last_seen_ms"),
         Index("device_state_online", "tenant", "online"),
+        Index("device_state_lost", "lost_ms", sqlite_where=LOST, postgresql_where=LOST),
     )
 
     tenant: str = Field(primary_key=True)
@@ -93,6 +95,7 @@ class DeviceState(SQLModel, table=True):
     online: bool = False
     silent: bool = False
     last_seen_ms: int = big(default=0)
+    lost_ms: int = big(default=0, sa_column_kwargs={"server_default": "0"})
     heartbeat_boot: str = ""
     heartbeat_seq: int = big(default=-1)
     heartbeat: str = text(default="")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from sqlmodel import select
-from tests.fleet.conftest import Bench
+from tests.fleet.conftest import ACTOR, Bench
 from tests.fleet.rolling import DEVICES, order, start
 
 from skerry_contracts.device import Phase, Reason
+from skerry_fleet import groups
 from skerry_fleet.records import Alert
 from skerry_fleet.rollout_words import Order
 
@@ -37,6 +38,31 @@ def test_one_that_devices_caused_is(ready: Bench) -> None:
     (canary,) = [each for each in DEVICES if ready.assignment(each) is not None]
     ready.progress(canary, Phase.FAILED, Reason.GOLDEN)
     assert found(ready)["rollout-rolled-back", rollout][0] == "critical"
+
+
+def test_a_rollback_is_over_when_a_later_rollout_of_the_model_is_complete_on_its_group(ready: Bench) -> None:
+    with ready.fleet.rollouts.open() as session:
+        groups.create(session, ACTOR, 0.0, "lab")
+        groups.add(session, ACTOR, 0.0, "lab", ["d0", "d1"])
+    bundles = [ready.publish(str(release), release) for release in (1, 2, 3)]
+    fleet_wide = start(ready, bundles[0], canary=1)
+    order(ready, fleet_wide, Order.ROLL_BACK)
+    lab = start(ready, bundles[1], canary=1, group="lab")
+    order(ready, lab, Order.ROLL_BACK)
+
+    def unresolved() -> set[str]:
+        with ready.fleet.database.read() as session:
+            return {each.subject for each in session.exec(select(Alert).where(Alert.state != "resolved"))}
+
+    for group, left in (("lab", {fleet_wide}), (None, set())):
+        assert unresolved() == {fleet_wide} | ({lab} if group else set())
+        start(ready, bundles[2], canary=1, group=group, supersede=True)
+        for _ in range(3):
+            for device in DEVICES:
+                assigned = ready.assignment(device)
+                if assigned is not None and any(each.bundle == bundles[2] for each in assigned.models):
+                    ready.install(device)
+        assert unresolved() == left
 
 
 def test_an_assignment_that_no_key_vouches_for_is_told(ready: Bench) -> None:

@@ -83,6 +83,8 @@ ONLINE = "SELECT count(*) FROM device_state WHERE online = 1 AND name LIKE 'swar
 OFFLINE = "SELECT count(*) FROM device_state WHERE online = 0 AND name LIKE 'swarm-%'"
 SAMPLES = "SELECT count(*) FROM sample"
 PROGRESS = "SELECT count(*) FROM progress"
+INCIDENTS = "SELECT count(*) FROM incident WHERE kind = 'mass-offline' AND state <> 'resolved'"
+AWAY = "SELECT coalesce(max(devices), 0) FROM incident WHERE kind = 'mass-offline' AND state <> 'resolved'"
 
 
 @contextlib.contextmanager
@@ -156,17 +158,24 @@ def samples(on: Stage, total: int, *, burst: int, rate: float = 0.0, window: int
 
 
 def drop(on: Stage, count: int = 0) -> Figures:
-    """Cut the sockets of half of the devices (or `count`): the brokers say their wills, and the fleet notes it."""
+    """Cut the sockets of half of the devices (or `count`): the brokers say their wills, and the fleet notes it. Where
+    they are many that is an incident, one for all shards, which says how many are away.
+    """
     count = count or on.wish.devices // 2
-    before = on.ground.count(OFFLINE)
+    before, many = on.ground.count(OFFLINE), count >= max(50 * on.wish.all_shards, on.wish.devices // 4)
     on.team.order("connect", back_s=0.0)
     began_s = time.time()
     on.team.share("drop", count, count=Team)
+    told_s = on.wait("in one incident", AWAY, count) - began_s if many else 0.0
     seconds = on.wait("known to be offline", OFFLINE, before + count) - began_s
+    incidents = on.ground.count(INCIDENTS)
     on.team.order("connect", back_s=BACK_S)
     on.team.until(lambda now: now["ready"] == on.wish.devices, on.wish.limit_s, "all are back", on.say)
     on.wait("online again", ONLINE, on.wish.devices)
-    return {"dropped": count, "offline_s": seconds}
+    if many:
+        over = "SELECT count(*) FROM alert WHERE kind = 'mass-offline' AND state = 'resolved'"
+        on.wait("over by itself", over, on.wish.all_shards)
+    return {"dropped": count, "offline_s": seconds, **({"told_s": told_s, "incidents": incidents} if many else {})}
 
 
 def silence(on: Stage) -> Figures:
