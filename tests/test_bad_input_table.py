@@ -25,6 +25,11 @@ BROKER = (
     "invalid UTF-8", "retained", "over the limit", "QoS 2", "10 000 subscriptions", "does not read", "no CONNECT",
     "server's certificate", "expired", "revoked", "3.1.1",
 )  # fmt: skip
+API = (
+    "`%252e`", "NUL", "`file://`", "filter", "100 000 deep", "repeated keys", "NaN", "Infinity", "10^400",
+    "lone surrogates", "1 GB", "slow body", "gzip bomb", "Content-Length", "negative, huge", "Range abuse",
+    "concurrent PATCHes", "another body", "CSV formulas", "HTML", "SSRF", "another tenant",
+)  # fmt: skip
 TARGETS = (
     "unknown field", "unheard-of processor feature", "impossible budget", "sibling board", "newer glibc",
     "newer engine", "too big for the flash", "another machine's artifact", "weaker processor", "nobody signed",
@@ -42,9 +47,10 @@ def test_the_named_test_exists(path: str, name: str) -> None:
 
 
 def test_every_row_names_a_test_and_every_item_has_a_row() -> None:
-    agent, rest = PAGE.split("## Broker")
+    agent, rest = PAGE.split("## API")
+    api, rest = rest.split("## Broker")
     broker, targets = rest.split("## Targets")
-    for words, part, least in ((AGENT, agent, 18), (BROKER, broker, 18), (TARGETS, targets, 9)):
+    for words, part, least in ((AGENT, agent, 18), (API, api, 16), (BROKER, broker, 18), (TARGETS, targets, 9)):
         rows = [line for line in part.splitlines() if line.startswith("| ") and not line.startswith("| what comes")]
         assert all("tests/" in row for row in rows) and len(rows) >= least
         assert [each for each in words if not any(each in row.split("|")[1] for row in rows)] == []

@@ -50,7 +50,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
             stack.callback(fleet.close)
             stack.callback(hub.close)
             stack.callback(fleet.database.listeners.remove, hub.publish)
-            deliverer = Deliverer(fleet.database, fleet.clock, config.tick_s)
+            deliverer = Deliverer(fleet.database, fleet.clock, config.tick_s, config.webhook_reach)
             stack.callback(deliverer.close)
             await stack.enter_async_context(_running(deliverer.run_forever))
             await stack.enter_async_context(_running(_ticking(fleet)))
@@ -62,7 +62,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     app.state.fleet = fleet
     app.state.broker = broker
     app.state.connected = lambda: False
-    frontdoor.install(app, config.max_body_bytes, Limits(config), fleet.metrics)
+    frontdoor.install(app, config, Limits(config), fleet.metrics)
     for room in (system, device, devices, access, models, rollouts, shadows, measuring, incidents):
         app.include_router(room.router)
     document.install(app)

@@ -1,6 +1,6 @@
 """The child that speaks to chat services and mail servers: one order on standard input, the answer is the exit code.
 
-0: done. 1: the service did not take it. 3: apprise is not installed. 4: no target that apprise knows.
+0: done. 1: the service did not take it. 3: apprise is not installed. 4: no target that apprise knows. 5: out of reach.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+
+from skerry_fleet import reach
 
 
 def main() -> int:
@@ -24,10 +26,14 @@ def main() -> int:
         return 4
     if order.get("check"):
         return 0
+    refused: list[bool] = []
+    reach.confine(order["reach"], lambda: refused.append(True))
     told = services.notify(
         body=order["body"] + f"\n\n{order['event']}", title=order["title"], body_format=apprise.NotifyFormat.TEXT
     )
-    return 0 if told else 1
+    if told:
+        return 0
+    return 5 if refused else 1
 
 
 if __name__ == "__main__":

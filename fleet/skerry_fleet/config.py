@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import re
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry_fleet.errors import InputError
+from skerry_fleet.reach import REACHES
 
 Clock = Callable[[], float]
 """Seconds since 1970, by the fleet's own clock. Passed in at the top, so that a simulator can be the clock."""
@@ -49,6 +51,12 @@ class FleetConfig:
     """
     max_body_bytes: int = 1 << 20
     max_bundle_bytes: int = 1 << 31
+    slow_request_s: float = 30.0
+    """Within this the head of a request arrives, and its body within as much again and a second for each 1000 bytes."""
+    trusted_proxies: str = ""
+    """Addresses or networks, with commas, of proxies whose `X-Forwarded-For` is believed; empty: none."""
+    webhook_reach: str = "lan"
+    """Where messages may be sent: `internet`, `lan` (private addresses, too), `machine` (and this one's loopback)."""
     key_per_s: float = 300.0
     """Requests a second that one API key may make in the long run; 0: any number."""
     key_burst: int = 1000
@@ -132,8 +140,12 @@ class FleetConfig:
             raise InputError(f"accel_prefix {self.accel_prefix!r:.60} is no path", hint="such as /skerry-files")
         if min(getattr(self, each.name) for each in dataclasses.fields(self) if each.name.startswith("keep_")) < 0:
             raise InputError("days to keep something must not be negative", hint="0 keeps it for ever")
+        if self.webhook_reach not in REACHES:
+            raise InputError(f"webhook_reach {self.webhook_reach!r:.40} is none of {', '.join(REACHES)}")
+        _networks("trusted_proxies", self.trusted_proxies)
         times = (self.silent_after_s, self.tick_s, self.assignment_days, self.certificate_days, self.stream_idle_s)
-        if min(*times, self.measurement_days, self.escalate_after_s) <= 0 or self.incident_wait_s < 0:
+        longer = (self.measurement_days, self.escalate_after_s, self.slow_request_s)
+        if min(*times, *longer) <= 0 or self.incident_wait_s < 0:
             raise InputError("times must be greater than 0")
 
     @property
@@ -177,6 +189,15 @@ def _as(kind: type | types.GenericAlias, name: str, value: Any) -> Any:
         return value if kind is str and isinstance(value, str) else _refuse(name, "text")
     except ValueError:
         return _refuse(name, "a number")
+
+
+def _networks(name: str, text: str) -> None:
+    """Refuse what is no list of networks."""
+    for each in filter(None, text.split(",")):
+        try:
+            ipaddress.ip_network(each.strip())
+        except ValueError as error:
+            raise InputError(f"setting {name}: {error}", hint="such as 127.0.0.1,10.0.0.0/8") from error
 
 
 def _refuse(name: str, wanted: str) -> Any:

@@ -80,9 +80,9 @@ def settle(session: Session, now: float, notice: int, problem: str) -> None:
     session.add(row)
 
 
-def send(database: Database, clock: Clock, job: Job) -> str:
+def send(database: Database, clock: Clock, job: Job, reach: str) -> str:
     """Send one message and note what became of it; return what went wrong."""
-    problem = webhooks.send(job.target, job.secret, job.event, job.title, job.body, clock())
+    problem = webhooks.send(job.target, job.secret, job.event, job.title, job.body, clock(), reach)
     with database.write() as session:
         settle(session, clock(), job.notice, problem)
     return problem
@@ -91,10 +91,11 @@ def send(database: Database, clock: Clock, job: Job) -> str:
 class Deliverer:
     """Sends what is due, in threads of its own: a target that does not answer holds up nothing but other messages."""
 
-    def __init__(self, database: Database, clock: Clock, look_s: float) -> None:
+    def __init__(self, database: Database, clock: Clock, look_s: float, reach: str) -> None:
         self._database = database
         self._clock = clock
         self._look_s = look_s
+        self._reach = reach
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="notice")
 
     async def run_forever(self) -> None:
@@ -103,7 +104,7 @@ class Deliverer:
         while True:
             jobs = await loop.run_in_executor(self._pool, self._due)
             await asyncio.gather(
-                *(loop.run_in_executor(self._pool, send, self._database, self._clock, job) for job in jobs)
+                *(loop.run_in_executor(self._pool, send, self._database, self._clock, job, self._reach) for job in jobs)
             )
             if not jobs:
                 await asyncio.sleep(self._look_s)

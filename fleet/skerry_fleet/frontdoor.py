@@ -1,10 +1,11 @@
-"""What every request passes first: an id, a limit on its size; and what every refusal looks like.
+"""What every request passes first: an id, limits on its size and on its slowness; and what every refusal looks like.
 
 {"error": {"code": "not-found", "message": "no device x", "hint": "..."}}
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import secrets
@@ -17,17 +18,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skerry_contracts.errors import ContractError, MalformedError
 from skerry_fleet import conditional
-from skerry_fleet.errors import FleetError, TooLargeError
+from skerry_fleet.config import FleetConfig
+from skerry_fleet.errors import FleetError, InputError, TooLargeError
 from skerry_fleet.limits import Limits
 from skerry_fleet.metrics import Metrics
 
 log = logging.getLogger(__name__)
 _CODES = {400: "bad-request", 401: "unauthenticated", 403: "forbidden", 404: "not-found", 405: "method-not-allowed"}
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+# Headers of which one alone is meant: two programs that read two of them may choose differently.
+_SINGLE = (b"authorization", b"content-encoding", b"content-type", b"idempotency-key", b"range", b"if-range")
+_SLOWEST_BYTES_PER_S = 1000.0
 _SAFE_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -38,15 +44,15 @@ def refusal(status: int, code: str, message: str, hint: str = "", headers: dict[
 
 
 class FrontDoor:
-    """ASGI middleware: gives each request an id, counts it, and refuses who asks too much and bodies over the limit,
-    announced or not.
+    """ASGI middleware: gives each request an id, counts it, and refuses who asks too much, bodies over the limit,
+    announced or not, and bodies that trickle.
 
-    Bundles are large: paths that end in `/bundles` limit themselves.
+    Bundles are large: paths that end in `/bundles` or `/bundle` limit themselves.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, config: FleetConfig, limits: Limits, metrics: Metrics) -> None:
         self.app = app
-        self.max_body_bytes = max_body_bytes
+        self.max_body_bytes, self.slow_s = config.max_body_bytes, config.slow_request_s
         self.limits, self.metrics = limits, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,15 +72,19 @@ class FrontDoor:
             self.metrics.limited.labels(by).inc()
             await _too_many(by, wait_s)(scope, receive, answer)
             return
-        large = scope["method"] == "POST" and scope["path"].endswith("/bundles")
+        large = scope["method"] == "POST" and scope["path"].endswith(("/bundles", "/bundle"))
         limit = None if large else self.max_body_bytes
-        length = headers.get(b"content-length", b"0")
-        if limit is not None and (not length.isdigit() or int(length) > limit):
-            await _too_large(limit)(scope, receive, answer)
+        refused = _odd(scope["headers"], headers, limit)
+        if refused is not None:
+            await refused(scope, receive, answer)
             return
         if scope["method"] == "GET":
             answer = conditional.Answer(answer, headers.get(b"if-none-match", b"").decode("latin-1"))
-        await self.app(scope, receive if limit is None else _limited(receive, limit), answer)
+        has_body = b"content-length" in headers or b"transfer-encoding" in headers
+        try:
+            await self.app(scope, _limited(receive, limit, self.slow_s) if has_body else receive, answer)
+        except ClientDisconnect:
+            log.info("a client left in the midst of its request %s", request_id)
 
     def _answering(self, scope: Scope, address: str, request_id: str, send: Send) -> Send:
         """Return what sends the answer of one request, with its id, and counts it."""
@@ -94,22 +104,49 @@ class FrontDoor:
         return answer
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    size = 0
+def _odd(every: list[tuple[bytes, bytes]], headers: dict[bytes, bytes], limit: int | None) -> Response | None:
+    """Return the refusal of a request whose headers announce what is not taken."""
+    if len(every) != len(headers):
+        names = [name for name, _ in every]
+        twice = next((name.decode() for name in _SINGLE if names.count(name) > 1), None)
+        if twice is not None:
+            return refusal(400, "bad-request", f"the header {twice} stands twice", "send it once")
+    if b"transfer-encoding" in headers and b"content-length" in headers:
+        # RFC 9112 section 6.3: whoever forwards this may end the body elsewhere than we do.
+        said = "both Transfer-Encoding and Content-Length say where the body ends"
+        return refusal(400, "bad-request", said, "send one of them", {"connection": "close"})
+    packed = headers.get(b"content-encoding", b"identity").strip().lower()
+    if packed not in (b"identity", b""):
+        hint = "send it as it is; a bundle is packed already"
+        return refusal(415, "unsupported-encoding", f"a body in {packed.decode('latin-1')!r:.40}", hint)
+    length = headers.get(b"content-length", b"0")
+    if limit is not None and (not length.isdigit() or int(length) > limit):
+        return refusal(413, "too-large", f"a body of more than {limit} bytes")
+    return None
+
+
+def _limited(receive: Receive, limit: int | None, slow_s: float) -> Receive:
+    """Return what reads a body, and refuses it once it is too large or too slow."""
+    size, whole, loop = 0, False, asyncio.get_running_loop()
+    began_s = loop.time()
 
     async def read() -> Message:
-        nonlocal size
-        message = await receive()
+        nonlocal size, whole
+        if whole:  # what may come now is that the client leaves
+            return await receive()
+        try:
+            async with asyncio.timeout_at(began_s + slow_s + size / _SLOWEST_BYTES_PER_S):
+                message = await receive()
+        except TimeoutError as error:
+            said, hint = "the body arrives too slowly", f"{slow_s:g} s, and 1 s for each 1000 bytes"
+            raise InputError(said, hint=hint, code="too-slow", status=408) from error
         size += len(message.get("body", b""))
-        if size > limit:
+        whole = not message.get("more_body", False)
+        if limit is not None and size > limit:
             raise TooLargeError(f"a body of more than {limit} bytes")
         return message
 
     return read
-
-
-def _too_large(limit: int) -> Response:
-    return refusal(413, "too-large", f"a body of more than {limit} bytes")
 
 
 def _too_many(by: str, wait_s: float) -> Response:
@@ -119,9 +156,9 @@ def _too_many(by: str, wait_s: float) -> Response:
     return refusal(429, "too-many-requests", f"too many requests from one {by}", hint, headers)
 
 
-def install(app: FastAPI, max_body_bytes: int, limits: Limits, metrics: Metrics) -> None:
+def install(app: FastAPI, config: FleetConfig, limits: Limits, metrics: Metrics) -> None:
     """Put the front door and the shape of refusals on an application."""
-    app.add_middleware(FrontDoor, max_body_bytes=max_body_bytes, limits=limits, metrics=metrics)
+    app.add_middleware(FrontDoor, config=config, limits=limits, metrics=metrics)
     app.add_exception_handler(FleetError, _fleet)
     app.add_exception_handler(ContractError, _contract)
     app.add_exception_handler(HTTPException, _http)

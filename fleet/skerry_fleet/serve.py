@@ -14,12 +14,11 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from skerry_fleet import wire
 from skerry_fleet.app import create_app
 from skerry_fleet.broker.errors import BrokerError
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.errors import UnavailableError
-
-STOP_S = 5
 
 
 class _Server(uvicorn.Server):
@@ -62,9 +61,7 @@ def serve(config: FleetConfig) -> int:
     if fleet.new_key:
         print(f"admin    {fleet.new_key}", flush=True)
         print(f"         shown once; kept in {config.root / 'admin.key'}", flush=True)
-    settings = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_S, ws="none", server_header=False
-    )
+    settings = wire.settings(app, config)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until uvicorn puts its own in place
     try:
         asyncio.run(_Server(settings, app).serve(sockets=[listener]))

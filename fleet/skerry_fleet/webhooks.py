@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import importlib.util
+import ipaddress
 import json
 import logging
 import re
@@ -21,10 +22,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from skerry_fleet import reach as reaching
 from skerry_fleet.errors import InputError
 
 TIMEOUT_S = 10.0
 CHILD_S = 20.0
+MOST_ADDRESSES = 4
+"""Addresses of one name that are tried."""
+OUT_OF_REACH = "where the setting webhook_reach lets nothing be sent"
 SECRET_PREFIX = "whsec_"
 CHILD = "skerry_fleet.apprise_child"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -36,11 +41,11 @@ def is_webhook(target: str) -> bool:
     return target.lower().startswith(("http://", "https://"))
 
 
-def check(target: str) -> None:
-    """Refuse what can be no target.
+def check(target: str, reach: str) -> None:
+    """Refuse what can be no target. A name is looked up only when something is sent.
 
     Raises:
-        InputError: not an address, one that apprise does not know, or apprise is needed and missing.
+        InputError: not an address, one out of reach or that apprise does not know, or apprise is needed and missing.
     """
     hint = "https://… for a webhook, or an address of apprise such as mailto://… (docs/fleet.md)"
     if len(target) > 2000 or not target.isprintable() or not _ADDRESS.match(target):
@@ -58,6 +63,17 @@ def check(target: str) -> None:
         named = None
     if not named or " " in target:
         raise InputError("the webhook's address has no host, or a port that is none", hint=hint)
+    known = "127.0.0.1" if named.lower() == "localhost" else named
+    if _is_address(known) and not reaching.allowed(known, reach):
+        raise InputError(f"the webhook's address is {OUT_OF_REACH}", hint="see webhook_reach in docs/fleet.md")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def shown(target: str) -> str:
@@ -80,15 +96,16 @@ def signature(secret: str, event: str, timestamp_s: int, body: bytes) -> str:
     return "v1," + base64.b64encode(mac.digest()).decode()
 
 
-def send(target: str, secret: str, event: str, title: str, body: str, now: float) -> str:
+def send(target: str, secret: str, event: str, title: str, body: str, now: float, reach: str) -> str:
     """Send one message and return what went wrong, in words without secrets; empty: it was taken."""
     if is_webhook(target):
-        return _post(target, secret, event, body.encode(), now)
+        return _post(target, secret, event, body.encode(), now, reach)
     lines = [f"{each['subject']}: {each['text']}" for each in json.loads(body)["data"]["first_alerts"]]
-    return _child({"target": target, "title": title, "body": "\n".join(lines) or title, "event": event})
+    text = "\n".join(lines) or title
+    return _child({"target": target, "title": title, "body": text, "event": event, "reach": reach})
 
 
-def _post(target: str, secret: str, event: str, body: bytes, now: float) -> str:
+def _post(target: str, secret: str, event: str, body: bytes, now: float, reach: str) -> str:
     headers = {
         "content-type": "application/cloudevents+json; charset=utf-8",
         "webhook-id": event,
@@ -96,16 +113,28 @@ def _post(target: str, secret: str, event: str, body: bytes, now: float) -> str:
         "webhook-signature": signature(secret, event, int(now), body),
         "user-agent": "skerry",
     }
+    problem = "no connection to the target"
     try:
-        with (
-            httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client,
-            client.stream("POST", target, content=body, headers=headers) as answer,
-        ):
-            return "" if answer.is_success else f"the target answered {answer.status_code}"
+        url = httpx.URL(target)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        found = reaching.addresses(url.host, port, reach)
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+            # The certificate is still held against the name; only where to connect is fixed.
+            headers["host"], name = url.netloc.decode(), {"sni_hostname": url.host}
+            for address in found[:MOST_ADDRESSES]:
+                there = url.copy_with(host=address)
+                try:
+                    with client.stream("POST", there, content=body, headers=headers, extensions=name) as answer:
+                        return "" if answer.is_success else f"the target answered {answer.status_code}"
+                except httpx.ConnectError:
+                    continue
+            return problem
+    except reaching.OutOfReachError:
+        return f"the target is {OUT_OF_REACH}"
+    except OSError:
+        return problem
     except httpx.TimeoutException:
         return f"no answer within {TIMEOUT_S:g} s"
-    except httpx.ConnectError:
-        return "no connection to the target"
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         return f"the message could not be sent: {type(error).__name__}"
 
@@ -124,4 +153,5 @@ def _child(order: dict[str, object]) -> str:
     except subprocess.TimeoutExpired:
         return f"the service did not answer within {CHILD_S:g} s"
     said = {0: "", 3: "apprise is not installed: pip install 'skerry[notify]'", 4: "apprise knows no such target"}
+    said[5] = f"the target is {OUT_OF_REACH}"
     return said.get(done.returncode, "the service did not take the message")

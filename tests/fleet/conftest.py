@@ -43,7 +43,7 @@ from skerry_contracts.container import write_container
 from skerry_contracts.device import Hardware, Heartbeat, ModelHealth, ModelState, Phase, Progress, Reason, SpoolHealth
 from skerry_contracts.enrolment import EnrolmentRequest
 from skerry_contracts.tensor import DType, TensorSpec
-from skerry_fleet import claims, enrolment
+from skerry_fleet import claims, enrolment, wire
 from skerry_fleet.app import create_app
 from skerry_fleet.audit import Actor
 from skerry_fleet.config import FleetConfig
@@ -235,7 +235,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def config(tmp_path: Path, database_url: str) -> FleetConfig:
-    return FleetConfig(root=tmp_path / "fleet", broker="embedded", database_url=database_url)
+    root = tmp_path / "fleet"  # the servers that messages are sent to are this machine's own
+    return FleetConfig(root=root, broker="embedded", database_url=database_url, webhook_reach="machine")
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def serving(app: FastAPI) -> Iterator[str]:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # as `serve` listens
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(wire.settings(app, app.state.fleet.config))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:

@@ -98,7 +98,7 @@ def test_a_webhook_hears_signed_events_in_order_each_once(
 
 def test_a_mail_server_gets_the_message_as_text(bench: Bench, mails: MailSink) -> None:
     target = f"mailto://127.0.0.1:{mails.port}?from=fleet@example.org&to=ann@example.org&mode=insecure"
-    webhooks.check(target)
+    webhooks.check(target, "machine")
     with bench.fleet.database.write() as session:
         notice_routes.create(session, ACTOR, 0.0, random.Random(1).randbytes, name="mail", target=target)
     alarm(bench.fleet, bench.clock, "kitchen-1")
@@ -106,7 +106,7 @@ def test_a_mail_server_gets_the_message_as_text(bench: Bench, mails: MailSink) -
     with bench.fleet.database.write() as session:
         incidents.tick(session, bench.clock(), 10.0, 900.0)
         (job,) = delivery.due(session, bench.clock())
-    assert delivery.send(bench.fleet.database, bench.clock, job) == ""
+    assert delivery.send(bench.fleet.database, bench.clock, job, "machine") == ""
     (mail,) = mails.mails
     message: Any = email.message_from_string(mail, policy=email.policy.default)
     assert message["to"] == "ann@example.org" and "[warning] update-failed: 1 alert" in message["subject"]
@@ -120,7 +120,7 @@ def test_a_mail_server_gets_the_message_as_text(bench: Bench, mails: MailSink) -
 
 def test_a_mail_server_that_is_gone_is_a_problem_without_the_password(bench: Bench, mails: MailSink) -> None:
     target = "mailto://user:s3cret@127.0.0.1:1?from=fleet@example.org&to=ann@example.org&mode=insecure"
-    assert webhooks.send(target, "", "e", "t", '{"data": {"first_alerts": []}}', 0.0) == (
+    assert webhooks.send(target, "", "e", "t", '{"data": {"first_alerts": []}}', 0.0, "machine") == (
         "the service did not take the message"
     )
     assert webhooks.shown(target) == "mailto://…"
@@ -132,7 +132,7 @@ def test_a_mail_server_that_is_gone_is_a_problem_without_the_password(bench: Ben
 )
 def test_what_is_no_target_is_refused_and_not_repeated(target: str) -> None:
     with pytest.raises(InputError) as caught:
-        webhooks.check(target)
+        webhooks.check(target, "machine")
     assert not target or len(target) < 3 or target not in str(caught.value)
 
 

@@ -32,9 +32,11 @@ REASONS = {
     401: "No key, or an unknown or revoked one.",
     403: "The key's role is too low.",
     404: "No such object, for this key.",
+    408: "The body arrives too slowly.",
     409: "The object's state does not allow it.",
     412: "The object is no longer as `If-Match` says.",
     413: "Over a limit of size.",
+    415: "The body is packed (`Content-Encoding`).",
     416: "No such range of the file.",
     422: "It can be read, and is wrong.",
     429: "Too many requests from this key or address; `Retry-After` says how many seconds to wait.",
@@ -184,7 +186,7 @@ def _refusals(
     if made["parameters"] or "requestBody" in made:
         found.add(422)
     if "requestBody" in made:
-        found |= {400, 413}
+        found |= {400, 408, 413, 415}
     if "{" in route.path or method != "GET":
         found.add(404)
     if method != "GET":

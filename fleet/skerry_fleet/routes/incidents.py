@@ -133,7 +133,7 @@ def create_route(
     once: OncePart,
 ) -> Response:
     """Make a route; the secret that signs its webhooks is shown here only."""
-    webhooks.check(wanted.target)
+    webhooks.check(wanted.target, fleet.config.webhook_reach)
     now = fleet.clock()
     with fleet.database.write() as session:
 
@@ -168,7 +168,7 @@ def try_route(request: Request, fleet: FleetPart, caller: Admin, route: str) -> 
     with fleet.database.read() as session:
         row = notice_routes.get(session, caller.tenant, route)
     event, title, text = notice_routes.test_event(caller.tenant, route, now, fleet.random)
-    problem = webhooks.send(row.target, row.secret, event, title, text, now)
+    problem = webhooks.send(row.target, row.secret, event, title, text, now, fleet.config.webhook_reach)
     with fleet.database.write() as session:
         after = {"event": event, "problem": problem}
         audit.write(session, actor_of(request, caller), now, "route.test", f"route/{route}", None, after)
