@@ -23,7 +23,7 @@ from skerry_fleet.database import announce
 
 @pytest.fixture(scope="module")
 def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
-    with opened(FleetConfig(root=tmp_path_factory.mktemp("walk"))) as found:
+    with opened(FleetConfig(root=tmp_path_factory.mktemp("walk"), webhook_reach="machine")) as found:
         yield found
 
 
