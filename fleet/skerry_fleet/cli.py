@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skerry_contracts.errors import ContractError
-from skerry_fleet import cli_alerts
+from skerry_fleet import cli_alerts, cli_people
 from skerry_fleet.cli_nouns import Noun
 from skerry_fleet.errors import FleetError, InputError
 
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     _shadows(nouns, common)
     _measuring(nouns, common)
     cli_alerts.add(nouns, common)
+    cli_people.add(nouns, common)
     return parser
 
 
@@ -154,14 +155,6 @@ def _people(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: 
     group.verb("create", "make a group", "group").add_argument("--description", default="")
     group.verb("add", "put devices into a group", "group", "devices+")
     group.verb("list", "groups with their sizes")
-    key = Noun(nouns, "key", "API keys", common)
-    create = key.verb("create", "make a key", "name")
-    create.add_argument("--role", choices=["viewer", "measurer", "operator", "admin"], default="viewer")
-    key.verb("list", "keys, without secrets")
-    key.verb("revoke", "make a key worthless", "id")
-    audit = Noun(nouns, "audit", "who changed what", common)
-    audit.verb("list", "changes, newest first").add_argument("--object", help="only one object, such as rollout/r1-…")
-    audit.verb("verify", "walk the chain and say whether it holds")
 
 
 def _bundles(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:

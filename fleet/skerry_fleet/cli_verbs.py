@@ -13,7 +13,7 @@ from skerry_contracts import codec
 from skerry_contracts.carried import Carried, read_lines
 from skerry_contracts.container import open_container
 from skerry_contracts.errors import ContractError
-from skerry_fleet import cli_alerts
+from skerry_fleet import cli_alerts, cli_people
 from skerry_fleet import cli_beside as beside
 from skerry_fleet.cli_words import cell, record, show, table
 from skerry_fleet.client import FleetClient
@@ -30,9 +30,8 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ("device", "events"): ("/devices/{device}/events", (), ("received_ms", "model", "phase", "reason", "detail")),
     ("claim", "list"): ("/claims", (), ("id", "uses_left", "uses", "group", "expires_ms", "revoked")),
     ("group", "list"): ("/groups", (), ("name", "devices", "description")),
-    ("key", "list"): ("/keys", (), ("id", "name", "role", "created_ms", "revoked_ms")),
-    ("audit", "list"): ("/audit", ("object",), ("seq", "time_ms", "actor", "action", "object")),
     **cli_alerts.LISTS,
+    **cli_people.LISTS,
     ("model", "list"): ("/models", (), ("name", "bundles", "release", "description")),
     ("bundle", "list"): ("/models/{model}/bundles", (), ("id", "version", "release", "target", "state", "size_bytes")),
     ("rollout", "list"): (
@@ -65,10 +64,9 @@ CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("claim", "revoke"): ("DELETE", "/claims/{claim}", ()),
     ("group", "create"): ("POST", "/groups", ("name", "description")),
     ("group", "add"): ("POST", "/groups/{group}/devices", ("devices",)),
-    ("key", "create"): ("POST", "/keys", ("name", "role")),
-    ("key", "revoke"): ("DELETE", "/keys/{id}", ()),
     ("audit", "verify"): ("GET", "/audit/verify", ()),
     **cli_alerts.CALLS,
+    **cli_people.CALLS,
     ("model", "register"): ("POST", "/models", ("name", "description")),
     ("bundle", "show"): ("GET", "/bundles/{bundle}", ()),
     ("bundle", "publish"): ("POST", "/bundles/{bundle}/publish", ()),
@@ -281,6 +279,7 @@ _SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]
     ("device", "carry-out"): _carry_out,
     ("rollout", "start"): _start,
     ("route", "create"): cli_alerts.create_route,
+    **cli_people.SPECIAL,
     ("rollout", "wait"): _wait,
     ("rollout", "evidence"): _evidence,
     ("shadow", "start"): _start_shadow,

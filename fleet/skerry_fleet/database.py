@@ -28,6 +28,7 @@ from skerry_fleet import (
     rollup_tables,
     shadow_tables,
     tables,
+    user_tables,
 )
 from skerry_fleet.errors import FleetError, UnavailableError
 from skerry_fleet.migrations import upgrade
@@ -37,7 +38,7 @@ from skerry_fleet.sql.dialect import compare_bytes, open_dialect
 # Imported so that their tables are known.
 TABLES = (
     *(tables, records, rollout_pairs, shadow_tables, measure_tables, placement, rollup_tables),
-    *(incident_tables, once_tables),
+    *(incident_tables, once_tables, user_tables),
 )
 compare_bytes(SQLModel.metadata)
 PROBE_S = 5.0

@@ -162,7 +162,9 @@ class Claim(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """A key of a person or program: 256 random bits, of which only the SHA-256 is kept."""
+    """A key of a person or program: 256 random bits, of which only the SHA-256 is kept. `stamp` rises to end its
+    sessions.
+    """
 
     __tablename__ = "api_key"
 
@@ -174,6 +176,7 @@ class ApiKey(SQLModel, table=True):
     created_ms: int = big()
     created_by: str = ""
     revoked_ms: int | None = big(default=None)
+    stamp: int | None = big(default=None)
 
 
 class Model(SQLModel, table=True):

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from skerry_fleet import alerts, incidents, notice_routes
-from skerry_fleet.dashboard.actions import Anyone, Steering, Text
+from skerry_fleet.dashboard.account_pages import Anyone, Text
+from skerry_fleet.dashboard.actions import Steering
 from skerry_fleet.dashboard.pages import PageRoute, link, render
 from skerry_fleet.dashboard.session import check_form
 from skerry_fleet.errors import InputError, MissingError

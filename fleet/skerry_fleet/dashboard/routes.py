@@ -12,8 +12,8 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from skerry_fleet import rollout_machine, rollout_rows
-from skerry_fleet.dashboard import actions, alert_pages, device_view, drift_view, shadow_pages, views
-from skerry_fleet.dashboard.actions import Anyone
+from skerry_fleet.dashboard import account_pages, actions, alert_pages, device_view, drift_view, shadow_pages, views
+from skerry_fleet.dashboard.account_pages import Anyone
 from skerry_fleet.dashboard.pages import KINDS, STATIC, PageRoute, link, render
 from skerry_fleet.dashboard.session import open_sessions
 from skerry_fleet.errors import InputError, MissingError
@@ -21,6 +21,7 @@ from skerry_fleet.fleet import Fleet
 from skerry_fleet.paging import Page, page
 from skerry_fleet.rollout_words import Status
 from skerry_fleet.routes.common import FleetPart
+from skerry_fleet.signin import SignIn
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 ROWS = "50"
@@ -32,6 +33,8 @@ BURST_S = 0.25
 def install(app: FastAPI, fleet: Fleet) -> None:
     """Put the dashboard on an application."""
     app.state.sessions = open_sessions(fleet.config.root, fleet.random)
+    app.state.sign_in = SignIn(fleet.database, fleet.config.tenant, fleet.clock)
+    app.include_router(account_pages.router)
     app.include_router(actions.router)
     app.include_router(shadow_pages.router)
     app.include_router(alert_pages.router)

@@ -1,9 +1,10 @@
-"""Who is looking: an API key becomes a signed cookie, and every form carries a token that only our own pages know.
+"""Who is looking: an API key or a person becomes a signed cookie, and every form carries a token that only our own
+pages know.
 
-The cookie is `1.<key id>.<expires>.<nonce>.<HMAC-SHA256>`. It says which key signed in and nothing more: the role and
-whether the key still holds are read from the database at every request, so a revoked key ends its sessions at once.
-The key's secret is never kept. The signing secret lies in `<root>/dashboard.key`; removing that file and starting
-again ends every session.
+The cookie is `2.<kind>.<id>.<stamp>.<expires>.<nonce>.<HMAC-SHA256>`. It says which key or person signed in and nothing
+more: the role, whether they are still let in and their stamp are read from the database at every request, so that
+whatever is changed about them ends their sessions at once. Neither key nor password is ever kept. The signing secret
+lies in `<root>/dashboard.key`; removing that file and starting again ends every session.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import hmac
 from pathlib import Path
 
 from fastapi import Request
+from sqlmodel import Session
 
+from skerry_fleet import users
 from skerry_fleet.apikeys import Caller, Role
 from skerry_fleet.auth import fleet_of
 from skerry_fleet.config import RandomBytes
 from skerry_fleet.errors import AuthError, ForbiddenError
 from skerry_fleet.tables import ApiKey
 from skerry_fleet.trust import durable
+from skerry_fleet.user_tables import User
 
 COOKIE = "skerry_session"
 VISIT = "skerry_visit"
@@ -28,6 +32,15 @@ PATH = "/ui"
 LASTS_S = 12 * 3600
 PUBLIC = frozenset({"/", "/ui", "/ui/sign-in", "/ui/static/{name}"})
 """Pages without a session. A test knows this list: adding to it is a decision."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holder:
+    """To whom a session was given: a `key` or `user` by its id, and its stamp then."""
+
+    kind: str
+    id: str
+    stamp: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,24 +62,25 @@ class Sessions:
 
     secret: bytes
 
-    def begin(self, key: str, now: float, random: RandomBytes) -> str:
-        """Return the cookie of a new session of this key."""
-        claim = f"1.{key}.{int(now + LASTS_S)}.{random(12).hex()}"
+    def begin(self, holder: Holder, now: float, random: RandomBytes) -> str:
+        """Return the cookie of a new session."""
+        claim = f"2.{holder.kind}.{holder.id}.{holder.stamp}.{int(now + LASTS_S)}.{random(12).hex()}"
         return f"{claim}.{self._sign('session', claim)}"
 
-    def key_of(self, cookie: str, now: float) -> str:
-        """Return the id of the key that a cookie was given to.
+    def holder_of(self, cookie: str, now: float) -> Holder:
+        """Return to whom a cookie was given.
 
         Raises:
             AuthError: not a cookie of ours, or too old.
         """
         claim, _, signature = cookie.rpartition(".")
         parts = claim.split(".")
-        if len(cookie) > 500 or len(parts) != 4 or not self._fits("session", claim, signature):
+        if len(cookie) > 500 or len(parts) != 6 or not self._fits("session", claim, signature):
             raise AuthError("please sign in")
-        if int(parts[2]) <= now:
+        _, kind, name, stamp, expires, _ = parts
+        if int(expires) <= now:
             raise AuthError("the session has ended, please sign in again")
-        return parts[1]
+        return Holder(kind, name, int(stamp))
 
     def token(self, subject: str) -> str:
         """Return the form token for a session's cookie, or for a visit before that."""
@@ -112,22 +126,36 @@ class SessionGuard:
         """Return who is signed in.
 
         Raises:
-            AuthError: nobody is, or their key was revoked.
-            ForbiddenError: the key's role is too low.
+            AuthError: nobody is, or not any more.
+            ForbiddenError: their role is too low.
         """
         cookie = request.cookies.get(COOKIE)
         if cookie is None:
             raise AuthError("please sign in")
         fleet, sessions = fleet_of(request), sessions_of(request)
-        key = sessions.key_of(cookie, fleet.clock())
+        holder = sessions.holder_of(cookie, fleet.clock())
         with fleet.database.read() as session:
-            row = session.get(ApiKey, key)
-        if row is None or row.revoked_ms is not None:
-            raise AuthError("this API key was revoked")
-        caller = Caller(row.tenant, row.id, row.name, Role(row.role))
+            caller = caller_of(session, holder)
         if not caller.role.covers(self.role):
-            raise ForbiddenError(f"this needs the role {self.role}; your key has {caller.role}")
+            raise ForbiddenError(f"this needs the role {self.role}; yours is {caller.role}")
         return Visitor(caller, sessions.token(cookie))
+
+
+def caller_of(session: Session, holder: Holder) -> Caller:
+    """Return who a session's holder is now.
+
+    Raises:
+        AuthError: revoked, disabled, or changed since.
+    """
+    if holder.kind == "user":
+        person = session.get(User, holder.id)
+        if person is None or person.disabled_ms is not None or person.stamp != holder.stamp:
+            raise AuthError("the session has ended, please sign in again")
+        return users.caller_of(person)
+    row = session.get(ApiKey, holder.id)
+    if row is None or row.revoked_ms is not None or (row.stamp or 0) != holder.stamp:
+        raise AuthError("this API key was revoked, or signed out everywhere")
+    return Caller(row.tenant, row.id, row.name, Role(row.role))
 
 
 def check_form(request: Request, token: str) -> None:

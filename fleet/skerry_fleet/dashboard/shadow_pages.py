@@ -15,7 +15,8 @@ from skerry_fleet import registry
 from skerry_fleet import shadow_figures as figures
 from skerry_fleet import shadow_orders as orders
 from skerry_fleet.dashboard import drawing, drift_view
-from skerry_fleet.dashboard.actions import Anyone, Steering, Text
+from skerry_fleet.dashboard.account_pages import Anyone, Text
+from skerry_fleet.dashboard.actions import Steering
 from skerry_fleet.dashboard.pages import PageRoute, link, render
 from skerry_fleet.dashboard.session import check_form
 from skerry_fleet.errors import MissingError

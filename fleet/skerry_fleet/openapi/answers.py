@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from skerry_contracts.assignment import Envelope
 from skerry_contracts.delta import DeltaOffer
 from skerry_contracts.device import Hardware, Heartbeat
 from skerry_contracts.enrolment import Enrolment, EnrolmentRequest, Renewal, Trust
-from skerry_fleet.apikeys import Role
 from skerry_fleet.claims import MAX_LIFE_S, MAX_USES
 from skerry_fleet.incident_tables import Incident, Mute, Notice, Route
 from skerry_fleet.measure_tables import MeasureLease, MeasurementRow
+from skerry_fleet.openapi import answers_access as access
+from skerry_fleet.openapi.answers_access import ROLE
 from skerry_fleet.openapi.shapes import (
     ANYTHING,
+    BYTES,
     COUNTS,
     FLAG,
     HEX,
@@ -24,6 +25,7 @@ from skerry_fleet.openapi.shapes import (
     TEXT,
     TEXTS,
     WHOLE,
+    Answer,
     Schema,
     many,
     maybe,
@@ -34,30 +36,11 @@ from skerry_fleet.openapi.shapes import (
     row,
     some,
 )
-from skerry_fleet.records import Alert, Audit, DeadLetter, Drift, ProgressRow
+from skerry_fleet.records import Alert, DeadLetter, Drift, ProgressRow
 from skerry_fleet.rollout_pairs import RolloutPair
 from skerry_fleet.rollup_tables import HealthHour
 from skerry_fleet.shadow_tables import Shadow, ShadowDevice
-from skerry_fleet.tables import ApiKey, Bundle, Claim, Desired, DeviceModel, Group, Model, Rollout, RolloutDevice
-
-JSON = "application/json"
-BYTES = "application/octet-stream"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """What a route gives (None: bytes), and what it takes where that is not a dataclass of the route itself.
-
-    `others` are answers under other statuses; `refuses` are statuses of refusals that the route alone has.
-    """
-
-    schema: Schema | None
-    media: str = JSON
-    takes: Schema | None = None
-    takes_media: str = JSON
-    others: dict[int, Schema] = dataclasses.field(default_factory=dict)
-    refuses: tuple[int, ...] = ()
-
+from skerry_fleet.tables import Bundle, Desired, DeviceModel, Group, Model, Rollout, RolloutDevice
 
 _STATE = {
     "device": TEXT,
@@ -82,8 +65,6 @@ DEVICE = one(
     assignment=maybe(one(sequence=WHOLE, issued_ms=WHOLE, expires_ms=WHOLE, published=FLAG)),
 )
 GROUP = row(Group, "created_ms", devices=WHOLE)
-CLAIM = row(Claim, "secret_sha256")
-KEY = row(ApiKey, "secret_sha256")
 MODEL = row(Model)
 BUNDLE = row(Bundle, "manifest evidence")
 ROLLOUT = row(
@@ -176,7 +157,6 @@ _OVERVIEW = one(
     uptime_s=REAL,
 )
 _READY = one(database=FLAG, broker=FLAG)
-_ROLE = {"type": "string", "enum": list(Role)}
 _VERDICT_IN: Schema = {
     "type": "object",
     "properties": {"drifting": FLAG, "monitor": {**TEXT, **NAME, "default": "data"}},
@@ -192,7 +172,7 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("GET", "/readyz"): Answer(_READY, others={503: _READY}),
     ("GET", "/metrics"): Answer(None, "text/plain", refuses=(403,)),
     ("GET", f"{_V1}/overview"): Answer(_OVERVIEW),
-    ("GET", f"{_V1}/whoami"): Answer(one(tenant=TEXT, key=TEXT, name=TEXT, role=_ROLE)),
+    ("GET", f"{_V1}/whoami"): Answer(one(tenant=TEXT, key=TEXT, name=TEXT, role=ROLE)),
     ("GET", f"{_V1}/events"): Answer(None, "text/event-stream"),
     ("GET", f"{_V1}/devices"): Answer(page(one(**_STATE, models=many(_RUNS))), refuses=(404,)),
     ("GET", f"{_V1}/devices/{{device}}"): Answer(DEVICE),
@@ -208,14 +188,7 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("GET", f"{_V1}/groups/{{group}}"): Answer(GROUP),
     ("POST", f"{_V1}/groups/{{group}}/devices"): Answer(one(group=TEXT, added=many(TEXT))),
     ("DELETE", f"{_V1}/groups/{{group}}/devices/{{device}}"): Answer(one(group=TEXT, removed=TEXT)),
-    ("GET", f"{_V1}/claims"): Answer(page(CLAIM)),
-    ("POST", f"{_V1}/claims"): Answer(row(Claim, "secret_sha256", token=TEXT)),
-    ("DELETE", f"{_V1}/claims/{{claim}}"): Answer(CLAIM),
-    ("GET", f"{_V1}/keys"): Answer(page(KEY)),
-    ("POST", f"{_V1}/keys"): Answer(row(ApiKey, "secret_sha256", key=TEXT)),
-    ("DELETE", f"{_V1}/keys/{{key_id}}"): Answer(KEY),
-    ("GET", f"{_V1}/audit"): Answer(page(row(Audit, before=ANYTHING, after=ANYTHING))),
-    ("GET", f"{_V1}/audit/verify"): Answer(one(records=WHOLE, head=TEXT, broken_at=maybe(WHOLE), problem=TEXT)),
+    **access.ANSWERS,
     ("GET", f"{_V1}/models"): Answer(page(row(Model, bundles=WHOLE, release=maybe(WHOLE)))),
     ("POST", f"{_V1}/models"): Answer(MODEL),
     ("GET", f"{_V1}/models/{{model}}/bundles"): Answer(page(BUNDLE)),
@@ -283,7 +256,8 @@ FIELDS: dict[str, dict[str, Schema]] = {
     "ModelRequest": {"name": NAME},
     "RouteRequest": {"name": NAME, "level": {"minimum": 0, "maximum": 9}},
     "LeaseRequest": {"profile": NAME, "source_sha256": HEX},
-    "KeyRequest": {"name": {"minLength": 1, "maxLength": 100, "pattern": "^[ -~]*$"}, "role": _ROLE},
+    "KeyRequest": {"name": {"minLength": 1, "maxLength": 100, "pattern": "^[ -~]*$"}, "role": ROLE},
+    **access.FIELDS,
     "ClaimRequest": {"uses": {"minimum": 1, "maximum": MAX_USES}, "expires_s": {"minimum": 1, "maximum": MAX_LIFE_S}},
 }
 """What services demand of fields of bodies, beyond their types."""

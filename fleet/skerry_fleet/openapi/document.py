@@ -21,8 +21,8 @@ from skerry_fleet.apikeys import Role
 from skerry_fleet.auth import DeviceGuard, Guard
 from skerry_fleet.frontdoor import every_route
 from skerry_fleet.limits import DOWNLOADS, FREE
-from skerry_fleet.openapi.answers import ANSWERS, FIELDS, JSON, KINDS, Answer
-from skerry_fleet.openapi.shapes import ERROR, ERROR_SCHEMA, TEXT, Schema, record, records
+from skerry_fleet.openapi.answers import ANSWERS, FIELDS, KINDS
+from skerry_fleet.openapi.shapes import ERROR, ERROR_SCHEMA, JSON, TEXT, Answer, Schema, record, records
 from skerry_fleet.paging import DEFAULT_LIMIT, MAX_LIMIT
 from skerry_fleet.rollout_words import Order, Place
 from skerry_fleet.routes.common import Body
@@ -45,7 +45,10 @@ REASONS = {
 _HEX = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _CURSORS = (  # by what a path ends in; the others go on at a name
     (re.compile(r"/bundles$"), {"type": "string", "pattern": "^([0-9]{1,18}-[0-9a-f]{64})?$"}),
-    (re.compile(r"/(groups|claims|keys|models|devices|routes)$"), {"type": "string", "pattern": "^[ -~]{0,200}$"}),
+    (
+        re.compile(r"/(groups|claims|keys|models|devices|routes|users)$"),
+        {"type": "string", "pattern": "^[ -~]{0,200}$"},
+    ),
     (re.compile(r""), {"type": "string", "pattern": "^[0-9]{0,18}$"}),
 )
 # Parameters that routes read as text, to refuse them in our own words.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ COUNTS: Schema = {"type": "object", "additionalProperties": WHOLE}
 NAME: Schema = {"pattern": "^[a-z0-9][a-z0-9-]{0,62}$"}
 HEX: Schema = {"pattern": "^[0-9a-f]{64}$"}
 ERROR = "Error"
+JSON = "application/json"
+BYTES = "application/octet-stream"
 
 
 def one(**fields: Schema) -> Schema:
@@ -81,3 +84,18 @@ def record(kind: type[Any]) -> Schema:
 ERROR_SCHEMA = one(error=one(code=TEXT, message=TEXT, hint=TEXT)) | {
     "description": "A refusal: `code` for programs, `message` what was wrong, `hint` what to do next (may be empty)."
 }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a route gives (None: bytes), and what it takes where that is not a dataclass of the route itself.
+
+    `others` are answers under other statuses; `refuses` are statuses of refusals that the route alone has.
+    """
+
+    schema: Schema | None
+    media: str = JSON
+    takes: Schema | None = None
+    takes_media: str = JSON
+    others: dict[int, Schema] = dataclasses.field(default_factory=dict)
+    refuses: tuple[int, ...] = ()

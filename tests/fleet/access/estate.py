@@ -24,7 +24,7 @@ from tests.fleet.lease_parts import ask, candidate, candidates, online, tell, up
 from skerry_contracts.device import Phase, Reason
 from skerry_contracts.enrolment import EnrolmentRequest
 from skerry_contracts.measuring import MeasureState
-from skerry_fleet import alerts, apikeys, claims, delivery, enrolment, feeds, groups, notice_routes
+from skerry_fleet import alerts, apikeys, claims, delivery, enrolment, feeds, groups, notice_routes, users
 from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.alerts import Kind
 from skerry_fleet.apikeys import Role
@@ -176,6 +176,7 @@ def furnish(bench: Bench) -> dict[str, str]:
         **_told(bench, devices[0]),
         "device": devices[0],
         "group": f"{WORD}-crew",
+        "user": f"{WORD}-master",
         "model": "digits",
         "bundle": second,
         "rollout": rollout,
@@ -202,6 +203,8 @@ def _told(bench: Bench, device: str) -> dict[str, str]:
         )
         notice_routes.mute(session, ACTOR, now, kind="", group=f"{WORD}-crew", hours=1, reason=f"the {WORD} sleeps")
         made = claims.create(session, ACTOR, now, fleet.random, "0" * 64, uses=3)
+        person = {"name": f"{WORD}-master", "role": "viewer", "password": "a tide of many words"}
+        users.create(session, ACTOR, now, fleet.random, **person)
         alerts.raise_alert(session, "default", now, Kind.DEVICE_SILENT, device, f"{device} is silent")
         feeds.put_drift(session, ACTOR, now, "digits", f"{WORD}-watch", True, {"score": 1.0})
     fleet.tick()

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from tests.fleet.access.estate import WORD, Estate, leaves, opened
 from tests.fleet.access.visits import VISITS, Visit
-from tests.fleet.access.walking import STREAMS, asked, filled, guard_of, refused, untold, visits
+from tests.fleet.access.walking import OWN, STREAMS, asked, filled, guard_of, refused, untold, visits
 
 from skerry_fleet import groups
 from skerry_fleet.apikeys import Role
@@ -173,7 +173,7 @@ def test_pages_lead_strangers_to_the_sign_in_and_show_nobody_anothers_things(est
             continue
         with estate.visitor(estate.keys[tenant, role]) as (client, token):
             for method, path, visit in visits(estate, pages=True):
-                if visit.role is not None and path not in STREAMS | {"/ui/sign-out"}:
+                if visit.role is not None and path not in STREAMS | OWN:
                     _page(estate, client, token, (tenant, Role(role)), method, path, visit)
     changed = {name: rows for name, rows in estate.dump().items() if rows != before[name]}
     assert set(changed) <= {"audit", "audit_head"}, "only that people signed in"

@@ -40,6 +40,7 @@ _LEASE = {"profile": HARDWARE.profile, "source_sha256": "5" * 64, "requires": {"
 _ROLLOUT = {"model": "{model}", "bundle": "{bundle}", "group": "{group}"}
 _THEIRS = {"model": "rival-model", "bundle": "{rival_bundle}"}
 _STALE = (409,)
+_NO_PASSWORD = (403,)  # of a key
 
 VISITS: dict[tuple[str, str], Visit] = {
     ("GET", "/healthz"): Visit(None),
@@ -66,6 +67,10 @@ VISITS: dict[tuple[str, str], Visit] = {
     ("GET", "/api/v1/keys"): Visit(A),
     ("POST", "/api/v1/keys"): Visit(A, {"name": "new", "role": "viewer"}),
     ("DELETE", "/api/v1/keys/{key_id}"): Visit(A),
+    ("GET", "/api/v1/users"): Visit(A),
+    ("POST", "/api/v1/users"): Visit(A, {"name": "harbour-new", "role": "viewer", "password": "a tide of many words"}),
+    ("PATCH", "/api/v1/users/{user}"): Visit(A, {"role": "operator"}),
+    ("POST", "/api/v1/users/{user}/sign-out"): Visit(A),
     ("GET", "/api/v1/audit"): Visit(V, empty=("?object=device/{device}", "?object=rollout/{rollout}")),
     ("GET", "/api/v1/audit/verify"): Visit(V),
     ("GET", "/api/v1/models"): Visit(V),
@@ -169,5 +174,8 @@ VISITS: dict[tuple[str, str], Visit] = {
     ("POST", "/ui/shadows/{shadow}/{step}"): _ui(P, {}, own=_STALE),
     ("GET", "/ui/audit"): _ui(V, empty=("?object=device/{device}",)),
     ("GET", "/ui/{rest:path}"): _ui(V, own=(404,)),
+    ("GET", "/ui/account"): _ui(V),
+    ("POST", "/ui/account/password"): _ui(V, {}, own=_NO_PASSWORD),
+    ("POST", "/ui/account/sign-out"): _ui(V, {}),
     ("POST", "/ui/sign-out"): _ui(V, {}),
 }

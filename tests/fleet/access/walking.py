@@ -21,6 +21,8 @@ from skerry_fleet.auth import DeviceGuard, Guard
 from skerry_fleet.dashboard.session import SessionGuard
 
 STREAMS = {"/api/v1/events", "/ui/events"}
+OWN = {"/ui/sign-out", "/ui/account/sign-out", "/ui/account/password"}
+"""What everybody may do about themselves, and what is over then."""
 
 
 def filled(estate: Estate, visit: Visit, text: str) -> str:

@@ -10,22 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry_fleet.dashboard.session import LASTS_S, Sessions, open_sessions
+from skerry_fleet.dashboard.session import LASTS_S, Holder, Sessions, open_sessions
 from skerry_fleet.errors import AuthError, ForbiddenError
 
 NOW = 1_800_000_000.0
 OURS = Sessions(b"s" * 32)
+HOLDER = Holder("key", "ab12", 3)
 
 
 def cookie(now: float = NOW) -> str:
-    return OURS.begin("ab12", now, random.Random(1).randbytes)
+    return OURS.begin(HOLDER, now, random.Random(1).randbytes)
 
 
 def test_a_session_names_its_key_until_it_ends() -> None:
-    assert OURS.key_of(cookie(), NOW) == "ab12"
-    assert OURS.key_of(cookie(), NOW + LASTS_S - 1) == "ab12"
+    assert OURS.holder_of(cookie(), NOW) == HOLDER
+    assert OURS.holder_of(cookie(), NOW + LASTS_S - 1) == HOLDER
     with pytest.raises(AuthError, match="ended"):
-        OURS.key_of(cookie(), NOW + LASTS_S)
+        OURS.holder_of(cookie(), NOW + LASTS_S)
 
 
 @given(st.integers(0, 200), st.characters(exclude_categories=["Cs"]))
@@ -35,13 +36,13 @@ def test_a_cookie_with_one_other_letter_is_refused(place: int, letter: str) -> N
     changed = text[:place] + letter + text[place + 1 :]
     if changed != text:
         with pytest.raises(AuthError):
-            OURS.key_of(changed, NOW)
+            OURS.holder_of(changed, NOW)
 
 
 @given(st.text(max_size=600))
 def test_no_other_text_is_a_cookie_or_a_token(text: str) -> None:
     with pytest.raises(AuthError):
-        OURS.key_of(text, NOW)
+        OURS.holder_of(text, NOW)
     with pytest.raises(ForbiddenError):
         OURS.check_token(cookie(), text)
     with pytest.raises(ForbiddenError):
@@ -49,7 +50,7 @@ def test_no_other_text_is_a_cookie_or_a_token(text: str) -> None:
 
 
 def test_tokens_fit_their_session_alone() -> None:
-    one, other = cookie(), OURS.begin("ab12", NOW, random.Random(2).randbytes)
+    one, other = cookie(), OURS.begin(HOLDER, NOW, random.Random(2).randbytes)
     OURS.check_token(one, OURS.token(one))
     for wrong in (OURS.token(other), Sessions(b"t" * 32).token(one), one.rpartition(".")[2]):
         with pytest.raises(ForbiddenError):
