@@ -162,9 +162,7 @@ class Claim(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """A key of a person or program: 256 random bits, of which only the SHA-256 is kept. `stamp` rises to end its
-    sessions.
-    """
+    """A key of a person or program: 256 random bits, kept as their SHA-256. `stamp` rises to end its sessions."""
 
     __tablename__ = "api_key"
 
@@ -239,9 +237,8 @@ class SignedAssignment(SQLModel, table=True):
 
 class Rollout(SQLModel, table=True):
     """A rollout's plan and where it stands. `options` (JSON: window, sampling, allow_downgrade) go into assignments;
-    `counts` repeats the machine's counters, so that lists need no scan.
-    `number` counts a tenant's rollouts. `request_key` is the caller's idempotency key, `request_sha256` what was asked
-    with it.
+    `counts` repeats the machine's counters, so that lists need no scan. `number` counts a tenant's rollouts.
+    `request_key` is the caller's idempotency key, `request_sha256` what was asked with it.
     """
 
     __table_args__ = (
