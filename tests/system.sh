@@ -1,8 +1,8 @@
 #!/bin/sh
 # Install the programs that the real-part tests use, where that is possible without asking anyone: root on Debian.
 set -eu
-wanted="mosquitto chromium qemu-user-static qemu-system-arm strace faketime docker.io postgresql"
-for program in mosquitto chromium qemu-aarch64-static qemu-system-arm strace faketime dockerd; do
+wanted="mosquitto mosquitto-clients chromium qemu-user-static qemu-system-arm strace faketime docker.io postgresql"
+for program in mosquitto mosquitto_pub chromium qemu-aarch64-static qemu-system-arm strace faketime dockerd; do
     command -v "$program" >/dev/null 2>&1 || [ -x "/usr/sbin/$program" ] || missing=1
 done
 # Debian keeps PostgreSQL's server programs off PATH.
