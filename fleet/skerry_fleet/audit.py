@@ -90,22 +90,23 @@ def _record(
         "request": actor.request,
         "previous_hash": head.hash,
     }
-    row["hash"] = _hash(row)
+    row["hash"] = digest_of(row)
     head.seq, head.hash = row["seq"], row["hash"]
     return row
 
 
 def digest(row: Audit) -> str:
     """Return the hash a record must carry."""
-    return _hash({name: getattr(row, name) for name in (*_NUMBERS, *_TEXTS)})
+    return digest_of({name: getattr(row, name) for name in (*NUMBERS, *TEXTS)})
 
 
-_NUMBERS = ("seq", "time_ms")
-_TEXTS = ("previous_hash", "tenant", "actor", "action", "object", "before", "after", "request")
+NUMBERS = ("seq", "time_ms")
+TEXTS = ("previous_hash", "tenant", "actor", "action", "object", "before", "after", "request")
 
 
-def _hash(row: Mapping[str, Any]) -> str:
-    covered = [[row[name] for name in _NUMBERS], [row[name] for name in _TEXTS]]
+def digest_of(row: Mapping[str, Any]) -> str:
+    """Return the hash of a record's columns."""
+    covered = [[row[name] for name in NUMBERS], [row[name] for name in TEXTS]]
     return hashlib.sha256(canonical_json(covered)).hexdigest()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import getpass
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +49,12 @@ def add(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argp
     key.verb("revoke", "make a key worthless", "id")
     audit = Noun(nouns, "audit", "who changed what", common)
     audit.verb("list", "changes, newest first").add_argument("--object", help="only one object, such as rollout/r1-…")
-    audit.verb("verify", "walk the chain and say whether it holds")
+    export = audit.verb("export", "write the chain to a file that can be verified without the fleet")
+    export.add_argument("-o", "--output", required=True, metavar="FILE")
+    export.add_argument("--after", type=int, default=0, metavar="SEQ", help="only what comes behind this record")
+    verify = audit.verb("verify", "walk the chain, in the fleet or in exported files, and say whether it holds")
+    verify.add_argument("files", nargs="*", metavar="FILE", help="exported files in their order; no fleet is asked")
+    verify.add_argument("--head", default="", metavar="HASH", help="a head noted earlier, which has to be in the files")
 
 
 def _password(verb: argparse.ArgumentParser) -> None:
@@ -98,4 +105,29 @@ def _secret(path: str | None) -> str:
     return lines[0]
 
 
-SPECIAL = {("user", verb): change_user for verb in ("create", "disable", "enable", "role", "password")}
+def export_audit(client: FleetClient, arguments: argparse.Namespace) -> int:
+    """Write the chain to a file, and look at once whether it holds."""
+    output = Path(arguments.output)
+    if output.exists():
+        raise InputError(f"{output} is there already", hint="an export is never overwritten: give another name")
+    client.download(
+        f"/api/v1/audit/export?after={arguments.after}" if arguments.after else "/api/v1/audit/export", output, "GET"
+    )
+    return verify_files([output], "", arguments.json)
+
+
+def verify_files(paths: list[Path], head: str, as_json: bool) -> int:
+    """Say whether exported files hold; needs no fleet."""
+    from skerry_fleet import audit_file
+
+    found = audit_file.verify(paths, head)
+    show(dataclasses.asdict(found), as_json, lambda: record(("audit", "verify"), dataclasses.asdict(found)))
+    if found.broken_at is not None:
+        print(f"skerry: error: {found.broken_at}: {found.problem}", file=sys.stderr)
+    return 1 if found.broken_at is not None else 0
+
+
+SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]] = {
+    ("audit", "export"): export_audit,
+    **{("user", verb): change_user for verb in ("create", "disable", "enable", "role", "password")},
+}

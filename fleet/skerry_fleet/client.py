@@ -88,7 +88,7 @@ class FleetClient:
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror}") from error
 
-    def download(self, path: str, file: Path) -> int:
+    def download(self, path: str, file: Path, method: str = "POST") -> int:
         """Write an answer's body to a file, whole or not at all; return its size.
 
         Raises:
@@ -97,7 +97,7 @@ class FleetClient:
         """
         arriving = file.with_name(f"{file.name}.part")
         try:
-            with self._http.stream("POST", path) as answer:
+            with self._http.stream(method, path) as answer:
                 if answer.status_code != 200:
                     answer.read()
                     self._plain(answer, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skerry_fleet.apikeys import Role
+from skerry_fleet.audit_file import MEDIA
 from skerry_fleet.openapi.shapes import ANYTHING, FLAG, TEXT, WHOLE, Answer, Schema, maybe, one, page, row
 from skerry_fleet.passwords import LONGEST, SHORTEST
 from skerry_fleet.records import Audit
@@ -28,6 +29,7 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("PATCH", f"{_V1}/users/{{user}}"): Answer(_USER),
     ("POST", f"{_V1}/users/{{user}}/sign-out"): Answer(_USER),
     ("GET", f"{_V1}/audit"): Answer(page(row(Audit, before=ANYTHING, after=ANYTHING))),
+    ("GET", f"{_V1}/audit/export"): Answer(None, MEDIA, refuses=(404,)),
     ("GET", f"{_V1}/audit/verify"): Answer(one(records=WHOLE, head=TEXT, broken_at=maybe(WHOLE), problem=TEXT)),
 }
 FIELDS: dict[str, dict[str, Schema]] = {

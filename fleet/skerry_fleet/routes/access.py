@@ -7,9 +7,10 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
 from sqlmodel import col, select
 
-from skerry_fleet import apikeys, audit, claims
+from skerry_fleet import apikeys, audit, audit_file, claims, paging
 from skerry_fleet.paging import listing
 from skerry_fleet.records import Audit
 from skerry_fleet.routes.common import Admin, FleetPart, OncePart, Operator, PagePart, Viewer, actor_of, body, reply
@@ -126,6 +127,13 @@ def verify_audit(fleet: FleetPart, caller: Viewer) -> Response:
     """Walk the whole chain and say whether it holds."""
     with fleet.database.read() as session:
         return reply(dataclasses.asdict(audit.verify(session, caller.tenant)))
+
+
+@router.get("/audit/export")
+def export_audit(fleet: FleetPart, caller: Viewer, after: str | None = None) -> StreamingResponse:
+    """The whole chain, or what comes behind a record, as JSON lines; `skerry fleet audit verify` reads them."""
+    found = audit_file.lines(fleet.database, caller.tenant, paging.page(after, None).after_id or 0)
+    return StreamingResponse(found, media_type=audit_file.MEDIA)
 
 
 @router.get("/whoami")

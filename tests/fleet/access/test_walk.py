@@ -90,9 +90,6 @@ def _stranger(estate: Estate, client: httpx.Client, method: str, path: str, visi
         answer = client.get(address)
         assert answer.status_code == (403 if path == "/metrics" else 200), f"{path}: {answer.text}"
         untold(estate, answer, "", f"GET {path}")
-        if path.startswith("/api/v1") and "items" in (said := answer.json()):
-            strange = [each for each in said["items"] if WORD in json.dumps(each)]
-            assert not strange, path
     for query in (*visit.empty, *(each for each in visit.foreign if isinstance(each, str))):
         answer = client.get(address + filled(estate, visit, query))
         if query in visit.empty:

@@ -73,6 +73,7 @@ VISITS: dict[tuple[str, str], Visit] = {
     ("POST", "/api/v1/users/{user}/sign-out"): Visit(A),
     ("GET", "/api/v1/audit"): Visit(V, empty=("?object=device/{device}", "?object=rollout/{rollout}")),
     ("GET", "/api/v1/audit/verify"): Visit(V),
+    ("GET", "/api/v1/audit/export"): Visit(V, foreign=("?after=999999",)),
     ("GET", "/api/v1/models"): Visit(V),
     ("POST", "/api/v1/models"): Visit(P, {"name": "harbour-model"}),
     ("GET", "/api/v1/models/{model}/bundles"): Visit(V),
