@@ -25,7 +25,19 @@ from skerry_fleet.fleet import Fleet, broker_port, open_fleet
 from skerry_fleet.limits import Limits
 from skerry_fleet.link import Link
 from skerry_fleet.openapi import document
-from skerry_fleet.routes import access, device, devices, incidents, measuring, models, people, rollouts, shadows, system
+from skerry_fleet.routes import (
+    access,
+    device,
+    devices,
+    groups,
+    incidents,
+    measuring,
+    models,
+    people,
+    rollouts,
+    shadows,
+    system,
+)
 
 log = logging.getLogger(__name__)
 RESTART_S = 1.0
@@ -63,7 +75,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     app.state.broker = broker
     app.state.connected = lambda: False
     frontdoor.install(app, config, Limits(config), fleet.metrics)
-    for room in (system, device, devices, access, people, models, rollouts, shadows, measuring, incidents):
+    for room in (system, device, devices, groups, access, people, models, rollouts, shadows, measuring, incidents):
         app.include_router(room.router)
     document.install(app)
     dashboard.install(app, fleet)

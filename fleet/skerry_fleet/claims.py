@@ -38,6 +38,7 @@ def create(
     Raises:
         InputError: uses or time out of range.
         MissingError: no such group.
+        ConflictError: a query chooses the group's devices.
     """
     if not 1 <= uses <= MAX_USES:
         raise InputError(f"uses: from 1 to {MAX_USES}")
@@ -45,6 +46,10 @@ def create(
         raise InputError(f"expires_s: from 1 to {MAX_LIFE_S:.0f} seconds")
     if group:
         groups.get(session, actor.tenant, group)
+        if group in groups.dynamic(session, actor.tenant):
+            raise ConflictError(
+                f"a query chooses the devices of group {group}", hint="give the claim tags that the query asks for"
+            )
     secret = base64.urlsafe_b64encode(random(32)).rstrip(b"=").decode("ascii")
     row = Claim(
         tenant=actor.tenant,

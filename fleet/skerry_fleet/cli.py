@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skerry_contracts.errors import ContractError
-from skerry_fleet import cli_alerts, cli_people
+from skerry_fleet import cli_alerts, cli_devices, cli_people
 from skerry_fleet.cli_nouns import Noun
 from skerry_fleet.errors import FleetError, InputError
 
@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     _databases(nouns)
     common = _common()
     _people(nouns, common)
+    cli_devices.add(nouns, common)
     _bundles(nouns, common)
     _rollouts(nouns, common)
     _shadows(nouns, common)
@@ -134,29 +135,6 @@ def _common() -> argparse.ArgumentParser:
 
 def _people(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     nouns.add_parser("overview", help="the fleet in a few numbers", parents=[common])
-    device = Noun(nouns, "device", "devices", common)
-    listing = device.verb("list", "devices by name")
-    listing.add_argument("--group", help="only those of a group")
-    listing.add_argument("--q", help="only names that begin so")
-    listing.add_argument("--online", choices=["true", "false"], help="only those online, or not")
-    device.verb("show", "everything about one device", "device")
-    device.verb("events", "a device's updates, newest first", "device")
-    device.verb("remove", "decommission a device", "device")
-    carried = device.verb("carry-in", "take in what a device without network wrote by `skerry agent carry-out`", "file")
-    carried.add_argument("-o", "--output", required=True, metavar="ANSWER", help="what to carry back to the device")
-    update = device.verb("carry-out", "write a device's update to a file, for `skerry agent carry-in`", "device")
-    update.add_argument("-o", "--output", required=True, metavar="UPDATE", help="the file to carry to the device")
-    claim = Noun(nouns, "claim", "tokens that let devices enrol", common)
-    create = claim.verb("create", "make a token")
-    create.add_argument("--uses", type=int, default=1, help="for how many devices (default 1)")
-    create.add_argument("--expires-s", type=float, default=86_400.0, help="valid for so many seconds (default a day)")
-    create.add_argument("--group", help="the group these devices go into")
-    claim.verb("list", "tokens, without secrets")
-    claim.verb("revoke", "make a token worthless", "claim")
-    group = Noun(nouns, "group", "groups of devices", common)
-    group.verb("create", "make a group", "group").add_argument("--description", default="")
-    group.verb("add", "put devices into a group", "group", "devices+")
-    group.verb("list", "groups with their sizes")
 
 
 def _bundles(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:

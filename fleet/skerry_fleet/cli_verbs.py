@@ -13,7 +13,7 @@ from skerry_contracts import codec
 from skerry_contracts.carried import Carried, read_lines
 from skerry_contracts.container import open_container
 from skerry_contracts.errors import ContractError
-from skerry_fleet import cli_alerts, cli_people
+from skerry_fleet import cli_alerts, cli_devices, cli_people
 from skerry_fleet import cli_beside as beside
 from skerry_fleet.cli_words import cell, record, show, table
 from skerry_fleet.client import FleetClient
@@ -23,13 +23,11 @@ POLL_S = 0.5
 GOOD = ("complete",)
 ENDED = ("complete", "aborted", "rolled-back", "superseded")
 API = "/api/v1"
+BODIES = ("POST", "PATCH", "PUT")
 
 # noun and verb: (path with {words} of the command line, query flags, columns of the table)
 LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    ("device", "list"): ("/devices", ("group", "q", "online"), ("device", "online", "profile", "groups", "models")),
-    ("device", "events"): ("/devices/{device}/events", (), ("received_ms", "model", "phase", "reason", "detail")),
-    ("claim", "list"): ("/claims", (), ("id", "uses_left", "uses", "group", "expires_ms", "revoked")),
-    ("group", "list"): ("/groups", (), ("name", "devices", "description")),
+    **cli_devices.LISTS,
     **cli_alerts.LISTS,
     **cli_people.LISTS,
     ("model", "list"): ("/models", (), ("name", "bundles", "release", "description")),
@@ -58,12 +56,7 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 }
 # noun and verb: (method, path, flags of the body)
 CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
-    ("device", "show"): ("GET", "/devices/{device}", ()),
-    ("device", "remove"): ("DELETE", "/devices/{device}", ()),
-    ("claim", "create"): ("POST", "/claims", ("uses", "expires_s", "group")),
-    ("claim", "revoke"): ("DELETE", "/claims/{claim}", ()),
-    ("group", "create"): ("POST", "/groups", ("name", "description")),
-    ("group", "add"): ("POST", "/groups/{group}/devices", ("devices",)),
+    **cli_devices.CALLS,
     ("audit", "verify"): ("GET", "/audit/verify", ()),
     **cli_alerts.CALLS,
     **cli_people.CALLS,
@@ -101,7 +94,7 @@ def run(arguments: argparse.Namespace, url: str, key: str) -> int:
         if verb in CALLS:
             method, path, flags = CALLS[verb]
             body = {flag: values[flag] for flag in flags if flag in values}
-            answer = client.call(method, API + _filled(path, values), **({"json": body} if method == "POST" else {}))
+            answer = client.call(method, API + _filled(path, values), **({"json": body} if method in BODIES else {}))
             show(answer, arguments.json, lambda: record(verb, answer))
             return 1 if answer.get("broken_at") is not None else 0
         return _SPECIAL[verb](client, arguments)
@@ -273,6 +266,7 @@ def _carry_out(client: FleetClient, arguments: argparse.Namespace) -> int:
 
 
 _SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]] = {
+    **cli_devices.SPECIAL,
     ("overview", ""): _overview,
     ("bundle", "upload"): _upload,
     ("device", "carry-in"): _carry_in,

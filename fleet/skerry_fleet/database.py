@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, SQLModel
 
 from skerry_fleet import (
+    group_tables,
     incident_tables,
     measure_tables,
     once_tables,
@@ -38,7 +39,7 @@ from skerry_fleet.sql.dialect import compare_bytes, open_dialect
 # Imported so that their tables are known.
 TABLES = (
     *(tables, records, rollout_pairs, shadow_tables, measure_tables, placement, rollup_tables),
-    *(incident_tables, once_tables, user_tables),
+    *(incident_tables, once_tables, user_tables, group_tables),
 )
 compare_bytes(SQLModel.metadata)
 PROBE_S = 5.0

@@ -14,6 +14,8 @@ from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import InputError, MissingError
 from skerry_fleet.paging import Page, listing
+from skerry_fleet.query.sql import condition
+from skerry_fleet.query.words import Node
 from skerry_fleet.records import ProgressRow
 from skerry_fleet.tables import (
     Desired,
@@ -43,9 +45,19 @@ def get(session: Session, tenant: str, name: str) -> Device:
 
 
 def list_devices(
-    session: Session, tenant: str, page: Page, *, group: str = "", q: str = "", online: bool | None = None
+    session: Session,
+    tenant: str,
+    page: Page,
+    *,
+    group: str = "",
+    q: str = "",
+    online: bool | None = None,
+    asked: Node | None = None,
+    now: float = 0.0,
 ) -> dict[str, Any]:
-    """Return one page of devices by name: those of a group, whose name begins with `q`, that are online or not."""
+    """Return one page of devices by name: those of a group, whose name begins with `q`, that are online or not, that a
+    query means.
+    """
     joined = (col(DeviceState.tenant) == col(Device.tenant)) & (col(DeviceState.name) == col(Device.name))
     query = (
         select(Device, DeviceState)
@@ -58,6 +70,8 @@ def list_devices(
         query = query.where(Device.name >= q, Device.name < q + "\U0010ffff")  # a range: the primary key serves it
     if online is not None:
         query = query.where(col(DeviceState.online).is_(online))
+    if asked is not None:
+        query = query.where(condition(session, asked, now))
     if group:
         groups.get(session, tenant, group)
         inside = select(GroupMember.device).where(GroupMember.tenant == tenant, GroupMember.group == group)
@@ -153,7 +167,10 @@ def set_groups(session: Session, actor: Actor, now: float, name: str, wanted: li
         MissingError: no such device or group.
     """
     get(session, actor.tenant, name)
+    # What queries choose is shown with the rest, and may be sent back as it was seen.
     present = set(groups.groups_of(session, actor.tenant, [name])[name])
+    chosen = present & groups.dynamic(session, actor.tenant)
+    present, wanted = present - chosen, [group for group in wanted if group not in chosen]
     for group in sorted(present - set(wanted)):
         groups.remove(session, actor, now, group, name)
     joined = [group for group in dict.fromkeys(wanted) if group not in present]

@@ -26,6 +26,7 @@ from skerry_fleet.config import Clock, FleetConfig, RandomBytes
 from skerry_fleet.database import Database
 from skerry_fleet.deltas import Deltas
 from skerry_fleet.errors import ConflictError, UnavailableError
+from skerry_fleet.group_queries import GroupWatch
 from skerry_fleet.ingest import CheckReceipt, IngestCore
 from skerry_fleet.ingest_store import SqlIngestStore
 from skerry_fleet.leases import Leases
@@ -66,6 +67,7 @@ class Fleet:
     metrics: Metrics
     watch: AlertWatch
     outages: Outages
+    queries: GroupWatch
     started: float
     lock: int
     new_key: str | None = None
@@ -100,6 +102,7 @@ class Fleet:
             if now - self.renewed >= RENEW_EVERY_S:
                 director.renew(session, self.office.director.sign_assignment, now, self.config.assignment_days)
                 self.renewed = now
+        self.queries.tick(now)
         if now - self.retained >= RETAIN_EVERY_S:
             self.retained = now
             for table, rows in retention.run(self.database, self.config, now).items():
@@ -205,6 +208,7 @@ def _open(config: FleetConfig, clock: Clock, random: RandomBytes, lock: int, ope
         metrics=Metrics(database, config.tenant, clock),
         watch=AlertWatch(limits(config)),
         outages=outages,
+        queries=GroupWatch(database, rollouts),
         started=now,
         lock=lock,
     )

@@ -1,4 +1,6 @@
-"""Groups of devices: named, static sets. A device may be in several."""
+"""Groups of devices: named sets. A device may be in several. People put devices in and take them out, or a query
+chooses them (group_queries.py).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,11 @@ from skerry_contracts.errors import MismatchError
 from skerry_fleet import audit
 from skerry_fleet.audit import Actor
 from skerry_fleet.errors import ConflictError, InputError, MissingError
+from skerry_fleet.group_tables import GroupQuery
 from skerry_fleet.paging import Page, listing
 from skerry_fleet.tables import Device, DeviceStatus, Group, GroupMember
+
+_QUERIES = (col(GroupQuery.tenant) == col(Group.tenant)) & (col(GroupQuery.group) == col(Group.name))
 
 
 def create(session: Session, actor: Actor, now: float, name: str, description: str = "") -> dict[str, Any]:
@@ -33,7 +38,21 @@ def create(session: Session, actor: Actor, now: float, name: str, description: s
     row = Group(tenant=actor.tenant, name=name, description=description[:1000], created_ms=int(now * 1000))
     session.add(row)
     audit.write(session, actor, now, "group.create", f"group/{name}", None, {"description": row.description})
-    return {"name": name, "description": row.description, "devices": 0}
+    return {"name": name, "description": row.description, "devices": 0, "query": None}
+
+
+def describe(session: Session, actor: Actor, now: float, name: str, description: str) -> None:
+    """Replace a group's description.
+
+    Raises:
+        MissingError: no such group.
+    """
+    row = get(session, actor.tenant, name)
+    before, row.description = row.description, description[:1000]
+    if before != row.description:
+        session.add(row)
+        after = {"description": row.description}
+        audit.write(session, actor, now, "group.describe", f"group/{name}", {"description": before}, after)
 
 
 def get(session: Session, tenant: str, name: str) -> Group:
@@ -53,8 +72,10 @@ def add(session: Session, actor: Actor, now: float, name: str, devices: Iterable
 
     Raises:
         MissingError: no such group, or one of the devices is not there; nothing is changed.
+        ConflictError: a query chooses the members.
     """
     get(session, actor.tenant, name)
+    _by_hand(session, actor.tenant, name)
     added = []
     for device in dict.fromkeys(devices):
         known = session.get(Device, (actor.tenant, device))
@@ -73,7 +94,9 @@ def remove(session: Session, actor: Actor, now: float, name: str, device: str) -
 
     Raises:
         MissingError: no such group, or the device is not in it.
+        ConflictError: a query chooses the members.
     """
+    _by_hand(session, actor.tenant, name)
     row = session.get(GroupMember, (actor.tenant, name, device))
     if row is None:
         raise MissingError(f"device {device!r:.80} is not in group {name!r:.80}")
@@ -90,14 +113,18 @@ def list_groups(session: Session, tenant: str, page: Page) -> dict[str, Any]:
         .subquery()
     )
     rows = session.exec(
-        select(Group.name, Group.description, func.coalesce(counts.c.devices, 0))
+        select(Group.name, Group.description, func.coalesce(counts.c.devices, 0), GroupQuery.query)
         .join(counts, counts.c.group == Group.name, isouter=True)
+        .join(GroupQuery, _QUERIES, isouter=True)
         .where(Group.tenant == tenant, Group.name > page.after)
         .order_by(col(Group.name))
         .limit(page.limit + 1)
     ).all()
     return listing(
-        rows, page, lambda row: {"name": row[0], "description": row[1], "devices": row[2]}, lambda row: row[0]
+        rows,
+        page,
+        lambda row: {"name": row[0], "description": row[1], "devices": row[2], "query": row[3]},
+        lambda row: str(row[0]),
     )
 
 
@@ -107,8 +134,9 @@ def show(session: Session, tenant: str, name: str, devices: int) -> dict[str, An
     Raises:
         MissingError: no such group.
     """
-    row = get(session, tenant, name)
-    return {"name": row.name, "description": row.description, "devices": devices}
+    row, chosen = get(session, tenant, name), session.get(GroupQuery, (tenant, name))
+    query = None if chosen is None else chosen.query
+    return {"name": row.name, "description": row.description, "devices": devices, "query": query}
 
 
 def members_of(session: Session, tenant: str, group: str) -> list[str]:
@@ -131,6 +159,19 @@ def members(session: Session, tenant: str, group: str) -> list[str]:
             (col(GroupMember.tenant) == col(Device.tenant)) & (col(GroupMember.device) == col(Device.name)),
         ).where(GroupMember.group == group)
     return list(session.exec(query.order_by(col(Device.name))).all())
+
+
+def dynamic(session: Session, tenant: str) -> set[str]:
+    """Return the groups whose members a query chooses."""
+    return set(session.exec(select(GroupQuery.group).where(GroupQuery.tenant == tenant)))
+
+
+def _by_hand(session: Session, tenant: str, name: str) -> None:
+    """Refuse to change the members that a query chooses."""
+    if session.get(GroupQuery, (tenant, name)) is not None:
+        raise ConflictError(
+            f"a query chooses the devices of group {name}", hint="`skerry fleet group edit --query` changes it"
+        )
 
 
 def groups_of(session: Session, tenant: str, devices: Iterable[str]) -> dict[str, list[str]]:

@@ -83,14 +83,8 @@ class Rollouts:
                 used for another request.
         """
         digest = codec.digest(codec.encode(request))
-        if request_key is not None:
-            known = session.exec(
-                select(Rollout).where(Rollout.tenant == actor.tenant, Rollout.request_key == request_key)
-            ).first()
-            if known is not None:
-                if known.request_sha256 != digest:
-                    raise ConflictError("this idempotency key was used for another request", code="key-reused")
-                return rollout_rows.view(known)
+        if request_key is not None and (known := checks.known(session, actor.tenant, request_key, digest)) is not None:
+            return rollout_rows.view(known)
         bundle = checks.usable(session, actor.tenant, request)
         devices = checks.fitting_devices(session, actor.tenant, request.group or "", bundle)
         checks.check_release(session, actor.tenant, bundle, devices, request)
@@ -199,6 +193,20 @@ class Rollouts:
         """Take a device that is leaving the fleet out of every rollout."""
         for model in sorted({live.model for live in self._of(tenant, device)}):
             self._remove(session, now, tenant, model, [device])
+
+    def covers(self, tenant: str, group: str) -> bool:
+        """Say whether devices that join a group join a rollout with it."""
+        lives = [live for live in self._states.values() if (live.tenant, live.group) == (tenant, group)]
+        return any(live.state.status in _JOINABLE for live in lives)
+
+    def unmatched(self, session: Session, now: float, tenant: str, group: str, devices: Iterable[str]) -> None:
+        """Take devices that left a group out of its rollouts, where they were not offered anything yet."""
+        gone = set(devices)
+        for live in self._ordered():
+            members = live.state.members if (live.tenant, live.group) == (tenant, group) else {}
+            if waits := sorted(name for name in gone & members.keys() if members[name].place is Place.WAITING):
+                rollout_rows.deactivate(session, live, waits)
+                self._apply(session, Actor(tenant, SYSTEM), now, live, *map(Left, waits))
 
     # Inside
     # ------------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ DEVICE = one(
     desired=many(row(Desired, "device")),
     assignment=maybe(one(sequence=WHOLE, issued_ms=WHOLE, expires_ms=WHOLE, published=FLAG)),
 )
-GROUP = row(Group, "created_ms", devices=WHOLE)
+GROUP = row(Group, "created_ms", devices=WHOLE, query=maybe(TEXT))
 MODEL = row(Model)
 BUNDLE = row(Bundle, "manifest evidence")
 ROLLOUT = row(
@@ -184,7 +184,8 @@ ANSWERS: dict[tuple[str, str], Answer] = {
         one(device=TEXT, messages=WHOLE, refused=WHOLE, acknowledged=WHOLE, ack=TEXT), takes=record(Envelope)
     ),
     ("GET", f"{_V1}/groups"): Answer(page(GROUP)),
-    ("POST", f"{_V1}/groups"): Answer(GROUP),
+    ("POST", f"{_V1}/groups"): Answer(GROUP, refuses=(404,)),
+    ("PATCH", f"{_V1}/groups/{{group}}"): Answer(GROUP),
     ("GET", f"{_V1}/groups/{{group}}"): Answer(GROUP),
     ("POST", f"{_V1}/groups/{{group}}/devices"): Answer(one(group=TEXT, added=many(TEXT))),
     ("DELETE", f"{_V1}/groups/{{group}}/devices/{{device}}"): Answer(one(group=TEXT, removed=TEXT)),

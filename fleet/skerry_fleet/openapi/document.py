@@ -24,6 +24,7 @@ from skerry_fleet.limits import DOWNLOADS, FREE
 from skerry_fleet.openapi.answers import ANSWERS, FIELDS, KINDS
 from skerry_fleet.openapi.shapes import ERROR, ERROR_SCHEMA, JSON, TEXT, Answer, Schema, record, records
 from skerry_fleet.paging import DEFAULT_LIMIT, MAX_LIMIT
+from skerry_fleet.query.reading import MAX_TEXT
 from skerry_fleet.rollout_words import Order, Place
 from skerry_fleet.routes.common import Body
 
@@ -57,6 +58,7 @@ _PARAMETERS: dict[str, tuple[Schema, str]] = {
     "limit": ({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}, "Items at most."),
     "online": ({"type": "string", "enum": ["", "true", "false"], "default": ""}, "Only those online, or offline."),
     "q": (TEXT, "Only names that begin with this."),
+    "query": ({**TEXT, "maxLength": MAX_TEXT}, "Only devices that this query (RSQL, docs/devices.md) means."),
     "group": (TEXT, "Only members of this group."),
     "model": (TEXT, "Only of this model."),
     "status": (TEXT, "Only in this status; of rollouts, `active` is every one under way."),

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 from skerry_contracts import codec, names
 from skerry_contracts.assignment import Envelope
 from skerry_contracts.enrolment import EnrolmentRequest
-from skerry_fleet import devices, enrolment, placement, renewal
+from skerry_fleet import devices, enrolment, group_queries, placement, renewal
 from skerry_fleet.auth import DeviceGuard
 from skerry_fleet.errors import MissingError
 from skerry_fleet.fleet import Fleet
@@ -46,6 +46,8 @@ def enrol(fleet: FleetPart, request: Annotated[EnrolmentRequest, Depends(_reques
         made = enrolment.enrol(session, fleet.office.authority, tenant, request, fleet.broker, now, days, fleet.random)
         session.flush()
         shard = placement.place(session, tenant, made.device, fleet.config.shards)
+        session.flush()
+        group_queries.touch(session, fleet.rollouts, now, tenant, [made.device])
         fleet.rollouts.joined(session, now, tenant, made.device)
     if fleet.brokers:
         made = dataclasses.replace(made, broker_port=fleet.brokers[shard][1])

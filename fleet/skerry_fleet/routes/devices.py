@@ -1,4 +1,4 @@
-"""/api/v1: devices and groups."""
+"""/api/v1: devices."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from skerry_fleet import carried, carried_update, devices, groups
+from skerry_fleet import carried, carried_update, devices, group_queries
 from skerry_fleet.errors import InputError
-from skerry_fleet.routes.common import FleetPart, OncePart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
 
@@ -23,31 +23,20 @@ class DevicePatch:
     tags: dict[str, str] | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class GroupRequest:
-    """A new group."""
-
-    name: str
-    description: str = ""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Members:
-    """Devices to put into a group."""
-
-    devices: tuple[str, ...]
-
-
 @router.get("/devices")
 def list_devices(
-    fleet: FleetPart, caller: Viewer, page: PagePart, group: str = "", q: str = "", online: str = ""
+    fleet: FleetPart, caller: Viewer, page: PagePart, group: str = "", q: str = "", online: str = "", query: str = ""
 ) -> Response:
-    """Devices by name."""
+    """Devices by name; those that a query means where one is given."""
     wanted = {"": None, "true": True, "false": False}
     if online not in wanted:
         raise InputError("online is true or false")
+    asked, now = group_queries.tree(query) if query else None, fleet.clock()
     with fleet.database.read() as session:
-        return reply(devices.list_devices(session, caller.tenant, page, group=group, q=q, online=wanted[online]))
+        found = devices.list_devices(
+            session, caller.tenant, page, group=group, q=q, online=wanted[online], asked=asked, now=now
+        )
+        return reply(found)
 
 
 @router.get("/devices/{device}")
@@ -114,72 +103,6 @@ def hand_out_update(fleet: FleetPart, caller: Operator, device: str) -> Response
     return StreamingResponse(
         carried_update.hand_out(fleet, caller.tenant, device), media_type="application/octet-stream"
     )
-
-
-@router.get("/groups")
-def list_groups(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
-    """Groups by name."""
-    with fleet.database.read() as session:
-        return reply(groups.list_groups(session, caller.tenant, page))
-
-
-@router.get("/groups/{group}")
-def show_group(fleet: FleetPart, caller: Viewer, group: str) -> Response:
-    """One group; its entity tag stands for its members."""
-    with fleet.database.read() as session:
-        members = groups.members_of(session, caller.tenant, group)
-        return reply(groups.show(session, caller.tenant, group, len(members)), facts=members)
-
-
-@router.post("/groups", status_code=201)
-def create_group(
-    request: Request,
-    fleet: FleetPart,
-    caller: Operator,
-    wanted: Annotated[GroupRequest, Depends(body(GroupRequest))],
-    once: OncePart,
-) -> Response:
-    """Make a group."""
-    actor, now = actor_of(request, caller), fleet.clock()
-    with fleet.database.write() as session:
-
-        def make() -> dict[str, Any]:
-            return groups.create(session, actor, now, wanted.name, wanted.description)
-
-        return reply(once.do(session, caller, now, make), 201)
-
-
-@router.post("/groups/{group}/devices")
-def add_to_group(
-    request: Request,
-    fleet: FleetPart,
-    caller: Operator,
-    group: str,
-    members: Annotated[Members, Depends(body(Members))],
-    seen: SeenPart,
-) -> Response:
-    """Put devices into a group; they join its rollouts."""
-    now = fleet.clock()
-    with fleet.rollouts.open() as session:
-        if seen.tags is not None:
-            seen.still(groups.members_of(session, caller.tenant, group))
-        added = groups.add(session, actor_of(request, caller), now, group, members.devices)
-        session.flush()
-        for device in added:
-            fleet.rollouts.joined(session, now, caller.tenant, device)
-    return reply({"group": group, "added": added})
-
-
-@router.delete("/groups/{group}/devices/{device}")
-def remove_from_group(
-    request: Request, fleet: FleetPart, caller: Operator, group: str, device: str, seen: SeenPart
-) -> Response:
-    """Take a device out of a group; what it runs stays."""
-    with fleet.database.write() as session:
-        if seen.tags is not None:
-            seen.still(groups.members_of(session, caller.tenant, group))
-        groups.remove(session, actor_of(request, caller), fleet.clock(), group, device)
-    return reply({"group": group, "removed": device})
 
 
 def _changeable(shown: dict[str, Any]) -> Any:

@@ -50,7 +50,7 @@ VISITS: dict[tuple[str, str], Visit] = {
     ("GET", "/api/v1/overview"): Visit(V),
     ("GET", "/api/v1/whoami"): Visit(V),
     ("GET", "/api/v1/events"): Visit(V),
-    ("GET", "/api/v1/devices"): Visit(V, foreign=("?group={group}",), empty=("?q=harbour",)),
+    ("GET", "/api/v1/devices"): Visit(V, foreign=("?group={group}",), empty=("?q=harbour", "?query=name=={device}")),
     ("GET", "/api/v1/devices/{device}"): Visit(V),
     ("GET", "/api/v1/devices/{device}/events"): Visit(V),
     ("PATCH", "/api/v1/devices/{device}"): Visit(P, {"tags": {"a": "b"}}),
@@ -58,7 +58,10 @@ VISITS: dict[tuple[str, str], Visit] = {
     ("POST", "/api/v1/carried"): Visit(P, b"{carried}", own=(422,), foreign=(b"{carried}",)),
     ("GET", "/api/v1/groups"): Visit(V),
     ("GET", "/api/v1/groups/{group}"): Visit(V),
-    ("POST", "/api/v1/groups"): Visit(P, {"name": "harbour-new"}),
+    ("POST", "/api/v1/groups"): Visit(
+        P, {"name": "harbour-new", "query": "name==h*"}, foreign=({"name": "x", "query": "group=={group}"},)
+    ),
+    ("PATCH", "/api/v1/groups/{group}"): Visit(P, {"description": "ours"}),
     ("POST", "/api/v1/groups/{group}/devices"): Visit(P, {"devices": ["{device}"]}),
     ("DELETE", "/api/v1/groups/{group}/devices/{device}"): Visit(P),
     ("GET", "/api/v1/claims"): Visit(P),
