@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from fastapi import FastAPI
 
 from skerry_fleet import frontdoor
 from skerry_fleet.broker import shards
 from skerry_fleet.broker.errors import BrokerError
+from skerry_fleet.broker.external import ExternalBroker, ExternalBrokers
 from skerry_fleet.broker.launch import BrokerProcess, BrokerSettings
 from skerry_fleet.broker.shards import Brokers
-from skerry_fleet.config import Clock, FleetConfig, RandomBytes
+from skerry_fleet.config import EXTERNAL, Clock, FleetConfig, RandomBytes, addresses
 from skerry_fleet.dashboard import routes as dashboard
 from skerry_fleet.database import Event
 from skerry_fleet.delivery import Deliverer
@@ -31,6 +32,7 @@ from skerry_fleet.routes import (
     devices,
     groups,
     incidents,
+    joining,
     measuring,
     models,
     people,
@@ -75,25 +77,46 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     app.state.broker = broker
     app.state.connected = lambda: False
     frontdoor.install(app, config, Limits(config), fleet.metrics)
-    for room in (system, device, devices, groups, access, people, models, rollouts, shadows, measuring, incidents):
+    for room in (
+        system,
+        device,
+        joining,
+        devices,
+        groups,
+        access,
+        people,
+        models,
+        rollouts,
+        shadows,
+        measuring,
+        incidents,
+    ):
         app.include_router(room.router)
     document.install(app)
     dashboard.install(app, fleet)
     return app
 
 
-def make_broker(fleet: Fleet) -> Brokers:
+def make_broker(fleet: Fleet) -> Brokers | ExternalBrokers:
     """Return the fleet's brokers, not started; their ports are the same for ever.
 
     Raises:
         UnavailableError: no such broker on this machine.
     """
     config = fleet.config
+    if config.broker == EXTERNAL:
+        fleet.brokers = addresses(config.broker_urls)
+        inner = addresses(config.broker_inner_urls) or fleet.brokers
+        others = ExternalBrokers(config.root / "broker", inner, fleet.office.authority, fleet.clock)
+        fleet.broker = fleet.brokers[0]
+        fleet.shut_out = lambda identity: others.revoke(fleet.revoked(), [identity])
+        return others
     ports = [broker_port(config, shard) for shard in range(config.shards)]
     first = BrokerSettings(
         config.root / "broker",
         config.broker_host,
         kind=config.broker,
+        names=(config.broker_name,) if config.broker_name else (),
         swarm_port=config.swarm_port,
         tenant=config.tenant,
     )
@@ -103,14 +126,14 @@ def make_broker(fleet: Fleet) -> Brokers:
         raise UnavailableError(str(error), hint=error.hint) from error
     for shard, process in enumerate(broker.processes):
         broker_port(config, shard, process.port)
-    fleet.brokers = tuple((config.broker_host, process.port) for process in broker.processes)
+    fleet.brokers = tuple((config.broker_name or config.broker_host, process.port) for process in broker.processes)
     fleet.broker = fleet.brokers[0]
     fleet.shut_out = lambda identity: broker.revoke(fleet.revoked(), [identity])
     return broker
 
 
 @contextlib.asynccontextmanager
-async def _linked(app: FastAPI, fleet: Fleet, brokers: Brokers) -> AsyncIterator[None]:
+async def _linked(app: FastAPI, fleet: Fleet, brokers: Brokers | ExternalBrokers) -> AsyncIterator[None]:
     """Run the brokers and the link to them."""
     config, loop = fleet.config, asyncio.get_running_loop()
     link = Link(
@@ -136,7 +159,8 @@ async def _linked(app: FastAPI, fleet: Fleet, brokers: Brokers) -> AsyncIterator
     credentials = await asyncio.to_thread(brokers.fleet)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            for shard, broker in enumerate(brokers.processes):
+            processes: Sequence[BrokerProcess | ExternalBroker] = brokers.processes
+            for shard, broker in enumerate(processes):
                 connect = functools.partial(link.connect_forever, shard, broker.host, broker.port, credentials)
                 await stack.enter_async_context(_running(functools.partial(_keep_alive, broker)))
                 await stack.enter_async_context(_running(connect))
@@ -180,7 +204,7 @@ def _ticking(fleet: Fleet) -> Callable[[], Awaitable[None]]:
     return tick_forever
 
 
-async def _keep_alive(broker: BrokerProcess) -> None:
+async def _keep_alive(broker: BrokerProcess | ExternalBroker) -> None:
     while True:
         if not await asyncio.to_thread(broker.alive):
             log.warning("the broker has ended and is started again")

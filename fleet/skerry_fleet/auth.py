@@ -6,15 +6,19 @@ A key comes as `Authorization: Bearer ...` and in no other way: no cookie, so no
 from __future__ import annotations
 
 import dataclasses
+import hmac
+from pathlib import Path
 
 from fastapi import Request
 
 from skerry_fleet import apikeys, enrolment
 from skerry_fleet.apikeys import Caller, Role
-from skerry_fleet.errors import AuthError, ForbiddenError
+from skerry_fleet.errors import AuthError, ForbiddenError, UnavailableError
 from skerry_fleet.fleet import Fleet
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json", "/device/v1/trust", "/device/v1/enrol"})
+PUBLIC = frozenset(
+    {"/healthz", "/readyz", "/openapi.json", "/device/v1/trust", "/device/v1/enrol", "/broker/v1/revoked.crl"}
+)
 """Routes without a key. A test knows this list: adding to it is a decision."""
 
 
@@ -63,6 +67,26 @@ class DeviceGuard:
         fleet = fleet_of(request)
         with fleet.database.read() as session:
             return enrolment.device_of_token(session, fleet.config.tenant, text).name
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BrokerGuard(DeviceGuard):
+    """A dependency that lets in brokers by the secret of this installation (`broker_token_file`)."""
+
+    def __call__(self, request: Request) -> str:
+        """Return nothing of interest.
+
+        Raises:
+            AuthError: no secret, or another one, or this fleet has none.
+        """
+        path = fleet_of(request).config.broker_token_file
+        try:
+            wanted = Path(path).read_bytes().strip() if path else b""
+        except OSError as error:
+            raise UnavailableError(f"cannot read broker_token_file: {error.strerror}", hint="check the file") from error
+        if not wanted or not hmac.compare_digest((bearer(request) or "").encode(), wanted):
+            raise AuthError("the secret of this fleet's brokers is needed", hint="see broker_token_file")
+        return ""
 
 
 def require(role: Role) -> Guard:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skerry_contracts.errors import ContractError
-from skerry_fleet import cli_alerts, cli_devices, cli_people
+from skerry_fleet import cli_alerts, cli_broker, cli_devices, cli_people
 from skerry_fleet.cli_nouns import Noun
-from skerry_fleet.errors import FleetError, InputError
+from skerry_fleet.errors import FleetError, InputError, UnavailableError
 
 DEFAULT_URL = "http://127.0.0.1:8707"
 DEFAULT_ROOT = "skerry-fleet"
@@ -25,6 +25,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         if arguments.noun == "serve":
             return _serve(arguments)
+        if arguments.noun == "ready":
+            return _ready(_url(arguments))
+        if arguments.noun == "broker":
+            return cli_broker.run(arguments, _root(arguments))
         if arguments.noun in DATABASE_VERBS:
             from skerry_fleet import cli_database
 
@@ -50,6 +54,18 @@ def _serve(arguments: argparse.Namespace) -> int:
     from skerry_fleet import serve  # the server's libraries, only now
 
     return serve.serve(settings)
+
+
+def _ready(url: str) -> int:
+    """Ask a fleet whether it is ready; return 0 where it is. It starts no library: containers ask every half minute."""
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(f"{url}/readyz", timeout=10) as answer:
+            print(answer.read().decode("ascii", "replace"))
+            return 0
+    except (OSError, ValueError) as error:  # 503 is an OSError, too
+        raise UnavailableError(f"the fleet at {url} is not ready: {error}", hint="see its log") from error
 
 
 def _root(arguments: argparse.Namespace) -> Path:
@@ -80,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--root", help=f"where everything is kept (default {DEFAULT_ROOT})")
     serve.add_argument("--host", help="address of the API (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port of the API (default 8707; 0: any)")
-    serve.add_argument("--broker", choices=["auto", "mosquitto", "embedded"], help="which broker to run (default auto)")
+    serve.add_argument(
+        "--broker", choices=["auto", "mosquitto", "embedded", "external"], help="which broker (default auto)"
+    )
     serve.add_argument("--broker-host", help="address of the broker (default 127.0.0.1)")
     serve.add_argument("--broker-port", type=int, help="port of the broker (default: any, then always the same)")
     serve.add_argument("--shards", type=int, help="broker processes to spread devices over (default 1)")
@@ -88,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--silent-after-s", type=float, help="when an unheard device raises an alert (default 180)")
     serve.add_argument("--database-url", help="another database than SQLite in the root folder")
     _databases(nouns)
+    cli_broker.add(nouns, DEFAULT_ROOT)
+    ready = nouns.add_parser("ready", help="ask whether the fleet is ready: database, broker; exit 0 or 1")
+    ready.add_argument("--url", help=f"the fleet's address (default {DEFAULT_URL}, or SKERRY_FLEET_URL)")
     common = _common()
     _people(nouns, common)
     cli_devices.add(nouns, common)

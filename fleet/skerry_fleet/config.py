@@ -9,6 +9,7 @@ import re
 import tomllib
 import types
 import typing
+import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ RandomBytes = Callable[[int], bytes]
 
 ENVIRONMENT_PREFIX = "SKERRY_FLEET_"
 MAX_SHARDS = 64
+EXTERNAL = "external"
+MQTTS_PORT = 8883
 _NOT_SETTINGS = {"KEY", "URL"}  # the client's own variables share the prefix
 
 
@@ -38,9 +41,17 @@ class FleetConfig:
     database_url: str = ""
     """Empty: SQLite in `<root>/fleet.db`. Any SQLAlchemy address of PostgreSQL works as well."""
     broker: str = "auto"
-    """`mosquitto`, `embedded`, or `auto` (mosquitto where it is installed)."""
+    """`mosquitto`, `embedded`, `auto` (mosquitto where it is installed), or `external`: others run it."""
     broker_host: str = "127.0.0.1"
-    """The address the broker listens on, and the one devices are told."""
+    """The address the broker listens on, and the one devices are told where `broker_name` is empty."""
+    broker_name: str = ""
+    """The host that devices are told, where the broker listens on another address: behind a router, in a container."""
+    broker_urls: str = ""
+    """External brokers as devices reach them, one for each shard: `mqtts://mq-0.example:8883 mqtts://...`."""
+    broker_inner_urls: str = ""
+    """The same brokers as the fleet reaches them, where that is another way."""
+    broker_token_file: str = ""
+    """The file with the secret that `skerry fleet broker run` shows to get its certificate; empty: none may ask."""
     broker_port: int = 0
     """0: any free port at the first start; kept from then on, because devices remember it."""
     shards: int = 1
@@ -121,8 +132,9 @@ class FleetConfig:
     """An event stream says something at least this often, so that dead connections are noticed."""
 
     def __post_init__(self) -> None:
-        if self.broker not in {"auto", "mosquitto", "embedded"}:
-            raise InputError(f"broker {self.broker!r:.40} is none of auto, mosquitto, embedded", hint="set --broker")
+        if self.broker not in {"auto", "mosquitto", "embedded", EXTERNAL}:
+            known = "auto, mosquitto, embedded, external"
+            raise InputError(f"broker {self.broker!r:.40} is none of {known}", hint="set --broker")
         if not (0 <= self.port < 65536 and 0 <= self.broker_port < 65536):
             raise InputError("a port is a number from 0 to 65535", hint="0 takes any free port")
         if not 1 <= self.shards <= MAX_SHARDS:
@@ -130,6 +142,7 @@ class FleetConfig:
         for name, first in (("broker_port", self.broker_port), ("swarm_port", self.swarm_port)):
             if not 0 <= first <= 65536 - (self.shards if first else 0):
                 raise InputError(f"{name} {first} leaves no room for {self.shards} ports", hint="choose a lower one")
+        self._external()
         if min(self.max_body_bytes, self.max_bundle_bytes, self.ingest_queue, self.ingest_batch, self.dead_letters) < 1:
             raise InputError("sizes and counts must be at least 1")
         if min(getattr(self, each.name) for each in dataclasses.fields(self) if each.name.startswith("alert_")) < 0:
@@ -148,10 +161,48 @@ class FleetConfig:
         if min(*times, *longer) <= 0 or self.incident_wait_s < 0:
             raise InputError("times must be greater than 0")
 
+    def _external(self) -> None:
+        if self.broker != EXTERNAL:
+            if self.broker_urls or self.broker_inner_urls:
+                raise InputError("broker_urls are for brokers that others run", hint="set broker = external, too")
+            return
+        told, inner = addresses(self.broker_urls), addresses(self.broker_inner_urls)
+        if not told:
+            raise InputError("no address of the external broker", hint="set broker_urls, such as mqtts://mq.example")
+        if len(told) != self.shards or len(inner) not in (0, len(told)):
+            raise InputError(
+                f"{len(told)} broker_urls, {len(inner)} broker_inner_urls, {self.shards} shards",
+                hint="give one of each for each shard",
+            )
+        if self.swarm_port:
+            raise InputError("an external broker has no port for a swarm of ours", hint="leave swarm_port out")
+
     @property
     def url(self) -> str:
         """The database's address."""
         return self.database_url or f"sqlite:///{self.root / 'fleet.db'}"
+
+
+def addresses(text: str) -> tuple[tuple[str, int], ...]:
+    """Return hosts and ports of brokers' addresses, which spaces or commas divide.
+
+    Raises:
+        InputError: one of them is none.
+
+    >>> addresses("mqtts://mq-0.example, mqtts://[::1]:1883")
+    (('mq-0.example', 8883), ('::1', 1883))
+    """
+    found = []
+    for each in text.replace(",", " ").split():
+        try:
+            parts = urllib.parse.urlsplit(each)
+            host, port = parts.hostname, parts.port or MQTTS_PORT
+        except ValueError:
+            host, port = None, 0
+        if host is None or parts.scheme != "mqtts" or parts.path.strip("/") or "@" in parts.netloc:
+            raise InputError(f"{each!r:.80} is no broker's address", hint="it looks like mqtts://mq.example:8883")
+        found.append((host, port))
+    return tuple(found)
 
 
 def load(root: Path, flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> FleetConfig:
@@ -176,6 +227,8 @@ def load(root: Path, flags: Mapping[str, Any], environment: Mapping[str, str] = 
     unknown = sorted(set(values) - set(kinds))
     if unknown:
         raise InputError(f"unknown setting {unknown[0]!r:.60}", hint=f"known: {', '.join(sorted(kinds))}")
+    if values.get("broker") == EXTERNAL and isinstance(values.get("broker_urls"), str):
+        values.setdefault("shards", len(addresses(values["broker_urls"])) or 1)
     return FleetConfig(root=root, **{name: _as(kinds[name], name, value) for name, value in values.items()})
 
 

@@ -64,7 +64,7 @@ class BrokerProcess:
         self._authority = authority
         self._wall = wall
         self._process: subprocess.Popen[bytes] | None = None
-        self._program = _program(settings.kind)
+        self._program = program(settings.kind)
         if settings.swarm_port and not self._program:
             raise ConfigurationError(
                 "the embedded broker has no port for a swarm", hint="install mosquitto, or leave the port out"
@@ -114,7 +114,7 @@ class BrokerProcess:
         while True:
             if not self.alive():
                 how = f"by signal {-status}" if (status := self._process.returncode) < 0 else f"with {status}"
-                raise StartError(f"the broker ended at once, {how}: {_last_line(log)}", hint=f"see {log}")
+                raise StartError(f"the broker ended at once, {how}: {last_line(log)}", hint=f"see {log}")
             try:
                 say_hello(self.host, self.port, probe, PROBE, timeout_s=2.0)
                 return
@@ -219,7 +219,7 @@ class BrokerProcess:
         durable.write_file(folder / "revoked.crl", crl.encode(), 0o600)
 
 
-def _program(kind: str) -> str | None:
+def program(kind: str) -> str | None:
     """Return mosquitto's path, None for the embedded broker."""
     if kind not in KINDS:
         raise ConfigurationError(f"{kind!r:.40} is no kind of broker", hint=f"use one of {', '.join(KINDS)}")
@@ -277,6 +277,7 @@ def _check_free(host: str, port: int) -> None:
             ) from error
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """Return the last thing that a broker said."""
     lines = log.read_text("utf-8", "replace").strip().splitlines()
     return lines[-1][-200:] if lines else "it said nothing"

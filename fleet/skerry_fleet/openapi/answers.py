@@ -244,6 +244,8 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("GET", "/device/v1/trust"): Answer(record(Trust)),
     ("POST", "/device/v1/enrol"): Answer(record(Enrolment), takes=record(EnrolmentRequest), refuses=(401,)),
     ("POST", "/device/v1/renew"): Answer(record(Renewal), takes=record(Envelope)),
+    ("POST", "/broker/v1/join"): Answer(one(certificate_pem=TEXT, probe_pem=TEXT, ca_pem=TEXT)),
+    ("GET", "/broker/v1/revoked.crl"): Answer(None, media="application/pkix-crl"),
     ("GET", "/tuf/metadata/{name}"): Answer(OBJECT, refuses=(400, 416)),
     ("GET", "/tuf/targets/{path}"): Answer(OBJECT, refuses=(400, 416)),
     ("GET", "/blobs/{sha256}"): Answer(None, **_FILE),

@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 
 from skerry_fleet.alerts import AlertState
 from skerry_fleet.apikeys import Role
-from skerry_fleet.auth import DeviceGuard, Guard
+from skerry_fleet.auth import BrokerGuard, DeviceGuard, Guard
 from skerry_fleet.frontdoor import every_route
 from skerry_fleet.limits import DOWNLOADS, FREE
 from skerry_fleet.openapi.answers import ANSWERS, FIELDS, KINDS
@@ -126,6 +126,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "An API key, `sk1_...`."},
                 "download": {"type": "http", "scheme": "bearer", "description": "A device's download token."},
+                "broker": {"type": "http", "scheme": "bearer", "description": "The secret of this fleet's brokers."},
             },
         },
     }
@@ -157,7 +158,8 @@ def _operation(
     if isinstance(guard, Guard):
         made["description"] = f"Needs the role {guard.role} or a higher one."
     if guard is not None:
-        made["security"] = [{"key" if isinstance(guard, Guard) else "download": []}]
+        kind = "key" if isinstance(guard, Guard) else "broker" if isinstance(guard, BrokerGuard) else "download"
+        made["security"] = [{kind: []}]
     if body is not None:
         optional = any(isinstance(call, Body) and _all_optional(call.kind) for call in _calls(route.dependant))
         made["requestBody"] = {"required": not optional, "content": {answer.takes_media: {"schema": body}}}
@@ -169,7 +171,7 @@ def _operation(
     for refused in sorted(_refusals(route, method, guard, made, answer)):
         if str(refused) not in answers:
             answers[str(refused)] = _answer(REASONS[refused], {"$ref": f"#/components/schemas/{ERROR}"}, JSON)
-    if method == "GET" and (answer.media == JSON or 416 in answer.refuses):
+    if method == "GET" and (answer.media in (JSON, "application/pkix-crl") or 416 in answer.refuses):
         made["parameters"].append({"name": "if-none-match", "in": "header", "required": False, **_KNOWN})
         answers["304"] = {"description": "The answer is still the one of this `ETag`."}
     made["responses"] = dict(sorted(answers.items()))

@@ -50,7 +50,8 @@ def enrol(fleet: FleetPart, request: Annotated[EnrolmentRequest, Depends(_reques
         group_queries.touch(session, fleet.rollouts, now, tenant, [made.device])
         fleet.rollouts.joined(session, now, tenant, made.device)
     if fleet.brokers:
-        made = dataclasses.replace(made, broker_port=fleet.brokers[shard][1])
+        host, port = fleet.brokers[shard]
+        made = dataclasses.replace(made, broker_host=host, broker_port=port)
     return Response(codec.encode(made), media_type="application/json")
 
 

@@ -93,11 +93,22 @@ class Authority:
     def issue_server(self, hosts: Iterable[str], now_s: float) -> tuple[str, str]:
         """Return a fresh key and server certificate (PEM) good for localhost, 127.0.0.1, ::1 and `hosts`."""
         key = ec.generate_private_key(ec.SECP256R1())
+        return keys.private_pem(key).decode("ascii"), self._server(key.public_key(), hosts, now_s)
+
+    def issue_broker(self, csr_pem: str, hosts: Iterable[str], probe: str, now_s: float) -> tuple[str, str]:
+        """Return two certificates (PEM) for the key of a broker elsewhere: as a server, and as the client `probe`.
+
+        Raises:
+            CertificateError: see `request_key`.
+        """
+        key = request_key(csr_pem)
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        return self._server(key, hosts, now_s), self._issue(key, names.name(probe), now_s, FLEET_DAYS, usage)
+
+    def _server(self, key: ec.EllipticCurvePublicKey, hosts: Iterable[str], now_s: float) -> str:
         unique = dict.fromkeys(["localhost", "127.0.0.1", "::1", *hosts])
         alternatives = x509.SubjectAlternativeName([_host(host) for host in unique])
-        return keys.private_pem(key).decode("ascii"), self._issue(
-            key.public_key(), "broker", now_s, FLEET_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, alternatives
-        )
+        return self._issue(key, "broker", now_s, FLEET_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, alternatives)
 
     def revocation_list(self, serials: Iterable[int], now_s: float) -> str:
         """Return a list of revoked certificates (CRL, PEM) that names these serial numbers."""
