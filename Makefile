@@ -49,6 +49,7 @@ $(STAMP): requirements/dev.txt requirements/bootstrap.txt pyproject.toml
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra all --group dev pyproject.toml --no-annotate --no-header -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml --no-annotate --no-header -o requirements/device.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra fleet --extra postgres --extra objects --extra notify pyproject.toml --no-annotate --no-header -o requirements/fleet.txt
 	echo uv | uv pip compile -q --universal --python-version 3.11 --generate-hashes - --no-annotate --no-header -o requirements/bootstrap.txt
 	echo pip | uv pip compile -q --universal --python-version 3.11 --generate-hashes - --no-annotate --no-header >> requirements/bootstrap.txt
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from skerry_simulators.debian import packages
@@ -74,23 +74,26 @@ class Ground:
         return "usr/lib/python3/dist-packages"
 
 
-def make(platform: str, suite: str, cache: Path, extra: Sequence[str] = ()) -> Ground:
-    """Return the ground for a platform (linux/arm64), without byte code. `extra` names further packages to put in.
+def make(
+    platform: str, suite: str, cache: Path, extra: Sequence[str] = (), programs: Collection[str] = ()
+) -> Ground:
+    """Return the ground for a platform (linux/arm64), without byte code. `extra` names further packages to put in, and
+    `programs` the paths of those of their programs that stay.
 
     Raises:
         SimulatorError: an unknown suite, no apt, or no way to a mirror.
     """
     wanted = [*(name for name in PYTHON if not name.startswith("lib") or name == "libpython3-stdlib"), *extra]
     found = packages.fetch(suite, ARCHITECTURES[platform], wanted, cache)
-    return assemble([each for each in found if _belongs(each.name, extra)])
+    return assemble([each for each in found if _belongs(each.name, extra)], programs)
 
 
 def _belongs(name: str, extra: Sequence[str]) -> bool:
     return name in PYTHON or name in extra or _ALSO.fullmatch(name) is not None
 
 
-def assemble(found: Sequence[Package]) -> Ground:
-    """Return the ground made of these packages.
+def assemble(found: Sequence[Package], programs: Collection[str] = ()) -> Ground:
+    """Return the ground made of these packages; of programs, Python and those named stay.
 
     Raises:
         SimulatorError: no Python or C library among them.
@@ -99,7 +102,7 @@ def assemble(found: Sequence[Package]) -> Ground:
     for each in found:
         tree.merge(each.unpack())
     _certificates(tree)
-    tree.remove(lambda path: _UNWANTED.fullmatch(path) is not None)
+    tree.remove(lambda path: _UNWANTED.fullmatch(path) is not None and path not in programs)
     for name in MERGED:
         if f"usr/{name}" in tree:
             tree.link(name, f"usr/{name}")

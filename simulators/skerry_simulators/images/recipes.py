@@ -29,8 +29,8 @@ _PYTHON = "/usr/bin/python3"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
-    """An image's own part: the locked requirements, our packages, further packages of Debian's, the folder that is
-    kept, and how it runs.
+    """An image's own part: the locked requirements, our packages, further packages of Debian's and which programs of
+    theirs stay, the folder that is kept, and how it runs.
     """
 
     title: str
@@ -42,6 +42,8 @@ class Recipe:
     arguments: tuple[str, ...]
     health: tuple[str, ...]
     environment: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
 
 
 RECIPES = {
@@ -55,6 +57,29 @@ RECIPES = {
         arguments=("run",),
         health=("-m", "skerry", "agent", "status", "--json"),
     ),
+    "fleet": Recipe(
+        title="Skerry fleet manager",
+        lock="fleet",
+        ours=("skerry", "skerry_contracts", "skerry_targets", "skerry_fleet"),
+        # mosquitto and the libraries that it is linked with; the rest of what apt would bring makes users and services.
+        debian=(
+            "mosquitto",
+            "libcap2",
+            "libcjson1",
+            "libdlt2",
+            "libmosquitto1",
+            "libsystemd0",
+            "libwebsockets19t64",
+            "libwrap0",
+        ),
+        state="var/lib/skerry",
+        command=("-m", "skerry", "fleet"),
+        arguments=("serve",),
+        health=("-m", "skerry", "fleet", "ready"),
+        environment=("SKERRY_FLEET_ROOT=/var/lib/skerry", "SKERRY_FLEET_HOST=0.0.0.0", "SKERRY_FLEET_BROKER_PORT=8883"),
+        programs=("usr/sbin/mosquitto",),
+        ports=(8707, 8883),
+    ),
 }
 
 
@@ -67,7 +92,7 @@ def build(name: str, platform: str, tag: str, cache: Path, say: Say, suite: str 
     check_platform(platform)
     recipe = RECIPES[name]
     say(f"{name} {platform}: Debian {suite}")
-    ground = base.make(platform, suite, cache, recipe.debian)
+    ground = base.make(platform, suite, cache, recipe.debian, recipe.programs)
     say(f"{name} {platform}: wheels")
     machine = wheels.MACHINES[ARCHITECTURES[platform]]
     folder = cache / "wheels" / f"{recipe.lock}-{machine}-{ground.python[0]}.{ground.python[1]}"
@@ -129,6 +154,7 @@ def _run(recipe: Recipe, suite: str, inputs: list[str]) -> dict[str, Any]:
         "Cmd": list(recipe.arguments),
         "WorkingDir": "/",
         "Volumes": {f"/{recipe.state}": {}},
+        **({"ExposedPorts": {f"{port}/tcp": {} for port in recipe.ports}} if recipe.ports else {}),
         "StopSignal": "SIGTERM",
         "Healthcheck": {
             "Test": ["CMD", _PYTHON, "-I", *recipe.health],
