@@ -47,6 +47,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "tvm_ffi": ("compiler/skerry_compiler/proof/cuda/tvm_child.py",),
     "openvino": (),
     "docker": ("simulators/skerry_simulators/images/engine.py",),
+    "obstore": ("fleet/skerry_fleet/objects.py",),
     "zstandard": ("fleet/skerry_fleet/zstd.py",),
 }
 # extra: why it is not locked, and so in no test environment

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,7 @@ import sqlalchemy
 from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
+from skerry_fleet.blobs import open_blobs
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.errors import ConflictError, InputError
 from skerry_fleet.migrations import upgrade
@@ -98,6 +100,7 @@ class _Writer:
             self._json(HEAD, {**head, "made_ms": int(now * 1000), "keys": keys})
             self._tables(connection, dialect)
         self._files(config.root, keys)
+        self._blobs(config)
         self._json(END, self._digests)
         self._tar.close()
         return self._said
@@ -120,9 +123,11 @@ class _Writer:
         repository = root / "trust" / "tuf"
         for path in _listed(root):
             name = path.relative_to(root).as_posix()
-            if name.startswith("blobs/"):
-                self._blob(path, name)
-            elif not name.startswith("trust/tuf/") and (keys or not name.startswith(SECRET)):
+            if (
+                not name.startswith("blobs/")
+                and not name.startswith("trust/tuf/")
+                and (keys or not name.startswith(SECRET))
+            ):
                 self._copy(path, name)
         if (repository / "metadata").is_dir():
             # Nothing is published meanwhile, so that the metadata's versions belong together.
@@ -138,19 +143,26 @@ class _Writer:
         self._put(f"files/{name}", data, mode)
         self._said.files += 1
 
-    def _blob(self, path: Path, name: str) -> None:
-        """Add a blob piece by piece; read twice, because a damaged one must not be in the file at all."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != path.name:
-                self._said.damaged.append(path.name)
-                return
-            entry = tarfile.TarInfo(f"files/{name}")
-            entry.size, entry.mode = file.tell(), 0o644
-            file.seek(0)
-            self._tar.addfile(entry, file)
-        self._digests[entry.name] = digest
-        self._said.files += 1
+    def _blobs(self, config: FleetConfig) -> None:
+        """Add every blob, wherever they are kept; a damaged one must not be in the file at all, so it is looked at
+        first: where it lies, or in a copy.
+        """
+        store = open_blobs(config)
+        for sha256 in store.all():
+            path = store.path(sha256)
+            with tempfile.TemporaryFile(dir=config.root) if path is None else path.open("rb") as file:
+                if path is None:
+                    file.writelines(store.pieces(sha256))
+                    file.seek(0)
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    self._said.damaged.append(sha256)
+                    continue
+                entry = tarfile.TarInfo(f"files/blobs/{sha256[:2]}/{sha256}")
+                entry.size, entry.mode = file.tell(), 0o644
+                file.seek(0)
+                self._tar.addfile(entry, file)
+            self._digests[entry.name] = sha256
+            self._said.files += 1
 
     def _json(self, name: str, value: object) -> None:
         self._put(name, json.dumps(value, sort_keys=True).encode())

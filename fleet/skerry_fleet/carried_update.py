@@ -41,16 +41,28 @@ def hand_out(fleet: Fleet, tenant: str, device: str) -> Iterator[bytes]:
             )
         envelope = row.envelope.encode()
     try:
-        files = [*_metadata(fleet), *_bundles(fleet, envelope)]
-        sizes = [(path, file.stat().st_size) for path, file in files]
+        files: list[tuple[str, Path | str]] = [*_metadata(fleet), *_bundles(fleet, envelope)]
+        sizes = [(path, _size(fleet, file)) for path, file in files]
     except OSError as error:
         raise UnavailableError(f"{error.filename}: {error.strerror}", hint="check the fleet's folder") from error
-    return _pieces(head(envelope, sizes), [file for _, file in files])
+    return _pieces(fleet, head(envelope, sizes), [file for _, file in files])
 
 
-def _pieces(first: bytes, files: list[Path]) -> Iterator[bytes]:
+def _size(fleet: Fleet, file: Path | str) -> int:
+    if isinstance(file, Path):
+        return file.stat().st_size
+    size = fleet.blobs.size(file)
+    if size is None:
+        raise UnavailableError(f"blob {file[:12]} is gone", hint="upload its bundle again")
+    return size
+
+
+def _pieces(fleet: Fleet, first: bytes, files: list[Path | str]) -> Iterator[bytes]:
     yield first
     for each in files:
+        if isinstance(each, str):
+            yield from fleet.blobs.pieces(each)
+            continue
         with each.open("rb") as file:
             while piece := file.read(CHUNK_BYTES):
                 yield piece
@@ -72,8 +84,10 @@ def _meta(path: Path) -> dict[str, int]:
     return {str(name): int(each["version"]) for name, each in signed["meta"].items()}
 
 
-def _bundles(fleet: Fleet, envelope: bytes) -> Iterator[tuple[str, Path]]:
-    """Yield the manifests that the assignment names, candidates in the shadow too, then every blob of theirs once."""
+def _bundles(fleet: Fleet, envelope: bytes) -> Iterator[tuple[str, Path | str]]:
+    """Yield the manifests that the assignment names, candidates in the shadow too, then every blob of theirs once, by
+    its digest.
+    """
     assignment = codec.decode(Assignment, codec.decode(Envelope, envelope).payload)
     blobs: dict[str, None] = {}
     named = [(each.model, each.bundle) for each in assignment.models]
@@ -84,4 +98,4 @@ def _bundles(fleet: Fleet, envelope: bytes) -> Iterator[tuple[str, Path]]:
         blobs |= dict.fromkeys(codec.decode(Manifest, path.read_bytes()).blobs())
         yield f"/tuf/targets/{name}", path
     for sha256 in blobs:
-        yield f"/blobs/{sha256}", fleet.blobs.path(sha256)
+        yield f"/blobs/{sha256}", sha256

@@ -40,6 +40,12 @@ class FleetConfig:
     tenant: str = "default"
     database_url: str = ""
     """Empty: SQLite in `<root>/fleet.db`. Any SQLAlchemy address of PostgreSQL works as well."""
+    database_password_file: str = ""
+    """The file whose first line is the password for `database_url`, where it is not in there."""
+    blob_url: str = ""
+    """Where blobs are kept, if not in `<root>/blobs`: `s3://bucket/prefix?endpoint=https://...`, or `file:///folder`."""
+    blob_secret_file: str = ""
+    """The file with the access key for `blob_url`: its id, and the secret in the next line."""
     broker: str = "auto"
     """`mosquitto`, `embedded`, `auto` (mosquitto where it is installed), or `external`: others run it."""
     broker_host: str = "127.0.0.1"
@@ -179,8 +185,24 @@ class FleetConfig:
 
     @property
     def url(self) -> str:
-        """The database's address."""
-        return self.database_url or f"sqlite:///{self.root / 'fleet.db'}"
+        """The database's address.
+
+        Raises:
+            InputError: the file of its password cannot be read.
+        """
+        if not self.database_url or not self.database_password_file:
+            return self.database_url or f"sqlite:///{self.root / 'fleet.db'}"
+        try:
+            password = Path(self.database_password_file).read_text("utf-8").partition("\n")[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"cannot read {self.database_password_file}", hint="check database_password_file"
+            ) from error
+        scheme, _, rest = self.database_url.partition("://")
+        people, at, place = rest.partition("@")
+        if not at or ":" in people:
+            raise InputError("database_url needs a user and no password", hint="postgresql://USER@HOST/DATABASE")
+        return f"{scheme}://{people}:{urllib.parse.quote(password, safe='')}@{place}"
 
 
 def addresses(text: str) -> tuple[tuple[str, int], ...]:

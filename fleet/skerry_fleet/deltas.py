@@ -21,7 +21,7 @@ from skerry_contracts.bundle import Manifest
 from skerry_contracts.delta import Delta, DeltaOffer
 from skerry_contracts.errors import ContractError
 from skerry_fleet import zstd
-from skerry_fleet.blobs import BlobStore
+from skerry_fleet.blobs import Blobs, read
 from skerry_fleet.database import Database
 from skerry_fleet.errors import FleetError
 from skerry_fleet.tables import Bundle, BundleState
@@ -46,7 +46,7 @@ class Offers:
 class Deltas:
     """The deltas of one fleet: an index file for each target, and the deltas themselves among the blobs."""
 
-    def __init__(self, folder: Path, blobs: BlobStore, database: Database) -> None:
+    def __init__(self, folder: Path, blobs: Blobs, database: Database) -> None:
         self._folder, self._blobs, self._database = folder, blobs, database
         self._waiting: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
@@ -104,7 +104,7 @@ class Deltas:
                 self._keep(bundle, offers)
 
     def _make(self, base: str, target: str) -> list[DeltaOffer]:
-        old, new = self._blobs.path(base).read_bytes(), self._blobs.path(target).read_bytes()
+        old, new = read(self._blobs, base), read(self._blobs, target)
         if not LEAST_BYTES <= len(new) <= MAX_BLOB_BYTES or len(old) > MAX_BLOB_BYTES:
             return []
         return self._put(base, made_from(base, old, target, new), len(new))

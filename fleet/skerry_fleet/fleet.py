@@ -21,7 +21,7 @@ from skerry_fleet.alert_rules import Limits
 from skerry_fleet.alert_watch import AlertWatch
 from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
-from skerry_fleet.blobs import BlobStore
+from skerry_fleet.blobs import Blobs, open_blobs
 from skerry_fleet.config import Clock, FleetConfig, RandomBytes
 from skerry_fleet.database import Database
 from skerry_fleet.deltas import Deltas
@@ -59,7 +59,7 @@ class Fleet:
     random: RandomBytes
     database: Database
     office: TrustOffice
-    blobs: BlobStore
+    blobs: Blobs
     deltas: Deltas
     registry: Registry
     rollouts: Rollouts
@@ -185,7 +185,7 @@ def _open(config: FleetConfig, clock: Clock, random: RandomBytes, lock: int, ope
         office = open_office(config.root / "trust", config.tenant, now)
     except TrustError as error:
         raise UnavailableError(f"the fleet's keys are not in order: {error}", hint=error.hint) from error
-    blobs = BlobStore(config.root / "blobs")
+    blobs = open_blobs(config)
     deltas = Deltas(config.root / "deltas", blobs, database)
     opened.callback(deltas.close)
     registry = Registry(database, blobs, office.repository, clock)

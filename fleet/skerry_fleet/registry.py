@@ -24,7 +24,7 @@ from skerry_contracts.evidence import Evidence
 from skerry_contracts.measuring import model_name
 from skerry_fleet import audit
 from skerry_fleet.audit import Actor
-from skerry_fleet.blobs import BlobStore
+from skerry_fleet.blobs import Blobs
 from skerry_fleet.config import Clock
 from skerry_fleet.database import Database, announce
 from skerry_fleet.errors import ConflictError, InputError, MissingError, UnavailableError
@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Registry:
     """Models and bundles of one fleet: rows, blobs and the update repository together."""
 
-    def __init__(self, database: Database, blobs: BlobStore, repository: Repository, clock: Clock) -> None:
+    def __init__(self, database: Database, blobs: Blobs, repository: Repository, clock: Clock) -> None:
         self._database, self._blobs, self._repository, self._clock = database, blobs, repository, clock
         self.published: Callable[[str, str], None] = lambda tenant, bundle: None
 

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from sqlmodel import Session
 
 from skerry_fleet import audit, backup
 from skerry_fleet.backup import END, FORMAT, HEAD, NUMBERS, PIECE_BYTES
+from skerry_fleet.blobs import BlobStore, open_blobs
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.errors import ConflictError, InputError
 from skerry_fleet.migrations import upgrade
@@ -74,7 +76,7 @@ def restore(config: FleetConfig, source: Path, now: float, passphrase: bytes) ->
         dialect = open_dialect(url)
         try:
             with source.open("rb") as file:
-                found = _into(stage, dialect, file, passphrase, now)
+                found = _into(config, stage, dialect, file, passphrase, now)
         finally:
             dialect.close()
         durable.sync_dir(stage)
@@ -85,7 +87,9 @@ def restore(config: FleetConfig, source: Path, now: float, passphrase: bytes) ->
     return found
 
 
-def _into(stage: Path, dialect: Dialect, file: BinaryIO, passphrase: bytes, now: float) -> Restored:
+def _into(
+    config: FleetConfig, stage: Path, dialect: Dialect, file: BinaryIO, passphrase: bytes, now: float
+) -> Restored:
     """Read everything in one transaction of the database, which ends only if all of it is in order."""
     with dialect.writer.begin() as connection:
         dialect.exclusive(connection)
@@ -97,11 +101,22 @@ def _into(stage: Path, dialect: Dialect, file: BinaryIO, passphrase: bytes, now:
             found.audit = _audited(connection, found.tenant)
             if found.keys:
                 Repository(stage / "trust" / "tuf", keys.KeyStore(stage / "trust" / "keys")).overtake(now)
+            if config.blob_url:
+                _elsewhere(config, stage)
             return found
         except TrustError as error:
             raise InputError(f"the backup's update repository: {error}", hint=error.hint) from error
         except _NONSENSE as error:
             raise InputError(f"{_WHOLE}, or the file is no backup", hint="try another copy") from error
+
+
+def _elsewhere(config: FleetConfig, stage: Path) -> None:
+    """Bring the blobs to where this fleet keeps them; one that is there already is the same."""
+    store, here = open_blobs(dataclasses.replace(config, root=stage)), BlobStore(stage / "blobs")
+    for sha256 in here.all():
+        if not store.has(sha256, here.size(sha256) or 0):
+            store.put(sha256, here.pieces(sha256))
+    shutil.rmtree(here.root)
 
 
 def _opened(file: BinaryIO, passphrase: bytes) -> BinaryIO | SealedReader:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import urllib.parse
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import FileResponse
 
 from skerry_contracts import codec, names
 from skerry_contracts.assignment import Envelope
@@ -17,7 +14,7 @@ from skerry_contracts.enrolment import EnrolmentRequest
 from skerry_fleet import devices, enrolment, group_queries, placement, renewal
 from skerry_fleet.auth import DeviceGuard
 from skerry_fleet.errors import MissingError
-from skerry_fleet.fleet import Fleet
+from skerry_fleet.routes import sending
 from skerry_fleet.routes.common import FleetPart
 
 router = APIRouter()
@@ -74,7 +71,7 @@ def metadata(fleet: FleetPart, device: FromDevice, name: str) -> Response:
     """Metadata of the update repository (TUF)."""
     if not _METADATA.fullmatch(name) or ".." in name:
         raise MissingError("no such metadata")
-    return _file(fleet, fleet.office.repository.metadata_dir / name, "application/json")
+    return sending.file(fleet, fleet.office.repository.metadata_dir / name, "application/json")
 
 
 @router.get("/tuf/targets/{path:path}")
@@ -83,16 +80,20 @@ def target(fleet: FleetPart, device: FromDevice, path: str) -> Response:
     found = _TARGET.fullmatch(path)
     if found is None:
         raise MissingError("no such target")
-    return _file(fleet, fleet.office.repository.targets_dir / found[1] / found[2], "application/json")
+    return sending.file(fleet, fleet.office.repository.targets_dir / found[1] / found[2], "application/json")
 
 
 @router.get("/blobs/{sha256}")
-def blob(fleet: FleetPart, device: FromDevice, sha256: str) -> Response:
+def blob(request: Request, fleet: FleetPart, device: FromDevice, sha256: str) -> Response:
     """A blob by its digest, of a bundle or of candidates that are measured just now; ranges are served."""
     names.sha256(sha256)
-    kept = fleet.blobs.path(sha256)
-    lent = None if kept.is_file() else fleet.leases.blob(sha256)
-    return _file(fleet, lent or kept, "application/octet-stream", sha256)
+    try:
+        return sending.blob(fleet, sha256, request.headers.get("range"))
+    except MissingError:
+        lent = fleet.leases.blob(sha256)
+        if lent is None:
+            raise
+    return sending.file(fleet, lent, sending.BYTES, sha256)
 
 
 @router.get("/deltas/{sha256}")
@@ -109,15 +110,3 @@ def delta(
     if found is None:
         raise MissingError("no delta was prepared", hint="fetch the whole blob")
     return Response(codec.encode(found), media_type="application/json")
-
-
-def _file(fleet: Fleet, path: Path, kind: str, sha256: str = "") -> Response:
-    """Return a file, or the name of it for the nginx in front, which then sends it; both serve ranges."""
-    if not path.is_file():
-        raise MissingError(f"no such file: {path.name[:80]}")
-    headers = {"etag": f'"{sha256}"', "cache-control": "private, immutable"} if sha256 else {}
-    prefix, root = fleet.config.accel_prefix, fleet.config.root
-    if prefix and any(path.is_relative_to(root / open_to_nginx) for open_to_nginx in ("blobs", "trust/tuf")):
-        named = urllib.parse.quote(f"{prefix}/{path.relative_to(root).as_posix()}")
-        return Response(None, headers={"x-accel-redirect": named, **headers}, media_type=kind)
-    return FileResponse(path, headers=headers, media_type=kind)

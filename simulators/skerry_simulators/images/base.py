@@ -74,9 +74,7 @@ class Ground:
         return "usr/lib/python3/dist-packages"
 
 
-def make(
-    platform: str, suite: str, cache: Path, extra: Sequence[str] = (), programs: Collection[str] = ()
-) -> Ground:
+def make(platform: str, suite: str, cache: Path, extra: Sequence[str] = (), programs: Collection[str] = ()) -> Ground:
     """Return the ground for a platform (linux/arm64), without byte code. `extra` names further packages to put in, and
     `programs` the paths of those of their programs that stay.
 

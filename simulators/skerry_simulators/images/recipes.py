@@ -76,7 +76,11 @@ RECIPES = {
         command=("-m", "skerry", "fleet"),
         arguments=("serve",),
         health=("-m", "skerry", "fleet", "ready"),
-        environment=("SKERRY_FLEET_ROOT=/var/lib/skerry", "SKERRY_FLEET_HOST=0.0.0.0", "SKERRY_FLEET_BROKER_PORT=8883"),
+        environment=(
+            "SKERRY_FLEET_ROOT=/var/lib/skerry/fleet",
+            "SKERRY_FLEET_HOST=0.0.0.0",
+            "SKERRY_FLEET_BROKER_PORT=8883",
+        ),
         programs=("usr/sbin/mosquitto",),
         ports=(8707, 8883),
     ),
