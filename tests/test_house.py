@@ -207,3 +207,12 @@ def test_every_dependency_has_a_lower_bound_and_a_lock() -> None:
     locked = {each.split("==")[0].lower() for each in re.findall(r"^[A-Za-z0-9_.-]+==", lock, re.MULTILINE)}
     assert {re.split(r"[<>=\[ ]", each)[0].lower() for each in wanted} <= locked
     assert "--index-url" not in lock and lock.count("--hash=sha256:") > len(locked)
+
+
+def test_the_fleets_image_has_all_that_its_extras_need() -> None:
+    extras = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {
+        re.split(r"[<>=\[ ]", each)[0].lower() for name in ("fleet", "postgres", "objects") for each in extras[name]
+    }
+    lock = (HOUSE / "requirements" / "fleet.txt").read_text()
+    assert wanted <= {each.lower() for each in re.findall(r"^([A-Za-z0-9_.-]+)==", lock, re.MULTILINE)}

@@ -17,7 +17,7 @@ V, M, P, A = Role.VIEWER, Role.MEASURER, Role.OPERATOR, Role.ADMIN
 
 @dataclasses.dataclass(frozen=True)
 class Visit:
-    """One route. `role` None: open to all; "device": asked with a download token.
+    """One route. `role` None: open to all; "device": asked with a download token; "broker": with the brokers' secret.
 
     `sent` is a body that fits (bytes: as it is; forms of pages get their token). `foreign` are bodies, or queries
     (`?...`), in which a stranger names the first tenant's things beside its own: each is answered like a thing that is
@@ -46,6 +46,8 @@ VISITS: dict[tuple[str, str], Visit] = {
     ("GET", "/healthz"): Visit(None),
     ("GET", "/readyz"): Visit(None, own=(503,)),
     ("GET", "/openapi.json"): Visit(None),
+    ("GET", "/broker/v1/revoked.crl"): Visit(None),
+    ("POST", "/broker/v1/join"): Visit("broker", {"shard": 0, "csr_pem": ""}),
     ("GET", "/metrics"): Visit(V),
     ("GET", "/api/v1/overview"): Visit(V),
     ("GET", "/api/v1/whoami"): Visit(V),

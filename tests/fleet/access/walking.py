@@ -17,7 +17,7 @@ from skerry_contracts import codec
 from skerry_contracts.assignment import Envelope
 from skerry_contracts.carried import CARRIED_TYPE, Carried
 from skerry_fleet.apikeys import Role
-from skerry_fleet.auth import DeviceGuard, Guard
+from skerry_fleet.auth import BrokerGuard, DeviceGuard, Guard
 from skerry_fleet.dashboard.session import SessionGuard
 
 STREAMS = {"/api/v1/events", "/ui/events"}
@@ -58,6 +58,8 @@ def guard_of(route: APIRoute) -> Role | str | None:
     assert len(found) <= 1, route.path
     if not found:
         return None
+    if isinstance(found[0], BrokerGuard):
+        return "broker"
     return "device" if isinstance(found[0], DeviceGuard) else found[0].role
 
 
