@@ -46,6 +46,7 @@ from skerry_contracts.tensor import DType, TensorSpec
 from skerry_fleet import claims, enrolment, wire
 from skerry_fleet.app import create_app
 from skerry_fleet.audit import Actor
+from skerry_fleet.blobs import BlobStore
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.errors import ConflictError
 from skerry_fleet.fleet import Fleet, open_fleet
@@ -226,6 +227,12 @@ class Bench:
         """Commit what is assigned and be heard serving it."""
         self.progress(device, Phase.COMMITTED)
         self.beat(device)
+
+
+def folder_of(fleet: Fleet) -> BlobStore:
+    """Return the folder in which a fleet keeps its blobs."""
+    assert isinstance(fleet.blobs, BlobStore)
+    return fleet.blobs
 
 
 @pytest.fixture

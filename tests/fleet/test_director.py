@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.fleet.conftest import ACTOR, Bench
+from tests.fleet.conftest import ACTOR, Bench, folder_of
 
 from skerry_contracts import codec
 from skerry_contracts.assignment import ASSIGNMENT_TYPE, Assignment, Envelope, SamplingPolicy, Window
@@ -39,7 +39,7 @@ def test_what_is_signed_is_what_the_rollout_says(bench: Bench) -> None:
     assert (assignment.device, assignment.sequence, row.published) == ("d0", 1, False)
     assert (model.bundle, model.rollout, model.window, model.sampling) == (bundle, rollout, window, sampling)
     assert not model.allow_downgrade
-    assert model.size_bytes == len(bench.fleet.blobs.path(bundle).read_bytes())
+    assert model.size_bytes == len(folder_of(bench.fleet).path(bundle).read_bytes())
 
 
 def test_old_assignments_are_signed_anew(bench: Bench) -> None:

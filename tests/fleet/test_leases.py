@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.fleet.conftest import ACTOR, Bench
+from tests.fleet.conftest import ACTOR, Bench, folder_of
 from tests.fleet.lease_parts import (
     FITS,
     PROFILE,
@@ -51,7 +51,7 @@ def test_a_lease_from_asking_to_the_end(lab: Bench) -> None:
     assert measure is not None and (measure.seconds, measure.rounds) == (120, 5)
     assert lab.fleet.office.repository.custom_of(measure.target_path) is not None and kept(lab)
     blob = next(iter(open_container(candidates()).manifest.blobs()))
-    assert lab.fleet.leases.blob(blob) is not None and not lab.fleet.blobs.path(blob).exists(), "kept apart"
+    assert lab.fleet.leases.blob(blob) is not None and not folder_of(lab.fleet).path(blob).exists(), "kept apart"
     tell(lab, name, MeasureState.MEASURING, candidate=candidate("ref", p50_ns=(3000,), against=""), reported=1)
     slow = candidate("v", against="ref", p50_ns=(1000, 1000, 1000), against_p50_ns=(3000, 2000, 9000))
     tell(lab, name, MeasureState.MEASURING, candidate=slow, reported=2)

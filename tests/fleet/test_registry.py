@@ -6,7 +6,7 @@ import io
 import random
 
 import pytest
-from tests.fleet.conftest import ACTOR, Bench, make_bundle
+from tests.fleet.conftest import ACTOR, Bench, folder_of, make_bundle
 
 from skerry_contracts.assignment import target_path
 from skerry_fleet import registry
@@ -35,7 +35,7 @@ def test_an_upload_is_kept_listed_and_harmless_to_repeat(bench: Bench) -> None:
         manifest = registry.show(session, "default", bundle)["manifest"]
         assert registry.show(session, "default", bundle[:8])["id"] == bundle
     blob = manifest["variants"][0]["blobs"]["library"]
-    assert bench.fleet.blobs.path(blob["sha256"]).read_bytes() == b"library 1"
+    assert folder_of(bench.fleet).path(blob["sha256"]).read_bytes() == b"library 1"
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
     bench: Bench, data: bytes, model: str, error: type[Exception], text: str
 ) -> None:
     bench.publish(version="1", release=5)
-    before = sorted(bench.fleet.blobs.root.rglob("*"))
+    before = sorted(folder_of(bench.fleet).root.rglob("*"))
     with pytest.raises(error, match=text):
         upload(bench, data, model)
-    assert sorted(bench.fleet.blobs.root.rglob("*")) == before
+    assert sorted(folder_of(bench.fleet).root.rglob("*")) == before
     with bench.fleet.database.read() as session:
         assert len(registry.list_bundles(session, "default", "digits", Page())["items"]) == 1
 
@@ -113,8 +113,8 @@ def test_withdrawing(bench: Bench) -> None:
 def test_a_blob_that_is_not_what_it_says_is_not_kept(bench: Bench) -> None:
     with pytest.raises(InputError, match="digest"):
         bench.fleet.blobs.put("0" * 64, [b"x"])
-    assert not bench.fleet.blobs.path("0" * 64).exists()
-    assert not list(bench.fleet.blobs.path("0" * 64).parent.iterdir())
+    assert not folder_of(bench.fleet).path("0" * 64).exists()
+    assert not list(folder_of(bench.fleet).path("0" * 64).parent.iterdir())
 
 
 def test_a_prefix_that_fits_two_names_none(bench: Bench) -> None:

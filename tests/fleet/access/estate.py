@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from sqlalchemy import MetaData
 from sqlmodel import select
-from tests.fleet.conftest import ACTOR, HARDWARE, Bench, Clock, csr, make_bundle, new_key, serving
+from tests.fleet.conftest import ACTOR, HARDWARE, Bench, Clock, csr, folder_of, make_bundle, new_key, serving
 from tests.fleet.dashboard.conftest import send_sample, sign_in, token_of
 from tests.fleet.described import Description
 from tests.fleet.lease_parts import ask, candidate, candidates, online, tell, upload
@@ -190,7 +190,7 @@ def furnish(bench: Bench) -> dict[str, str]:
 
 def make_blob(bundle: str, fleet: Fleet) -> str:
     """Return the digest of a bundle's manifest, which is a blob as others are."""
-    assert fleet.blobs.path(bundle).is_file()
+    assert folder_of(fleet).path(bundle).is_file()
     return bundle
 
 
