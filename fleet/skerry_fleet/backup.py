@@ -38,7 +38,7 @@ PIECE_BYTES = 1 << 20
 FETCH = 2000
 HEAD, NUMBERS, END = "backup.json", "tables/numbers.json", "end.json"
 _LEFT_OUT = {"broker", "fleet.lock"}  # made anew at every start
-SECRET = ("trust/keys/", "admin.key", "dashboard.key")
+SECRET = ("trust/keys/", "admin.key", "dashboard.key", "secrets.key")
 """Who has these can order the devices, and speak for the fleet."""
 
 

@@ -64,6 +64,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.dialect = open_dialect(url)
+        self.info: dict[str, Any] = {}
+        """What every session carries with it."""
         self.listeners: list[Callable[[list[Event]], None]] = []
         self._lock = threading.RLock()
         self._probed_s, self._writable = -math.inf, True
@@ -85,7 +87,7 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
         """Give a session whose changes are thrown away."""
-        with Session(self.dialect.reader) as session:
+        with Session(self.dialect.reader, info=self.info) as session:
             yield session
 
     def writable(self) -> bool:
@@ -111,7 +113,7 @@ class Database:
         """Give the only writing session; it commits at the end, or rolls back where an exception leaves the block."""
         with self._lock:
             with self.dialect.writer.connect() as connection:
-                with Session(bind=connection, expire_on_commit=False) as session:
+                with Session(bind=connection, expire_on_commit=False, info=self.info) as session:
                     yield session
                     session.commit()
                     events: list[Event] = session.info.pop("events", [])

@@ -18,8 +18,10 @@ from sqlmodel import Session, col, select
 from skerry_fleet import webhooks
 from skerry_fleet.config import Clock
 from skerry_fleet.database import Database
+from skerry_fleet.errors import UnavailableError
 from skerry_fleet.incident_tables import Notice, Route
 from skerry_fleet.notices import GIVEN_UP, SENT, WAITING
+from skerry_fleet.vault import opened_route
 
 FIRST_WAIT_S, LAST_WAIT_S = 5.0, 3600.0
 GIVE_UP_S = 86_400.0
@@ -31,14 +33,13 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """One message to send. Its `repr` shows neither target nor secret."""
+    """One message to send, and to whom: its route as the database has it, sealed."""
 
     notice: int
     event: str
     title: str
     body: str = dataclasses.field(repr=False)
-    target: str = dataclasses.field(repr=False)
-    secret: str = dataclasses.field(repr=False)
+    route: Route = dataclasses.field(repr=False)
 
 
 def due(session: Session, now: float, most: int = AT_ONCE) -> list[Job]:
@@ -57,7 +58,7 @@ def due(session: Session, now: float, most: int = AT_ONCE) -> list[Job]:
         .limit(most)
     )
     return [
-        Job(int(notice.id or 0), notice.event, notice.title, notice.body, route.target, route.secret)
+        Job(int(notice.id or 0), notice.event, notice.title, notice.body, route)
         for notice, route in session.exec(query).all()
     ]
 
@@ -82,7 +83,12 @@ def settle(session: Session, now: float, notice: int, problem: str) -> None:
 
 def send(database: Database, clock: Clock, job: Job, reach: str) -> str:
     """Send one message and note what became of it; return what went wrong."""
-    problem = webhooks.send(job.target, job.secret, job.event, job.title, job.body, clock(), reach)
+    try:
+        with database.read() as session:
+            target, secret = opened_route(session, job.route)
+        problem = webhooks.send(target, secret, job.event, job.title, job.body, clock(), reach)
+    except UnavailableError as error:
+        problem = f"{error}: {error.hint}"
     with database.write() as session:
         settle(session, clock(), job.notice, problem)
     return problem

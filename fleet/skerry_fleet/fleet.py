@@ -40,6 +40,7 @@ from skerry_fleet.trust import durable
 from skerry_fleet.trust.director import verify_receipt
 from skerry_fleet.trust.errors import TrustError
 from skerry_fleet.trust.office import TrustOffice, open_office
+from skerry_fleet.vault import unlock
 
 log = logging.getLogger(__name__)
 RENEW_EVERY_S = 60.0
@@ -181,6 +182,7 @@ def _open(config: FleetConfig, clock: Clock, random: RandomBytes, lock: int, ope
     opened.callback(database.close)
     with database.read() as session:
         placement.check(session, config.shards)
+    unlock(database, config.root)
     try:
         office = open_office(config.root / "trust", config.tenant, now)
     except TrustError as error:

@@ -62,7 +62,8 @@ class Mute(SQLModel, table=True):
 
 
 class Route(SQLModel, table=True):
-    """Where messages go: `target` and `secret` are never shown again. `kinds` are separated by blanks (empty: all).
+    """Where messages go: `target` and `secret` are sealed (vault.py), `shown` is what may be seen of the target.
+    `kinds` are separated by blanks (empty: all).
 
     `level` 0 hears at once, 1 of what nobody acknowledged in time, and so on.
     """
@@ -73,6 +74,7 @@ class Route(SQLModel, table=True):
     name: str = Field(primary_key=True)
     target: str = text()
     secret: str = ""
+    shown: str | None = text(default=None)
     kinds: str = text(default="")
     severity: str
     group: str = ""

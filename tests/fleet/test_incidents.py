@@ -19,6 +19,7 @@ from skerry_fleet.paging import Page
 from skerry_fleet.placement import DeviceShard
 from skerry_fleet.records import Alert
 from skerry_fleet.tables import DeviceState
+from skerry_fleet.vault import Vault
 
 TARGET = "http://127.0.0.1:1/x"
 
@@ -191,6 +192,7 @@ def test_no_state_of_an_incident_is_told_twice_and_ends_are_told_to_who_heard(
     history: list[tuple[str, bool, float]],
 ) -> None:
     database, now = Database("sqlite://"), 0.0
+    database.info["vault"] = Vault(b"k" * 32)
     try:
         with database.write() as session:
             add_route(session, "all")

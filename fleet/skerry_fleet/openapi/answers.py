@@ -125,7 +125,7 @@ MEASUREMENT = row(MeasurementRow, "boot_id seq record")
 ALERT = row(Alert)
 INCIDENT = row(Incident)
 MUTE = row(Mute)
-ROUTE = row(Route, "secret", kinds=many(TEXT))
+ROUTE = row(Route, "secret shown", kinds=many(TEXT))
 VERDICT = row(Drift, record=OBJECT)
 _FED = one(id=WHOLE, device=TEXT, received_ms=WHOLE, record=OBJECT)
 _HOUR = part(

@@ -11,6 +11,7 @@ from skerry_fleet import alerts, audit, incidents, notice_routes, webhooks
 from skerry_fleet.errors import MissingError, UnavailableError
 from skerry_fleet.paging import MAX_INT64
 from skerry_fleet.routes.common import Admin, FleetPart, OncePart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.vault import opened_route
 
 router = APIRouter(prefix="/api/v1")
 
@@ -166,9 +167,9 @@ def try_route(request: Request, fleet: FleetPart, caller: Admin, route: str) -> 
     """Send a test message now, and say whether it was taken."""
     now = fleet.clock()
     with fleet.database.read() as session:
-        row = notice_routes.get(session, caller.tenant, route)
+        target, secret = opened_route(session, notice_routes.get(session, caller.tenant, route))
     event, title, text = notice_routes.test_event(caller.tenant, route, now, fleet.random)
-    problem = webhooks.send(row.target, row.secret, event, title, text, now, fleet.config.webhook_reach)
+    problem = webhooks.send(target, secret, event, title, text, now, fleet.config.webhook_reach)
     with fleet.database.write() as session:
         after = {"event": event, "problem": problem}
         audit.write(session, actor_of(request, caller), now, "route.test", f"route/{route}", None, after)
