@@ -56,6 +56,10 @@ class Seen:
             )
 
 
+UNSEEN = Seen(None)
+"""The caller does not say what it saw."""
+
+
 class Answer:
     """Sends one answer on: JSON of a GET gets an entity tag, and what the caller has already becomes a 304."""
 

@@ -25,6 +25,7 @@ from skerry_contracts.measuring import model_name
 from skerry_fleet import audit
 from skerry_fleet.audit import Actor
 from skerry_fleet.blobs import Blobs
+from skerry_fleet.conditional import UNSEEN, Seen
 from skerry_fleet.config import Clock
 from skerry_fleet.database import Database, announce
 from skerry_fleet.errors import ConflictError, InputError, MissingError, UnavailableError
@@ -94,17 +95,18 @@ class Registry:
                 return view(row)
         return self.publish(actor, container.bundle_id)
 
-    def publish(self, actor: Actor, bundle: str) -> dict[str, Any]:
+    def publish(self, actor: Actor, bundle: str, seen: Seen = UNSEEN) -> dict[str, Any]:
         """List a kept bundle in the update repository, so that devices may install it.
 
         Raises:
             MissingError: no such bundle.
-            ConflictError: it was withdrawn.
+            ConflictError: it was withdrawn, or is no longer as it was seen.
             UnavailableError: the repository refuses.
         """
         now = self._clock()
         with self._database.write() as session:
             row = get(session, actor.tenant, bundle)
+            seen.still({"state": row.state})
             if row.state == BundleState.WITHDRAWN:
                 raise ConflictError(f"bundle {bundle[:12]} was withdrawn", hint="compile a new release")
             if row.state == BundleState.PUBLISHED:
@@ -116,16 +118,17 @@ class Registry:
         self.published(actor.tenant, row.id)
         return shown
 
-    def withdraw(self, actor: Actor, bundle: str) -> dict[str, Any]:
+    def withdraw(self, actor: Actor, bundle: str, seen: Seen = UNSEEN) -> dict[str, Any]:
         """Take a bundle off the list: nothing new may use it.
 
         Raises:
             MissingError: no such bundle.
-            ConflictError: devices are to run it, or a rollout works with it.
+            ConflictError: devices are to run it, a rollout works with it, or it is no longer as it was seen.
         """
         now = self._clock()
         with self._database.write() as session:
             row = get(session, actor.tenant, bundle)
+            seen.still({"state": row.state})
             if row.state == BundleState.WITHDRAWN:
                 return view(row)
             used = select(func.count()).where(
@@ -136,10 +139,8 @@ class Registry:
             )
             devices, rollouts = session.exec(used).one(), session.exec(rolling).one()
             if devices or rollouts:
-                raise ConflictError(
-                    f"bundle {bundle[:12]} is in use by {devices} devices and {rollouts} rollouts",
-                    hint="roll out another bundle first",
-                )
+                said = f"bundle {bundle[:12]} is in use by {devices} devices and {rollouts} rollouts"
+                raise ConflictError(said, hint="roll out another bundle first")
             if row.state == BundleState.PUBLISHED:
                 _trusted(lambda: self._repository.withdraw(target_path(row.model, row.id), now))
             return self._move(session, actor, now, row, BundleState.WITHDRAWN)
@@ -294,6 +295,5 @@ def _trusted(act: Callable[[], T]) -> T:
     except TrustError as error:
         raise UnavailableError(f"the update repository refuses: {error}", hint=error.hint) from error
     except OSError as error:
-        raise UnavailableError(
-            f"the update repository cannot be written: {error.strerror}", hint="free disk space"
-        ) from error
+        said = f"the update repository cannot be written: {error.strerror}"
+        raise UnavailableError(said, hint="free disk space") from error

@@ -12,22 +12,9 @@ from skerry_contracts.device import Hardware
 from skerry_fleet import groups, registry
 from skerry_fleet.errors import ConflictError
 from skerry_fleet.rollout_rows import RolloutRequest
-from skerry_fleet.tables import Bundle, BundleState, Desired, Device, DeviceState, Rollout
+from skerry_fleet.tables import Bundle, BundleState, Desired, Device, DeviceState
 from skerry_targets import fit
 from skerry_targets.fit import fitting
-
-
-def known(session: Session, tenant: str, request_key: str, digest: str) -> Rollout | None:
-    """Return the rollout that was made with an idempotency key already.
-
-    Raises:
-        ConflictError: the key was used for another request.
-    """
-    query = select(Rollout).where(Rollout.tenant == tenant, Rollout.request_key == request_key)
-    found = session.exec(query).first()
-    if found is not None and found.request_sha256 != digest:
-        raise ConflictError("this idempotency key was used for another request", code="key-reused")
-    return found
 
 
 def usable(session: Session, tenant: str, request: RolloutRequest) -> Bundle:

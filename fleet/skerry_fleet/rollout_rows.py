@@ -224,7 +224,7 @@ def view(row: Rollout) -> dict[str, Any]:
     plan = json.loads(row.plan)
     unconfirmed = counts.get("offered", 0) + counts.get("retrying", 0) + counts.get("soaking", 0)
     failed = counts.get("failed", 0)
-    shown = row.model_dump(exclude={"tenant", "plan", "options", "counts", "request_key", "request_sha256"})
+    shown = row.model_dump(exclude={"tenant", "plan", "options", "counts"})
     return {
         **shown,
         "group": row.group or None,

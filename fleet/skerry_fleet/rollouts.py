@@ -72,19 +72,13 @@ class Rollouts:
             self._live = None  # memory may be ahead of the rows that were rolled back
             raise
 
-    def create(
-        self, session: Session, actor: Actor, now: float, request: RolloutRequest, request_key: str | None = None
-    ) -> dict[str, Any]:
-        """Start a rollout (or, with approval, make it ready). The same request with the same key returns the first one.
+    def create(self, session: Session, actor: Actor, now: float, request: RolloutRequest) -> dict[str, Any]:
+        """Start a rollout (or, with approval, make it ready).
 
         Raises:
             MissingError: no such bundle, model or group.
-            ConflictError: not published, no device fits, devices are in another rollout, an older release, or a key
-                used for another request.
+            ConflictError: not published, no device fits, devices are in another rollout, or an older release.
         """
-        digest = codec.digest(codec.encode(request))
-        if request_key is not None and (known := checks.known(session, actor.tenant, request_key, digest)) is not None:
-            return rollout_rows.view(known)
         bundle = checks.usable(session, actor.tenant, request)
         devices = checks.fitting_devices(session, actor.tenant, request.group or "", bundle)
         checks.check_release(session, actor.tenant, bundle, devices, request)
@@ -103,8 +97,6 @@ class Rollouts:
             created_ms=int(now * 1000),
             created_by=actor.name,
             updated_ms=int(now * 1000),
-            request_key=request_key,
-            request_sha256=digest,
         )
         state = rollout_machine.start(row.id, bundle.id, request.plan(), devices, now, bundle.size_bytes)
         row.status = state.status.value

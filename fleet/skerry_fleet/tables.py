@@ -238,13 +238,11 @@ class SignedAssignment(SQLModel, table=True):
 class Rollout(SQLModel, table=True):
     """A rollout's plan and where it stands. `options` (JSON: window, sampling, allow_downgrade) go into assignments;
     `counts` repeats the machine's counters, so that lists need no scan. `number` counts a tenant's rollouts.
-    `request_key` is the caller's idempotency key, `request_sha256` what was asked with it.
     """
 
     __table_args__ = (
         Index("rollout_recent", "tenant", "number"),
         Index("rollout_active", "active"),
-        Index("rollout_request", "tenant", "request_key", unique=True),
     )
 
     tenant: str = Field(primary_key=True)
@@ -260,8 +258,6 @@ class Rollout(SQLModel, table=True):
     allowance: int = 0
     counts: str = text(default="{}")
     reason: str = text(default="")
-    request_key: str | None = None
-    request_sha256: str = ""
     active: bool = True
     created_ms: int = big()
     created_by: str = ""

@@ -86,7 +86,7 @@ def test_a_certificate_that_is_not_renewed_and_a_release_that_is_left_behind(ben
     for bundle in (first, second):
         with bench.fleet.rollouts.open() as session:
             wanted = RolloutRequest("digits", bundle, soak_s=0.0, canary=1, exposure_budget=9, supersede=True)
-            bench.fleet.rollouts.create(session, ACTOR, bench.clock(), wanted, None)
+            bench.fleet.rollouts.create(session, ACTOR, bench.clock(), wanted)
         for _ in range(4):
             bench.fleet.tick()
             for name in ("d", "e"):

@@ -11,6 +11,8 @@ import pytest
 from fastapi import FastAPI
 from tests.fleet.conftest import Bench, enrolment_body, make_bundle, new_key
 
+from skerry_fleet import alerts
+from skerry_fleet.alert_words import Kind
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.errors import InputError
 
@@ -116,3 +118,31 @@ class TestBehindNginx:
     def test_a_prefix_that_is_no_path_is_refused(self, tmp_path: Path, prefix: str) -> None:
         with pytest.raises(InputError):
             FleetConfig(root=tmp_path, accel_prefix=prefix)
+
+
+def test_bundles_and_incidents_are_changed_only_as_they_were_seen(client: httpx.Client, app: FastAPI) -> None:
+    client.post("/api/v1/models", json={"name": "digits"})
+    bundle = client.post("/api/v1/models/digits/bundles?publish=false", content=make_bundle()).json()["id"]
+    path = f"/api/v1/bundles/{bundle}"
+    draft = {"if-match": client.get(path).headers["etag"]}
+    assert client.post(f"{path}/publish", headers=draft).json()["state"] == "published"
+    for verb in ("withdraw", "publish"):
+        assert client.post(f"{path}/{verb}", headers=draft).status_code == 412
+    assert client.get(path).json()["state"] == "published"
+    seen = {"if-match": client.get(path).headers["etag"]}
+    assert client.post(f"{path}/withdraw", headers=seen).json()["state"] == "withdrawn"
+
+    def alarm(subject: str) -> None:
+        with app.state.fleet.database.write() as session:
+            now = app.state.fleet.clock()
+            alerts.raise_alert(session, "default", now, Kind.UPDATE_FAILED, subject, "it failed")
+
+    alarm("d0")
+    incident = f"/api/v1/incidents/{client.get('/api/v1/incidents').json()['items'][0]['id']}"
+    one = {"if-match": client.get(incident).headers["etag"]}
+    alarm("d1")
+    late = client.post(f"{incident}/ack", headers=one)
+    assert late.status_code == 412, "an alert that joined meanwhile was not seen"
+    assert client.get(incident).json()["state"] == "open"
+    two = {"if-match": client.get(incident).headers["etag"]}
+    assert client.post(f"{incident}/ack", headers=two).json()["state"] == "acknowledged"

@@ -62,7 +62,9 @@ def test_the_api_knows_roles(app: FastAPI, config: Any) -> None:
         assert viewer.get("/api/v1/measurements/7").status_code == 404
         assert viewer.get("/api/v1/measurements/x").status_code == 404
         assert viewer.get("/api/v1/measurements").json() == {"items": [], "next": None}
-        assert operator.post(f"/api/v1/leases/{name}/cancel", json={}).json()["status"] == "cancelled"
+        seen = {"if-match": operator.get(f"/api/v1/leases/{name}").headers["etag"]}
+        assert operator.post(f"/api/v1/leases/{name}/cancel", headers={"if-match": '"x"'}).status_code == 412
+        assert operator.post(f"/api/v1/leases/{name}/cancel", headers=seen).json()["status"] == "cancelled"
         bad = measurer.post("/api/v1/leases", json={**request, "source_sha256": "no"})
         assert bad.status_code in (400, 422)
 

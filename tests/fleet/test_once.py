@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from sqlmodel import select
 from tests.fleet.conftest import Clock, make_bundle
+from tests.fleet.described import furnish
 
 from skerry_fleet.once_tables import RequestOnce
 
@@ -35,6 +36,20 @@ def test_the_same_request_with_the_same_key_makes_one_thing(
     acts = [(each["action"], each["actor"]) for each in client.get("/api/v1/audit").json()["items"]]
     made = [act for act, by in acts if act.endswith((".create", ".register")) and by.startswith("key:")]
     assert len(made) == 1, made
+
+
+def test_a_rollout_asked_for_twice_is_one(client: httpx.Client) -> None:
+    furnish(client)
+    (running,) = client.get("/api/v1/rollouts").json()["items"]
+    client.post(f"/api/v1/rollouts/{running['id']}/abort")
+    once = {"idempotency-key": "k1"}
+    wanted = {"model": "digits", "bundle": running["bundle"]}
+    first = client.post("/api/v1/rollouts", json=wanted, headers=once)
+    again = client.post("/api/v1/rollouts", json=wanted, headers=once)
+    assert first.status_code == again.status_code == 201 and first.json() == again.json()
+    other = client.post("/api/v1/rollouts", json={**wanted, "canary": 2}, headers=once)
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "key-reused")
+    assert len(client.get("/api/v1/rollouts").json()["items"]) == 2
 
 
 def test_a_key_is_the_callers_own_and_for_one_request(client: httpx.Client) -> None:

@@ -228,17 +228,6 @@ def test_what_cannot_start_says_why_and_changes_nothing(ready: Bench) -> None:
     assert assigned(ready) == dict.fromkeys(DEVICES, old)
 
 
-def test_the_same_request_twice_is_one_rollout(ready: Bench) -> None:
-    request = RolloutRequest(model="digits", bundle=ready.publish())
-    with ready.fleet.rollouts.open() as session:
-        first = ready.fleet.rollouts.create(session, ACTOR, ready.clock(), request, "once")
-        again = ready.fleet.rollouts.create(session, ACTOR, ready.clock(), request, "once")
-    assert first["id"] == again["id"]
-    other = RolloutRequest(model="digits", bundle=request.bundle, canary=2)
-    with pytest.raises(ConflictError, match="another request"), ready.fleet.rollouts.open() as session:
-        ready.fleet.rollouts.create(session, ACTOR, ready.clock(), other, "once")
-
-
 def test_a_regression_that_devices_report_takes_the_bundle_back(ready: Bench) -> None:
     install_all(ready, start(ready, ready.publish("1", 1)))
     for device in DEVICES:

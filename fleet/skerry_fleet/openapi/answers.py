@@ -69,7 +69,7 @@ MODEL = row(Model)
 BUNDLE = row(Bundle, "manifest evidence")
 ROLLOUT = row(
     Rollout,
-    "plan options counts request_key request_sha256",
+    "plan options counts",
     group=maybe(TEXT),
     stage_name=TEXT,
     stages=WHOLE,

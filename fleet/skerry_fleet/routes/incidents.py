@@ -9,8 +9,20 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from skerry_fleet import alerts, audit, incidents, notice_routes, webhooks
 from skerry_fleet.errors import MissingError, UnavailableError
+from skerry_fleet.incident_tables import Incident
 from skerry_fleet.paging import MAX_INT64
-from skerry_fleet.routes.common import Admin, FleetPart, OncePart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import (
+    Admin,
+    FleetPart,
+    OncePart,
+    Operator,
+    PagePart,
+    SeenPart,
+    Viewer,
+    actor_of,
+    body,
+    reply,
+)
 from skerry_fleet.vault import opened_route
 
 router = APIRouter(prefix="/api/v1")
@@ -67,13 +79,17 @@ def list_incidents(fleet: FleetPart, caller: Viewer, page: PagePart, state: str 
 def show_incident(fleet: FleetPart, caller: Viewer, incident: str) -> Response:
     """One incident; its alerts are `/alerts?incident=`."""
     with fleet.database.read() as session:
-        return reply(incidents.view(incidents.get(session, caller.tenant, incident)))
+        row = incidents.get(session, caller.tenant, incident)
+        return reply(incidents.view(row), facts=_stands(row))
 
 
 @router.post("/incidents/{incident}/ack")
-def acknowledge_incident(request: Request, fleet: FleetPart, caller: Operator, incident: str) -> Response:
-    """Note that a person has seen an incident and all of its alerts."""
+def acknowledge_incident(
+    request: Request, fleet: FleetPart, caller: Operator, incident: str, seen: SeenPart
+) -> Response:
+    """Note that a person has seen an incident and all of its alerts: of no more than it had then, with `If-Match`."""
     with fleet.database.write() as session:
+        seen.still(_stands(incidents.get(session, caller.tenant, incident)))
         actor = actor_of(request, caller)
         return reply(incidents.acknowledge(session, actor, fleet.clock(), incident, caller.name))
 
@@ -183,3 +199,8 @@ def list_notices(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
     """Messages, newest first: what was told to whom, what waits and why."""
     with fleet.database.read() as session:
         return reply(notice_routes.list_notices(session, caller.tenant, page))
+
+
+def _stands(row: Incident) -> Any:
+    """Return what somebody who acknowledges has seen: an alert that joined later is news."""
+    return {"state": row.state, "alerts": row.alerts, "severity": row.severity}

@@ -16,7 +16,7 @@ from skerry_fleet.errors import MissingError, UnavailableError
 from skerry_fleet.fleet import Fleet
 from skerry_fleet.lease_request import LeaseRequest, Terms
 from skerry_fleet.measure_tables import MeasureLease
-from skerry_fleet.routes.common import FleetPart, Measurer, OncePart, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, Measurer, OncePart, PagePart, SeenPart, Viewer, actor_of, body, reply
 from skerry_fleet.routes.models import receive
 
 router = APIRouter(prefix="/api/v1")
@@ -67,7 +67,8 @@ def ask_lease(
 def show_lease(fleet: FleetPart, caller: Viewer, lease: str) -> Response:
     """Where a lease stands."""
     with fleet.database.read() as session:
-        return reply(measurements.lease_view(session, lease_request.get(session, caller.tenant, lease)))
+        row = lease_request.get(session, caller.tenant, lease)
+        return reply(measurements.lease_view(session, row), facts={"status": row.status})
 
 
 @router.post("/leases/{lease}/renew")
@@ -114,11 +115,13 @@ def cancel_lease(
     caller: Measurer,
     lease: str,
     wanted: Annotated[CancelRequest, Depends(body(CancelRequest))],
+    seen: SeenPart,
 ) -> Response:
     """End a lease: one's own, or as an operator any."""
     actor = actor_of(request, caller)
     with fleet.database.write() as session:
         row = lease_request.owned(session, actor, lease, by_role=_steers(caller))
+        seen.still({"status": row.status})
         fleet.leases.cancel(session, actor, fleet.clock(), row, wanted.reason)
         return reply(measurements.lease_view(session, row))
 

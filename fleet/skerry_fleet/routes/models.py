@@ -13,7 +13,7 @@ from skerry_contracts import codec, names
 from skerry_fleet import feeds, registry, rollups
 from skerry_fleet.errors import InputError, TooLargeError, UnavailableError
 from skerry_fleet.rollups import HISTORY_HOURS
-from skerry_fleet.routes.common import FleetPart, OncePart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, OncePart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
 
@@ -92,19 +92,20 @@ async def receive(request: Request, file: IO[bytes], most: int) -> None:
 def show_bundle(fleet: FleetPart, caller: Viewer, bundle: str) -> Response:
     """A bundle with its manifest and evidence."""
     with fleet.database.read() as session:
-        return reply(registry.show(session, caller.tenant, bundle))
+        shown = registry.show(session, caller.tenant, bundle)
+        return reply(shown, facts={"state": shown["state"]})
 
 
 @router.post("/bundles/{bundle}/publish")
-def publish_bundle(request: Request, fleet: FleetPart, caller: Operator, bundle: str) -> Response:
+def publish_bundle(request: Request, fleet: FleetPart, caller: Operator, bundle: str, seen: SeenPart) -> Response:
     """List a draft in the update repository."""
-    return reply(fleet.registry.publish(actor_of(request, caller), bundle))
+    return reply(fleet.registry.publish(actor_of(request, caller), bundle, seen))
 
 
 @router.post("/bundles/{bundle}/withdraw")
-def withdraw_bundle(request: Request, fleet: FleetPart, caller: Operator, bundle: str) -> Response:
+def withdraw_bundle(request: Request, fleet: FleetPart, caller: Operator, bundle: str, seen: SeenPart) -> Response:
     """Take a bundle off the list."""
-    return reply(fleet.registry.withdraw(actor_of(request, caller), bundle))
+    return reply(fleet.registry.withdraw(actor_of(request, caller), bundle, seen))
 
 
 async def _drift(request: Request) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from skerry_fleet import rollout_pairs, rollout_preview, rollout_rows
-from skerry_fleet.errors import InputError, MissingError
+from skerry_fleet.errors import MissingError
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.rollout_words import Order
-from skerry_fleet.routes.common import FleetPart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, OncePart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
 from skerry_fleet.tables import Rollout
 
 router = APIRouter(prefix="/api/v1")
@@ -37,19 +37,21 @@ def create_rollout(
     fleet: FleetPart,
     caller: Operator,
     wanted: Annotated[RolloutRequest, Depends(body(RolloutRequest))],
-    idempotency_key: Annotated[str | None, Header()] = None,
+    once: OncePart,
     dry_run: bool = False,
 ) -> Response:
     """Start a rollout; with `dry_run`, say what it would do, and do nothing."""
     if dry_run:
         with fleet.database.read() as session:
             return reply(rollout_preview.preview(session, caller.tenant, wanted))
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= 200:
-        raise InputError("idempotency-key: 1 to 200 characters")
     wanted.plan()
+    actor, now = actor_of(request, caller), fleet.clock()
     with fleet.rollouts.open() as session:
-        actor = actor_of(request, caller)
-        return reply(fleet.rollouts.create(session, actor, fleet.clock(), wanted, idempotency_key), 201)
+
+        def make() -> dict[str, Any]:
+            return fleet.rollouts.create(session, actor, now, wanted)
+
+        return reply(once.do(session, caller, now, make), 201)
 
 
 @router.get("/rollouts/{rollout}")

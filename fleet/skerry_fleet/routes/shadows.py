@@ -16,10 +16,10 @@ from skerry_fleet.errors import ConflictError, InputError
 from skerry_fleet.fleet import Fleet
 from skerry_fleet.rollout_plan import Wave
 from skerry_fleet.rollout_rows import RolloutRequest
-from skerry_fleet.routes.common import FleetPart, OncePart, Operator, PagePart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import FleetPart, OncePart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
 from skerry_fleet.routes.rollouts import OrderRequest
 from skerry_fleet.shadow_orders import ShadowRequest
-from skerry_fleet.shadow_tables import ShadowStatus
+from skerry_fleet.shadow_tables import Shadow, ShadowStatus
 
 router = APIRouter(prefix="/api/v1")
 
@@ -69,7 +69,8 @@ def start_shadow(
 def show_shadow(fleet: FleetPart, caller: Viewer, shadow: str) -> Response:
     """What a shadow came to."""
     with fleet.database.read() as session:
-        return reply(figures.view(session, orders.get(session, caller.tenant, shadow)))
+        row = orders.get(session, caller.tenant, shadow)
+        return reply(figures.view(session, row), facts=_stands(row))
 
 
 @router.get("/shadows/{shadow}/devices")
@@ -104,9 +105,11 @@ def end_shadow(
     caller: Operator,
     shadow: str,
     wanted: Annotated[OrderRequest, Depends(body(OrderRequest))],
+    seen: SeenPart,
 ) -> Response:
     """End a shadow on every device."""
     with fleet.rollouts.open() as session:
+        seen.still(_stands(orders.get(session, caller.tenant, shadow)))
         row = orders.end(session, fleet.pen, actor_of(request, caller), fleet.clock(), shadow, wanted.reason)
         return reply(figures.view(session, row))
 
@@ -119,15 +122,22 @@ def promote_shadow(
     shadow: str,
     wanted: Annotated[PromoteRequest, Depends(body(PromoteRequest))],
     once: OncePart,
+    seen: SeenPart,
 ) -> Response:
     """Start a rollout of a shadow's bundle."""
     actor = actor_of(request, caller)
     with fleet.rollouts.open() as session:
 
         def make() -> dict[str, Any]:
+            seen.still(_stands(orders.get(session, caller.tenant, shadow)))
             return promote_in(session, fleet, actor, shadow, wanted)
 
         return reply(once.do(session, caller, fleet.clock(), make), 201)
+
+
+def _stands(row: Shadow) -> Any:
+    """Return what orders depend on; its figures move all the time."""
+    return {"status": row.status}
 
 
 def promote(fleet: Fleet, actor: Actor, shadow: str, wanted: PromoteRequest) -> dict[str, Any]:
