@@ -7,8 +7,8 @@ from sqlalchemy import Column
 
 from skerry_fleet.migrations.frozen import KINDS
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 
 def upgrade() -> None:
