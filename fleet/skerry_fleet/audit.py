@@ -12,11 +12,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import insert
 from sqlmodel import Session, col, select
 
 from skerry_contracts.codec import canonical_json
 from skerry_fleet.records import Audit, AuditHead
+from skerry_fleet.sql import bulk
+from skerry_fleet.sql.changes import Insert
 
 GENESIS = "0" * 64
 
@@ -47,6 +48,10 @@ def write(
     return row
 
 
+_RECORDS = Insert(
+    "audit",
+    ("tenant", "seq", "time_ms", "actor", "action", "object", "before", "after", "request", "previous_hash", "hash"),
+)
 Change = tuple[str, dict[str, Any] | None, dict[str, Any] | None]
 """What a record is about (`<kind>/<name>`), and its state before and after."""
 
@@ -57,7 +62,7 @@ def write_all(session: Session, actor: Actor, now: float, action: str, changes: 
     rows = [_record(actor, now, head, action, *change) for change in changes]
     if rows:
         session.add(head)
-        session.connection().execute(insert(Audit), rows)
+        bulk.many(session, _RECORDS, rows)
 
 
 def _head(session: Session, tenant: str) -> AuditHead:

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy
@@ -33,7 +33,7 @@ from skerry_fleet import (
 )
 from skerry_fleet.errors import FleetError, UnavailableError
 from skerry_fleet.migrations import upgrade
-from skerry_fleet.sql.changes import Change, Row
+from skerry_fleet.sql import bulk
 from skerry_fleet.sql.dialect import compare_bytes, open_dialect
 
 # Imported so that their tables are known.
@@ -64,7 +64,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.dialect = open_dialect(url)
-        self.info: dict[str, Any] = {}
+        self.info: dict[str, Any] = {bulk.DIALECT: self.dialect}
         """What every session carries with it."""
         self.listeners: list[Callable[[list[Event]], None]] = []
         self._lock = threading.RLock()
@@ -103,10 +103,6 @@ class Database:
                 except DBAPIError:
                     self._writable = False
             return self._writable
-
-    def many(self, session: Session, change: Change, rows: Sequence[Row]) -> None:
-        """Make a change for every row, in the session's transaction."""
-        self.dialect.many(session.connection(), change, rows)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import sqlalchemy
 from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
@@ -24,6 +23,8 @@ from skerry_fleet.database import announce
 from skerry_fleet.errors import MissingError
 from skerry_fleet.lease_boards import orders as measure_orders
 from skerry_fleet.shadow_tables import Shadow, ShadowDevice
+from skerry_fleet.sql import bulk
+from skerry_fleet.sql.changes import Insert, Update
 from skerry_fleet.tables import Bundle, Device, DeviceModel, DeviceStatus, Rollout, SignedAssignment
 
 T = TypeVar("T", DeviceModel, ShadowDevice)
@@ -65,8 +66,7 @@ def wishes(session: Session, tenant: str, model: str, devices: Iterable[str]) ->
 def keep(session: Session, tenant: str, changed: Iterable[Wish]) -> None:
     """Write what devices are to run."""
     rows = [{"tenant": tenant, **{name: getattr(each, name) for name in Wish.__slots__}} for each in changed]
-    if rows:
-        session.connection().execute(_WISHED, rows)
+    bulk.many(session, _WISHED, rows)
 
 
 def health(session: Session, tenant: str, model: str, devices: Iterable[str]) -> dict[str, DeviceModel]:
@@ -86,8 +86,9 @@ def issue(
     """
     session.flush()
     tenant, now_ms = actor.tenant, int(now * 1000)
-    known = {name: (status, sequence) for name, status, sequence in _read(session, _DEVICES, tenant, devices)}
-    kept: dict[str, int] = dict(_read(session, _KEPT, tenant, devices))
+    known_rows = bulk.among(session, _DEVICES, devices, tenant=tenant)
+    known = {name: (status, sequence) for name, status, sequence in known_rows}
+    kept: dict[str, int] = dict(map(tuple, bulk.among(session, _KEPT, devices, tenant=tenant)))
     wanted: dict[str, list[Wish]] = {device: [] for device in devices}
     for each in _wishes(session, tenant, devices):
         if each.bundle is not None:
@@ -119,52 +120,43 @@ def issue(
     return {row["device"]: row["sequence"] for row in rows}
 
 
-_DEVICES = "SELECT name, status, sequence FROM device WHERE tenant = :tenant AND name IN :names"
+_DEVICES = "SELECT name, status, sequence FROM device WHERE tenant = :tenant AND name {among}"
 _WISHES = (
     "SELECT device, model, bundle, confirmed, rollout, allow_downgrade FROM desired"
-    " WHERE tenant = :tenant AND device IN :names"
+    " WHERE tenant = :tenant AND device {among}"
 )
-_WISHED = sqlalchemy.text(
-    "INSERT INTO desired (tenant, device, model, bundle, confirmed, rollout, allow_downgrade)"
-    " VALUES (:tenant, :device, :model, :bundle, :confirmed, :rollout, :allow_downgrade)"
-    " ON CONFLICT (tenant, device, model) DO UPDATE SET bundle = excluded.bundle, confirmed = excluded.confirmed,"
-    " rollout = excluded.rollout, allow_downgrade = excluded.allow_downgrade"
+_WISHED = Insert(
+    "desired",
+    ("tenant", "device", "model", "bundle", "confirmed", "rollout", "allow_downgrade"),
+    "ON CONFLICT (tenant, device, model) DO UPDATE SET bundle = excluded.bundle, confirmed = excluded.confirmed,"
+    " rollout = excluded.rollout, allow_downgrade = excluded.allow_downgrade",
 )
-_KEPT = "SELECT device, sequence FROM signed_assignment WHERE tenant = :tenant AND device IN :names"
-_NUMBER = sqlalchemy.text("UPDATE device SET sequence = :sequence WHERE tenant = :tenant AND name = :device")
-_OUT = sqlalchemy.text(
-    "INSERT INTO signed_assignment (tenant, device, sequence, issued_ms, expires_ms, envelope, published)"
-    " VALUES (:tenant, :device, :sequence, :issued_ms, :expires_ms, :envelope, :published)"
-    " ON CONFLICT (tenant, device) DO UPDATE SET sequence = excluded.sequence, issued_ms = excluded.issued_ms,"
-    " expires_ms = excluded.expires_ms, envelope = excluded.envelope, published = excluded.published"
+_KEPT = "SELECT device, sequence FROM signed_assignment WHERE tenant = :tenant AND device {among}"
+_NUMBER = Update("device", ("tenant", "name"), ("sequence",))
+_OUT = Insert(
+    "signed_assignment",
+    ("tenant", "device", "sequence", "issued_ms", "expires_ms", "envelope", "published"),
+    "ON CONFLICT (tenant, device) DO UPDATE SET sequence = excluded.sequence, issued_ms = excluded.issued_ms,"
+    " expires_ms = excluded.expires_ms, envelope = excluded.envelope, published = excluded.published",
 )
 
 
 def sequences(session: Session, tenant: str, devices: Iterable[str]) -> dict[str, int]:
     """Return the number of the newest assignment of each of these devices; those that are none of ours are left out."""
-    return {name: sequence for name, _, sequence in _read(session, _DEVICES, tenant, devices)}
+    return {name: sequence for name, _, sequence in bulk.among(session, _DEVICES, devices, tenant=tenant)}
 
 
 def _wishes(session: Session, tenant: str, devices: Iterable[str]) -> Iterator[Wish]:
-    for device, model, bundle, confirmed, rollout, downgrade in _read(session, _WISHES, tenant, devices):
+    for device, model, bundle, confirmed, rollout, downgrade in bulk.among(session, _WISHES, devices, tenant=tenant):
         yield Wish(device, model, bundle, confirmed, rollout, bool(downgrade))
-
-
-def _read(session: Session, statement: str, tenant: str, names: Iterable[str]) -> Iterator[Any]:
-    """Yield the rows of these devices as plain tuples: making objects of thousands costs more than reading them."""
-    query = sqlalchemy.text(statement).bindparams(sqlalchemy.bindparam("names", expanding=True))
-    listed = sorted(names)
-    for at in range(0, len(listed), CHUNK):
-        yield from session.connection().execute(query, {"tenant": tenant, "names": listed[at : at + CHUNK]}).fetchall()
 
 
 def _keep(session: Session, rows: list[dict[str, Any]]) -> None:
     """Put signed assignments into the outbox, past the objects that the session may hold of the same rows."""
     if not rows:
         return
-    connection = session.connection()
-    connection.execute(_NUMBER, [{name: row[name] for name in ("sequence", "tenant", "device")} for row in rows])
-    connection.execute(_OUT, rows)
+    bulk.many(session, _NUMBER, [{**row, "name": row["device"]} for row in rows])
+    bulk.many(session, _OUT, rows)
     for row in rows:
         for table in (Device, SignedAssignment):
             held = session.identity_map.get(session.identity_key(table, (row["tenant"], row["device"])))

@@ -22,6 +22,7 @@ from skerry_fleet.database import Database, announce
 from skerry_fleet.ingest import Batch, Incoming, Written, made
 from skerry_fleet.outages import Outages
 from skerry_fleet.presence import Seen
+from skerry_fleet.sql import bulk
 from skerry_fleet.sql.changes import Change, Delete, Insert, Row, Update
 
 Key = tuple[str, str]
@@ -29,7 +30,6 @@ Many = Callable[[Change, Sequence[Row]], None]
 """Makes a change for many rows, in the batch's transaction."""
 Known = tuple[Seen, tuple[str, int], str]
 """Presence of a device, (boot id, seq) of its newest heartbeat, and that heartbeat where it may name drift."""
-_CHUNK = 500
 _SEEN = tuple(field.name for field in dataclasses.fields(Seen))
 
 
@@ -77,10 +77,10 @@ _HARDWARE = Update("device", _DEVICE, ("hardware",), "device.hardware <> :hardwa
 _DEAD = Insert("dead_letter", ("tenant", "device", "topic", "reason", "payload", "size_bytes", "received_ms"))
 _TRIM = "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - :keep"
 _KNOWN = (
-    "SELECT device.tenant, device.name, s.boot_id, s.session, s.online, s.silent, s.last_seen_ms, s.lost_ms,"
+    "SELECT device.name, s.boot_id, s.session, s.online, s.silent, s.last_seen_ms, s.lost_ms,"
     f" s.heartbeat_boot, s.heartbeat_seq, {device_drift.DRIFTING} AS drifting"
     " FROM device JOIN device_state s ON s.tenant = device.tenant AND s.name = device.name"
-    " WHERE device.status = 'active' AND device.tenant = :tenant AND device.name IN :names"
+    " WHERE device.status = 'active' AND device.tenant = :tenant AND device.name {among}"
 )
 
 
@@ -101,7 +101,7 @@ class SqlIngestStore:
             known = _known(session, batch.messages)
             unknown = frozenset((each.tenant, each.device) for each in batch.messages) - set(known)
             messages = [each for each in batch.messages if (each.tenant, each.device) in known]
-            many = functools.partial(self._database.many, session)
+            many = functools.partial(bulk.many, session)
             for channel, change in _FEEDS.items():
                 many(change, [_row(each) for each in messages if each.channel == channel])
             shadows = [_shadow_state(each) for each in messages if each.channel == "shadow"]
@@ -146,7 +146,7 @@ class SqlIngestStore:
             if (each.tenant, each.device) in strange
         ]
         if rows:
-            self._database.many(session, _DEAD, rows)
+            bulk.many(session, _DEAD, rows)
             session.connection().execute(sqlalchemy.text(_TRIM), {"keep": self._dead_letters})
 
 
@@ -155,15 +155,12 @@ def _known(session: Session, messages: Iterable[Incoming]) -> dict[Key, Known]:
     wanted: dict[str, set[str]] = {}
     for each in messages:
         wanted.setdefault(each.tenant, set()).add(each.device)
-    statement = sqlalchemy.text(_KNOWN).bindparams(sqlalchemy.bindparam("names", expanding=True))
     found = {}
     for tenant, devices in wanted.items():
-        listed = sorted(devices)
-        for at in range(0, len(listed), _CHUNK):
-            rows = session.connection().execute(statement, {"tenant": tenant, "names": listed[at : at + _CHUNK]})
-            for owner, name, boot_id, number, on, silent, seen_ms, lost_ms, boot, seq, drifting in rows.fetchall():
-                seen = Seen(boot_id, number, bool(on), bool(silent), seen_ms, lost_ms)
-                found[owner, name] = (seen, (str(boot), int(seq)), drifting)
+        rows = bulk.among(session, _KNOWN, devices, tenant=tenant)
+        for name, boot_id, number, on, silent, seen_ms, lost_ms, boot, seq, drifting in rows:
+            seen = Seen(boot_id, number, bool(on), bool(silent), seen_ms, lost_ms)
+            found[tenant, name] = (seen, (boot, seq), drifting)
     return found
 
 

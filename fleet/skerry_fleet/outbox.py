@@ -10,6 +10,8 @@ from typing import NamedTuple
 import sqlalchemy
 
 from skerry_fleet.database import Database
+from skerry_fleet.sql import bulk
+from skerry_fleet.sql.changes import Update
 
 PAGE = 2000
 
@@ -21,9 +23,7 @@ _UNSENT = sqlalchemy.text(
 )
 _FORGET = sqlalchemy.text(f"UPDATE signed_assignment AS a SET published = :no WHERE a.published = :yes AND {_HERE}")
 # A newer one may have been signed meanwhile: that stays.
-_SENT = sqlalchemy.text(
-    "UPDATE signed_assignment SET published = :yes WHERE tenant = :tenant AND device = :device AND sequence = :sequence"
-)
+_SENT = Update("signed_assignment", ("tenant", "device", "sequence"), ("published",))
 
 
 class Unsent(NamedTuple):
@@ -44,9 +44,9 @@ def unsent(database: Database, shard: int) -> list[Unsent]:
 
 def sent(database: Database, rows: list[Unsent]) -> None:
     """Note that a broker has these."""
-    told = [{"yes": True, "tenant": row.tenant, "device": row.device, "sequence": row.sequence} for row in rows]
+    told = [{**row._asdict(), "published": True} for row in rows]
     with database.write() as session:
-        session.connection().execute(_SENT, told)
+        bulk.many(session, _SENT, told)
 
 
 def forget(database: Database, shard: int) -> None:

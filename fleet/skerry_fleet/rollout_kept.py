@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-import sqlalchemy
 from sqlmodel import Session
 
 from skerry_fleet.rollout_words import Member
+from skerry_fleet.sql import bulk
+from skerry_fleet.sql.changes import Insert
 
 
 @dataclasses.dataclass(slots=True)
@@ -27,11 +28,11 @@ class Kept:
 
 _COLUMNS = ("tenant", "rollout", "device", "model", "active", "place", "attempts", "floor", "since_ms", "due_ms")
 _KEPT = Kept.__slots__
-_ROW = sqlalchemy.text(
-    f"INSERT INTO rollout_device ({', '.join((*_COLUMNS, *_KEPT))})"
-    f" VALUES ({', '.join(f':{name}' for name in (*_COLUMNS, *_KEPT))})"
-    " ON CONFLICT (tenant, rollout, device) DO UPDATE SET"
-    f" {', '.join(f'{name} = excluded.{name}' for name in (*_COLUMNS[5:], *_KEPT))}"
+_ROW = Insert(
+    "rollout_device",
+    (*_COLUMNS, *_KEPT),
+    "ON CONFLICT (tenant, rollout, device) DO UPDATE SET"
+    f" {', '.join(f'{name} = excluded.{name}' for name in (*_COLUMNS[5:], *_KEPT))}",
 )
 
 
@@ -46,4 +47,4 @@ def write(session: Session, row: dict[str, Any], members: Iterable[tuple[Member,
         rows.append({**row, **place, **{name: getattr(kept, name) for name in _KEPT}})
     if rows:
         session.flush()
-        session.connection().execute(_ROW, rows)
+        bulk.many(session, _ROW, rows)

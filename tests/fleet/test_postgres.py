@@ -23,6 +23,7 @@ from skerry_fleet.errors import ConflictError, InputError, UnavailableError
 from skerry_fleet.fleet import open_fleet
 from skerry_fleet.paging import Page
 from skerry_fleet.records import Cursor, ProgressRow
+from skerry_fleet.sql import bulk
 from skerry_fleet.sql.changes import Change, Delete, Insert, Row, Update
 
 pytestmark = pytest.mark.postgres
@@ -94,13 +95,13 @@ def change_many(database: Database) -> list[tuple[str, int]]:
     steps = [(insert, rows), (insert, rows[:30]), (insert, []), (update, [{**row, "position": 7} for row in rows])]
     with database.write() as session:
         for change, changed in steps:
-            database.many(session, change, changed)
+            bulk.many(session, change, changed)
     with pytest.raises(DBAPIError), database.write() as session:
-        database.many(session, delete, [{**row, "position": 0} for row in rows])
+        bulk.many(session, delete, [{**row, "position": 0} for row in rows])
         session.connection().exec_driver_sql("SELECT nothing")
     with database.write() as session:  # what staged the rows of the transaction that failed is made again
-        database.many(session, delete, [{**row, "position": 35} for row in rows])
-        database.many(session, update, [{**row, "position": 8} for row in rows])
+        bulk.many(session, delete, [{**row, "position": 35} for row in rows])
+        bulk.many(session, update, [{**row, "position": 8} for row in rows])
         found = session.exec(select(Cursor).where(col(Cursor.name).startswith("n"))).all()
         return sorted((row.name, row.position) for row in found)
 

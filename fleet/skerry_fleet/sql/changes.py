@@ -11,7 +11,7 @@ import re
 from typing import Any, Protocol
 
 Row = dict[str, Any]
-_VALUE = re.compile(r":(\w+)")
+VALUE = re.compile(r":(\w+)")
 
 
 class Change(Protocol):
@@ -79,7 +79,7 @@ class Update:
     def all(self, staged: str) -> str:
         """See `Change`."""
         values = ", ".join(f"{name} = staged.{name}" for name in self.values)
-        found = _VALUE.sub(r"staged.\1", _found(self.table, self.key, self.only))
+        found = VALUE.sub(r"staged.\1", _found(self.table, self.key, self.only))
         return f"UPDATE {self.table} SET {values} FROM {staged} staged WHERE {found}"
 
 
@@ -103,7 +103,7 @@ class Delete:
 
     def all(self, staged: str) -> str:
         """See `Change`."""
-        found = _VALUE.sub(r"staged.\1", _found(self.table, self.key, self.only))
+        found = VALUE.sub(r"staged.\1", _found(self.table, self.key, self.only))
         return f"DELETE FROM {self.table} USING {staged} staged WHERE {found}"
 
 

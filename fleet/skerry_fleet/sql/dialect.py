@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import MetaData, String, Text
 from sqlalchemy.engine import Connection, Engine, make_url
@@ -26,6 +26,12 @@ class Dialect(Protocol):
 
     def many(self, connection: Connection, change: Change, rows: Sequence[Row]) -> None:
         """Make a change for every row, in this transaction."""
+        ...
+
+    def among(
+        self, connection: Connection, statement: str, names: Sequence[str], values: dict[str, Any]
+    ) -> Sequence[Any]:
+        """Return the rows of a query about many names; see `bulk.among`."""
         ...
 
     def exclusive(self, connection: Connection) -> None:

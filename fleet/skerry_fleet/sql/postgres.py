@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlmodel import create_engine
 
 from skerry_fleet.errors import ConflictError, UnavailableError
-from skerry_fleet.sql.changes import Change, Row
+from skerry_fleet.sql.changes import VALUE, Change, Row
 
 try:
     import psycopg
@@ -70,6 +70,13 @@ class Postgres:
                 for n, row in enumerate(rows):
                     copy.write_row([*(row[name] for name in names), n])
         connection.exec_driver_sql(change.all(staged))
+
+    def among(
+        self, connection: Connection, statement: str, names: Sequence[str], values: dict[str, Any]
+    ) -> Sequence[Any]:
+        """See `Dialect`: the names travel as one array."""
+        query = VALUE.sub(r"%(\1)s", statement.replace("%", "%%").replace("{among}", "= ANY(:names)"))
+        return connection.exec_driver_sql(query, {**values, "names": list(names)}).fetchall()
 
     def exclusive(self, connection: Connection) -> None:
         """See `Dialect`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,14 @@ class Sqlite:
     def many(self, connection: Connection, change: Change, rows: Sequence[Row]) -> None:
         """See `Dialect`."""
         if rows:
-            connection.execute(sqlalchemy.text(change.each()), rows)
+            connection.exec_driver_sql(change.each(), rows)
+
+    def among(
+        self, connection: Connection, statement: str, names: Sequence[str], values: dict[str, Any]
+    ) -> Sequence[Any]:
+        """See `Dialect`: the names travel as one JSON list."""
+        query = statement.replace("{among}", "IN (SELECT value FROM json_each(:names))")
+        return connection.exec_driver_sql(query, {**values, "names": json.dumps(names)}).fetchall()
 
     def exclusive(self, connection: Connection) -> None:
         """See `Dialect`: a writing transaction is alone anyway."""
