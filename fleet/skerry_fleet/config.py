@@ -85,7 +85,7 @@ class FleetConfig:
     """Not empty: files are not sent but named to the nginx in front (`X-Accel-Redirect`), below this internal path."""
     ingest_queue: int = 20_000
     """Messages waiting to be committed before the link stops reading."""
-    ingest_batch: int = 1000
+    ingest_batch: int = 4000
     """Messages committed in one transaction at most."""
     dead_letters: int = 10_000
     """How many refused messages are kept; older ones make room."""
