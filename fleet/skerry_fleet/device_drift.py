@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 import sqlalchemy
 from sqlmodel import Session
 
-from skerry_contracts import codec
 from skerry_contracts.device import Drift, Heartbeat
 from skerry_contracts.errors import ContractError
-from skerry_fleet import alerts
+from skerry_fleet import alerts, reading
 from skerry_fleet.alerts import Kind
 from skerry_fleet.ingest import Incoming
 from skerry_fleet.tables import Bundle
@@ -50,7 +49,7 @@ def observe(session: Session, beats: Iterable[Incoming], before: Mapping[tuple[s
 def named(heartbeat: str) -> frozenset[tuple[str, str]]:
     """Return (model, source) of the alarms that a heartbeat's JSON names."""
     try:
-        record = codec.decode(Heartbeat, heartbeat.encode()) if heartbeat else None
+        record = reading.decode(Heartbeat, heartbeat.encode()) if heartbeat else None
     except ContractError:  # written by another version
         return frozenset()
     return frozenset((each.model, each.source) for each in (record.drift if record else None) or ())

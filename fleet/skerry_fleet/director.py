@@ -10,24 +10,24 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
 from skerry_contracts.assignment import AssignedModel, Assignment, SamplingPolicy, Window, target_path
+from skerry_contracts.device import ModelHealth, ModelState
 from skerry_contracts.shadow import Shadow as ShadowTerms
 from skerry_fleet import audit
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import MissingError
 from skerry_fleet.lease_boards import orders as measure_orders
-from skerry_fleet.shadow_tables import Shadow, ShadowDevice
+from skerry_fleet.shadow_tables import Shadow
 from skerry_fleet.sql import bulk
 from skerry_fleet.sql.changes import Insert, Update
-from skerry_fleet.tables import Bundle, Device, DeviceModel, DeviceStatus, Rollout, SignedAssignment
+from skerry_fleet.tables import Bundle, Device, DeviceStatus, Rollout, SignedAssignment
 
-T = TypeVar("T", DeviceModel, ShadowDevice)
 CHUNK = 500
 """Names in one statement at most."""
 
@@ -69,10 +69,13 @@ def keep(session: Session, tenant: str, changed: Iterable[Wish]) -> None:
     bulk.many(session, _WISHED, rows)
 
 
-def health(session: Session, tenant: str, model: str, devices: Iterable[str]) -> dict[str, DeviceModel]:
-    """Return what devices last said of a model, where they did."""
-    rows = _rows(session, DeviceModel, col(DeviceModel.name), tenant, devices)
-    return {row.name: row for row in rows if row.model == model}
+def health(session: Session, tenant: str, model: str, devices: Iterable[str]) -> dict[str, ModelHealth]:
+    """Return what devices last said of a model, where they did; counts are totals."""
+    found = {}
+    for device, state, *figures in bulk.among(session, _HEALTH, devices, tenant=tenant, model=model):
+        said: dict[str, Any] = dict(zip(_FIGURES, figures, strict=True))
+        found[device] = ModelHealth(model=model, state=ModelState(state), **said)
+    return found
 
 
 def issue(
@@ -93,11 +96,7 @@ def issue(
     for each in _wishes(session, tenant, devices):
         if each.bundle is not None:
             wanted[each.device].append(each)
-    beside = {
-        (row.device, row.model): row.shadow
-        for row in _rows(session, ShadowDevice, col(ShadowDevice.device), tenant, devices)
-        if row.active
-    }
+    beside = {(device, model): shadow for device, model, shadow in bulk.among(session, _BESIDE, devices, tenant=tenant)}
     measuring = measure_orders(session, tenant, devices)
     options, rows, changes = _Options(session, tenant, beside), [], []
     for device, why in devices.items():
@@ -124,6 +123,12 @@ _DEVICES = "SELECT name, status, sequence FROM device WHERE tenant = :tenant AND
 _WISHES = (
     "SELECT device, model, bundle, confirmed, rollout, allow_downgrade FROM desired"
     " WHERE tenant = :tenant AND device {among}"
+)
+_BESIDE = "SELECT device, model, shadow FROM shadow_device WHERE tenant = :tenant AND active AND device {among}"
+_FIGURES = tuple(name for name in ModelHealth.__slots__ if name not in ("model", "state"))
+_HEALTH = (
+    f"SELECT name, state, {', '.join(_FIGURES)} FROM device_model"
+    " WHERE tenant = :tenant AND model = :model AND name {among}"
 )
 _WISHED = Insert(
     "desired",
@@ -228,13 +233,3 @@ class _Options:
             self._shadows[shadow] = codec.decode(ShadowTerms, row.terms.encode()) if row is not None else None
         found = self._shadows[shadow]
         return found if found is not None and found.bundle != wanted.bundle else None
-
-
-def _rows(session: Session, table: type[T], column: Any, tenant: str, names: Iterable[str]) -> list[T]:
-    """Return the rows of these devices, few statements for many."""
-    listed = sorted(names)
-    found: list[T] = []
-    for at in range(0, len(listed), CHUNK):
-        query = select(table).where(table.tenant == tenant, column.in_(listed[at : at + CHUNK]))
-        found += session.exec(query).all()
-    return found

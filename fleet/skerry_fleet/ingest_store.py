@@ -56,8 +56,8 @@ _SHADOW = (
     " AND (told_boot < :boot_id OR (told_boot = :boot_id AND told_seq < :seq))"
 )
 _DEVICE = ("tenant", "name")
-_STATE = Update("device_state", _DEVICE, _SEEN)
-_BEAT = Update("device_state", _DEVICE, ("heartbeat_boot", "heartbeat_seq", "heartbeat"))
+_BEAT = ("heartbeat_boot", "heartbeat_seq", "heartbeat")
+_STATES = {True: Update("device_state", _DEVICE, (*_SEEN, *_BEAT)), False: Update("device_state", _DEVICE, _SEEN)}
 _REPLACED = (
     *("version", "bundle", "variant", "state"),
     *("latency_p50_ms", "latency_p95_ms", "rss_bytes", "mean_confidence", "updated_ms"),
@@ -109,10 +109,12 @@ class SqlIngestStore:
                 session.connection().execute(sqlalchemy.text(_SHADOW), shadows)
             if measured := [each for each in messages if each.channel == "measured"]:
                 measurements.keep(session, measured)
-            beats = _beats(many, messages, known)
+            beats, last = _fresh(messages, known)
+            seen, turned = _presence(session, messages, known)
+            _states(many, seen, last)
+            _models(many, beats, last)
             rollups.beats(many, beats)
-            device_drift.observe(session, beats, {key: drifting for key, (_, _, drifting) in known.items()})
-            turned = _presence(session, many, messages, known)
+            device_drift.observe(session, beats, {key: drifting for key, (_, _, drifting) in known.items() if drifting})
             if self._outages is not None and any(not online for _, _, online in turned):
                 self._outages.lost(session, max(each.received_ms for each in messages) / 1000)
             self._bury(session, batch, unknown)
@@ -196,8 +198,8 @@ def _shadow_state(message: Incoming) -> dict[str, Any]:
     return {**row, **said, "detail": record.detail[:500]}
 
 
-def _beats(many: Many, messages: list[Incoming], known: dict[Key, Known]) -> list[Incoming]:
-    """Write what is new in the heartbeats; return them in the order they were made."""
+def _fresh(messages: list[Incoming], known: dict[Key, Known]) -> tuple[list[Incoming], dict[Key, Incoming]]:
+    """Return the heartbeats that are newer than any before, in the order they were made, and each device's last."""
     newest: dict[Key, Incoming] = {}
     fresh = []
     for each in sorted((each for each in messages if isinstance(each.record, Heartbeat)), key=made):
@@ -205,24 +207,29 @@ def _beats(many: Many, messages: list[Incoming], known: dict[Key, Known]) -> lis
         if made(each) > (made(newest[key]) if key in newest else known[key][1]):
             newest[key] = each
             fresh.append(each)
+    return fresh, newest
+
+
+def _states(many: Many, seen: dict[Key, Seen], last: dict[Key, Incoming]) -> None:
+    """Write each device's presence and newest heartbeat: one row, changed once."""
+    rows: dict[bool, list[Row]] = {True: [], False: []}
+    for (tenant, device), now in seen.items():
+        row: Row = {"tenant": tenant, "name": device, **{name: getattr(now, name) for name in _SEEN}}
+        beat = last.get((tenant, device))
+        if beat is not None:
+            row |= {"heartbeat_boot": beat.boot_id, "heartbeat_seq": beat.seq, "heartbeat": beat.payload.decode()}
+        rows[beat is not None].append(row)
+    for with_beat, change in _STATES.items():
+        many(change, rows[with_beat])
+
+
+def _models(many: Many, fresh: list[Incoming], newest: dict[Key, Incoming]) -> None:
+    """Write what devices run."""
     last = list(newest.values())
     many(_MODEL, _merged(row for each in fresh for row in _model_rows(each)))
-    many(
-        _BEAT,
-        [
-            {
-                **_name(each),
-                "heartbeat_boot": each.boot_id,
-                "heartbeat_seq": each.seq,
-                "heartbeat": each.payload.decode(),
-            }
-            for each in last
-        ],
-    )
     many(_GONE, [{**_name(each), "updated_ms": each.received_ms} for each in last])
     with_hardware = [each for each in last if each.record.hardware is not None]
     many(_HARDWARE, [{**_name(each), "hardware": encode(each.record.hardware).decode()} for each in with_hardware])
-    return fresh
 
 
 def _merged(rows: Iterable[Row]) -> list[Row]:
@@ -259,34 +266,30 @@ def _model_rows(message: Incoming) -> list[dict[str, Any]]:
 
 
 def _presence(
-    session: Session, many: Many, messages: list[Incoming], known: dict[Key, Known]
-) -> list[tuple[str, str, bool]]:
-    """Write who was heard, in the order of arrival; return devices that went online or offline."""
+    session: Session, messages: list[Incoming], known: dict[Key, Known]
+) -> tuple[dict[Key, Seen], list[tuple[str, str, bool]]]:
+    """Take in who was heard, in the order of arrival; return what is known now, and who went online or offline."""
     now: dict[Key, Seen] = {}
     for each in messages:
-        if each.carried:
-            continue
         key = (each.tenant, each.device)
         seen = now.get(key, known[key][0])
-        if isinstance(each.record, Presence):
+        if each.carried:
+            now[key] = seen
+        elif isinstance(each.record, Presence):
             now[key] = presence.said(seen, each.record, each.received_ms)
         elif isinstance(each.record, Heartbeat):
             now[key] = presence.beat(seen, each.record, each.received_ms)
         else:
             now[key] = presence.heard(seen, each.received_ms)
-    rows, turned = [], []
+    turned = []
     for (tenant, device), seen in now.items():
         before = known[tenant, device][0]
-        if seen == before:
-            continue
-        rows.append({"tenant": tenant, "name": device, **{name: getattr(seen, name) for name in _SEEN}})
         if before.silent and not seen.silent:
             presence.returned(session, tenant, device, seen.last_seen_ms / 1000)
         if before.online is not seen.online:
             turned.append((tenant, device, seen.online))
             announce(session, tenant, "device", device=device, change="online" if seen.online else "offline")
-    many(_STATE, rows)
-    return turned
+    return now, turned
 
 
 def _name(message: Incoming) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from skerry_fleet.rollout_words import (
     Revert,
     Status,
 )
-from skerry_fleet.tables import Device, DeviceModel, Rollout
+from skerry_fleet.tables import Device, Rollout
 
 FIRST_PATIENCE_S, LAST_PATIENCE_S = 600.0, 86400.0
 _FINAL = (Phase.COMMITTED, Phase.ROLLED_BACK, Phase.FAILED)
@@ -142,7 +142,7 @@ class Executor:
         for device, control in zip(first, [each for each in controls if each in before], strict=False):
             baseline = live.baselines[device]
             if baseline is not None:
-                live.comparison.pair(device, baseline, control, _health(before[control]))
+                live.comparison.pair(device, baseline, control, before[control])
 
     def catch_up(self, session: Session, now: float, beats: Iterable[Incoming]) -> None:
         """Number above what devices have adopted: they may remember more than a fleet that was restored from a copy."""
@@ -185,7 +185,7 @@ class Executor:
             kept.reason = told.reason
         live.state.changed.add(told.device)
 
-    def _order(self, live: Live, effect: Offer | Revert, wish: Wish, health: DeviceModel | None) -> None:
+    def _order(self, live: Live, effect: Offer | Revert, wish: Wish, health: ModelHealth | None) -> None:
         """Change what a device is to run, forward or back."""
         kept = live.kept_of(effect.device)
         live.state.changed.add(effect.device)
@@ -194,7 +194,7 @@ class Executor:
             wish.want(kept.previous, live.state.rollout, back=True)
             return
         if live.state.members[effect.device].attempts == 0:
-            live.baselines[effect.device] = baseline = None if health is None else _health(health)
+            live.baselines[effect.device] = baseline = health
             kept.previous = wish.confirmed
             kept.baseline = "" if baseline is None else codec.encode(baseline).decode()
         wish.want(live.state.bundle, live.state.rollout)
@@ -227,8 +227,3 @@ def _mended(session: Session, now: float, live: Live) -> None:
     if live.group:
         query = query.where(Rollout.group == live.group)
     alerts.resolve_all(session, live.tenant, now, Kind.ROLLED_BACK, session.exec(query).all())
-
-
-def _health(row: DeviceModel) -> ModelHealth:
-    fields = {name: getattr(row, name) for name in ModelHealth.__slots__}
-    return codec.from_plain(ModelHealth, {**fields, "predictions": row.predictions, "errors": row.errors})
