@@ -43,6 +43,7 @@ from skerry_fleet.routes import (
 
 log = logging.getLogger(__name__)
 RESTART_S = 1.0
+OFFER_LOOK_S = 0.05
 
 
 def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_broker: bool = True) -> FastAPI:
@@ -68,6 +69,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
             stack.callback(deliverer.close)
             await stack.enter_async_context(_running(deliverer.run_forever))
             await stack.enter_async_context(_running(_ticking(fleet)))
+            await stack.enter_async_context(_running(_offering(fleet)))
             if broker is not None:
                 await stack.enter_async_context(_linked(app, fleet, broker))
             yield
@@ -202,6 +204,17 @@ def _ticking(fleet: Fleet) -> Callable[[], Awaitable[None]]:
             await asyncio.sleep(fleet.config.tick_s)
 
     return tick_forever
+
+
+def _offering(fleet: Fleet) -> Callable[[], Awaitable[None]]:
+    async def offer_forever() -> None:
+        while True:
+            if fleet.rollouts.more:
+                await asyncio.to_thread(fleet.offer)
+            else:
+                await asyncio.sleep(OFFER_LOOK_S)
+
+    return offer_forever
 
 
 async def _keep_alive(broker: BrokerProcess | ExternalBroker) -> None:

@@ -104,7 +104,7 @@ def issue(
         if status != DeviceStatus.ACTIVE:
             raise MissingError(f"no device {device!r:.80}")
         sequence = max(last, above) + 1
-        models = tuple(options.assigned(each) for each in sorted(wanted[device], key=lambda each: each.model))
+        models = options.all(wanted[device])
         expires_s = int(now + days * 86_400)
         assignment = Assignment(tenant, device, sequence, int(now), expires_s, models, measuring.get(device))
         envelope = sign(assignment).decode()
@@ -191,6 +191,23 @@ class _Options:
         self._shadows: dict[str, ShadowTerms | None] = {}
         self._bundles: dict[tuple[str, str | None], Bundle | None] = {}
         self._rollouts: dict[tuple[str, str], Rollout | None] = {}
+        self._made: dict[tuple[Any, ...], tuple[AssignedModel, ...]] = {}
+
+    def all(self, wishes: list[Wish]) -> tuple[AssignedModel, ...]:
+        """Return what an assignment says of all models of one device; the same object where it says the same.
+
+        Raises:
+            MissingError: a bundle is not in the registry.
+        """
+        wishes.sort(key=lambda each: each.model)
+        key = tuple(
+            (each.model, each.bundle, each.rollout, each.allow_downgrade, self._beside.get((each.device, each.model)))
+            for each in wishes
+        )
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = tuple(map(self.assigned, wishes))
+        return found
 
     def assigned(self, wanted: Wish) -> AssignedModel:
         """Return what an assignment says of one model.

@@ -124,6 +124,11 @@ class Fleet:
                 return
             time.sleep(0.001)  # a lock is not fair: whoever waits for it gets a turn
 
+    def offer(self) -> None:
+        """Go on with offers that were too many for one transaction."""
+        with self.rollouts.open() as session:
+            self.rollouts.tick(session, self.clock())
+
     @property
     def pen(self) -> shadows.Pen:
         """What signs assignments."""

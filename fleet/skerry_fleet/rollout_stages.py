@@ -142,7 +142,8 @@ def shift(state: State, status: Status, reason: str, effects: list[Effect]) -> N
 def pump(state: State, now: float, effects: list[Effect]) -> None:
     """Offer to as many devices as stage and budget allow; move on where the stage is done."""
     while True:
-        while wants(state) and on_pace(state, now):
+        while state.left > 0 and wants(state) and on_pace(state, now):
+            state.left -= 1
             member = _next_ready(state)
             move(state, member, Place.OFFERED, now, deadline(state, now))
             effects.append(Offer(member.device))

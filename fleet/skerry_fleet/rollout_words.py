@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import sys
 from enum import StrEnum
 
 from skerry_contracts.device import Phase, Reason
@@ -76,7 +77,8 @@ class State:
     """One rollout. Owned by its caller and changed in place by `step`: a copy for each event would cost O(devices).
 
     `stage` is 0 for the canary, then the wave's number; `allowance` the exposure granted so far (it never falls);
-    `size_bytes` of the bundle; `paced` when the next offer would be due at an even pace;
+    `size_bytes` of the bundle; `paced` when the next offer would be due at an even pace; `left` how many offers may
+    still be made before the caller raises it again, so that what they lead to is carried out in portions;
     `changed` the devices whose row must be saved. The heaps may hold entries that are out of date; they are checked
     when they come up.
     """
@@ -90,6 +92,7 @@ class State:
     reason: str = ""
     size_bytes: int = 0
     paced: float = 0.0
+    left: int = sys.maxsize
     members: dict[str, Member] = dataclasses.field(default_factory=dict)
     counts: dict[Place, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(Place, 0))
     ready_count: int = 0

@@ -48,6 +48,8 @@ from skerry_fleet.tables import Device, DeviceState, Rollout
 SYSTEM = "system:rollout"
 INBOX = "rollouts"
 INBOX_PAGE = 1000
+OFFERS_A_TURN = 1000
+"""Offers made in one transaction at most: while the next thousand are signed, the last are on their way."""
 _JOINABLE = (Status.AWAITING_APPROVAL, Status.RUNNING, Status.PAUSED, Status.COMPLETE)
 
 
@@ -59,6 +61,8 @@ class Rollouts:
         self._executor = executor
         self._random = random
         self._live: dict[tuple[str, str], Live] | None = None
+        self.more = False
+        """Whether offers wait for nothing but the next `tick`."""
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Session]:
@@ -67,7 +71,10 @@ class Rollouts:
             with self._database.write() as session:
                 if self._live is None:
                     self._live = {live.key: live for live in rollout_rows.load(session)}
+                for live in self._live.values():
+                    live.state.left = OFFERS_A_TURN
                 yield session
+                self.more = any(rollout_machine.next_due(live.state) == 0.0 for live in self._live.values())
         except BaseException:
             self._live = None  # memory may be ahead of the rows that were rolled back
             raise
