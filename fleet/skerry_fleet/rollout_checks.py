@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable
 
 from sqlmodel import Session, col, select
 
@@ -12,6 +13,7 @@ from skerry_contracts.device import Hardware
 from skerry_fleet import groups, registry
 from skerry_fleet.errors import ConflictError
 from skerry_fleet.rollout_rows import RolloutRequest
+from skerry_fleet.rollout_words import BLOCKING, State
 from skerry_fleet.tables import Bundle, BundleState, Desired, Device, DeviceState
 from skerry_targets import fit
 from skerry_targets.fit import fitting
@@ -101,3 +103,20 @@ def check_release(
 def fits(bundle: Bundle, hardware: Hardware) -> bool:
     """Return whether a device can run at least one variant of a bundle."""
     return bool(fitting(codec.decode(Manifest, bundle.manifest.encode()).variants, hardware))
+
+
+def check_free(others: Iterable[State], devices: Collection[str], request: RolloutRequest) -> None:
+    """Refuse devices that another rollout of the model holds, if nobody asked to take them over.
+
+    Raises:
+        ConflictError: some are held.
+    """
+    for state in others:
+        if state.status not in BLOCKING or request.supersede:
+            continue
+        shared = sum(device in state.members for device in devices)
+        if shared:
+            raise ConflictError(
+                f"{shared} of these devices are in rollout {state.rollout}, which is {state.status}",
+                hint="wait, abort it, or set supersede",
+            )

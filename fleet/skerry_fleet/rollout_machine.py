@@ -90,13 +90,11 @@ def step(state: State, event: RolloutEvent, now: float) -> tuple[State, list[Eff
 def next_due(state: State) -> float | None:
     """Return when the next timer may run out, or the pace allows an offer; a `Tick` before that changes nothing.
 
-    0 where offers wait for nothing but the caller (`State.left`).
+    0 where offers wait for nothing but the caller (`State.left`, or a restart).
     """
-    if state.left <= 0 and stages.wants(state):
-        return 0.0
     due = state.timers[0][0] if state.timers else None
-    if state.paced and stages.wants(state):
-        paced = state.paced - stages.BURST_S
+    if stages.wants(state):
+        paced = max(0.0, state.paced - stages.BURST_S)
         return paced if due is None else min(due, paced)
     return due
 

@@ -18,6 +18,7 @@ from skerry_contracts.assignment import SamplingPolicy, Window
 from skerry_contracts.device import ModelHealth
 from skerry_fleet import rollout_kept, rollout_pairs
 from skerry_fleet import rollout_machine as machine
+from skerry_fleet import rollout_stages as stages
 from skerry_fleet.comparison import Comparison, Gate
 from skerry_fleet.errors import MissingError
 from skerry_fleet.paging import Page, listing
@@ -93,6 +94,11 @@ class Live:
     def key(self) -> tuple[str, str]:
         """The row's key."""
         return self.tenant, self.state.rollout
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether more would have been offered if one transaction took it."""
+        return self.state.left <= 0 and stages.wants(self.state)
 
     def kept_of(self, device: str) -> Kept:
         """Return what is kept of a device besides its place."""

@@ -48,8 +48,7 @@ from skerry_fleet.tables import Device, DeviceState, Rollout
 SYSTEM = "system:rollout"
 INBOX = "rollouts"
 INBOX_PAGE = 1000
-OFFERS_A_TURN = 1000
-"""Offers made in one transaction at most: while the next thousand are signed, the last are on their way."""
+OFFERS_A_TURN = 1000  # in one transaction at most: while the next are signed, the last are on their way
 _JOINABLE = (Status.AWAITING_APPROVAL, Status.RUNNING, Status.PAUSED, Status.COMPLETE)
 
 
@@ -61,8 +60,7 @@ class Rollouts:
         self._executor = executor
         self._random = random
         self._live: dict[tuple[str, str], Live] | None = None
-        self.more = False
-        """Whether offers wait for nothing but the next `tick`."""
+        self.more = False  # offers wait for nothing but the next `tick`
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Session]:
@@ -74,7 +72,7 @@ class Rollouts:
                 for live in self._live.values():
                     live.state.left = OFFERS_A_TURN
                 yield session
-                self.more = any(rollout_machine.next_due(live.state) == 0.0 for live in self._live.values())
+                self.more = any(live.cut_short for live in self._live.values())
         except BaseException:
             self._live = None  # memory may be ahead of the rows that were rolled back
             raise
@@ -106,7 +104,7 @@ class Rollouts:
             updated_ms=int(now * 1000),
         )
         state = rollout_machine.start(row.id, bundle.id, request.plan(), devices, now, bundle.size_bytes)
-        row.status = state.status.value
+        row.status, state.left = state.status.value, OFFERS_A_TURN
         comparison = Comparison(request.gate)
         live = Live(actor.tenant, bundle.model, row.group, row.created_ms, state, request.limits, comparison)
         session.add(row)
@@ -276,15 +274,8 @@ class Rollouts:
     def _take_over(
         self, session: Session, actor: Actor, now: float, request: RolloutRequest, devices: list[str]
     ) -> None:
-        for live in self._ordered():
-            if live.tenant != actor.tenant or live.model != request.model or live.state.status not in BLOCKING:
-                continue
-            shared = sum(device in live.state.members for device in devices)
-            if shared and not request.supersede:
-                raise ConflictError(
-                    f"{shared} of these devices are in rollout {live.state.rollout}, which is {live.state.status}",
-                    hint="wait, abort it, or set supersede",
-                )
+        same = [live for live in self._ordered() if live.tenant == actor.tenant and live.model == request.model]
+        checks.check_free([live.state for live in same], devices, request)
         self._remove(session, now, actor.tenant, request.model, devices)
 
     def _remove(self, session: Session, now: float, tenant: str, model: str, devices: list[str]) -> None:
