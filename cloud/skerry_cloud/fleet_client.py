@@ -5,6 +5,10 @@ FleetError.
 from __future__ import annotations
 
 import dataclasses
+import logging
+import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,12 @@ from skerry_contracts.errors import ContractError
 
 TIMEOUT_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+WAIT_S = 60.0
+"""How long one request waits for a busy fleet, all pauses together."""
+TRIES = 3
+"""Tries where connections are lost."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,7 +39,15 @@ class Page:
 class FleetClient:
     """Talks to one fleet with one API key. Safe for several threads."""
 
-    def __init__(self, url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._http = httpx.Client(
             base_url=url.rstrip("/"),
             headers={"authorization": f"Bearer {key}"},
@@ -103,8 +121,11 @@ class FleetClient:
         self._ask("PUT", f"/api/v1/models/{model}/drift", json=body)
 
     def _ask(self, method: str, path: str, **parts: Any) -> dict[str, Any]:
+        headers = dict(parts.pop("headers", {}))
+        if method != "GET":  # the same in every try, so that a try whose answer was lost makes nothing twice
+            headers.setdefault("idempotency-key", secrets.token_hex(16))
         try:
-            answer = self._http.request(method, path, **parts)
+            answer = self._patient(method, path, headers=headers, **parts)
         except httpx.TransportError as error:
             hint = "is `skerry fleet serve` running, and is --fleet its address?"
             raise FleetError(f"the fleet does not answer: {error or type(error).__name__}", hint=hint) from error
@@ -119,6 +140,29 @@ class FleetClient:
                 f"{method} {path}: the answer is no JSON ({error})", status=502, hint="is --fleet a fleet?"
             ) from error
         return plain if isinstance(plain, dict) else {"items": plain}
+
+    def _patient(self, method: str, path: str, **parts: Any) -> httpx.Response:
+        """Make a request; wait while the fleet is busy, as it says, and ask again where a lost answer does no harm: all
+        that is asked here may be asked twice, but an approval.
+        """
+        left_s, tries = WAIT_S, TRIES
+        while True:
+            try:
+                answer = self._http.request(method, path, **parts)
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+                tries -= 1
+                if not tries or path.endswith("/approve"):
+                    raise
+                log.warning("the connection to the fleet was lost (%s); asking again", type(error).__name__)
+                self._sleep(0.2)
+                continue
+            said = answer.headers.get("retry-after", "")
+            wait_s = float(said) if said.isascii() and said.isdigit() else left_s + 1
+            if answer.status_code not in (429, 503) or wait_s > left_s:
+                return answer
+            left_s -= max(wait_s, 0.1)
+            log.warning("the fleet is busy (status %d); asking again in %g s, as it says", answer.status_code, wait_s)
+            self._sleep(max(wait_s, 0.1))
 
 
 def _refusal(method: str, path: str, answer: httpx.Response) -> FleetError:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
 from skerry_fleet.errors import FleetError, InputError, UnavailableError
+from skerry_fleet.patience import CHANGING, new_key, patiently
 
 TIMEOUT_S = 60.0
+LONG_BYTES = 8_000_000
+"""Uploads of more show how far they are."""
 
 
 class FleetClient:
@@ -28,13 +32,22 @@ class FleetClient:
         self._http.close()
 
     def call(self, method: str, path: str, **parts: Any) -> Any:
-        """Make one request and return its JSON.
+        """Make one request, patiently (see `patience.py`), and return its JSON. Where `content` can be called, it gives
+        the pieces of a body, from the beginning each time.
 
         Raises:
             FleetError: no answer, or a refusal in the fleet's own words.
         """
+        headers, content = dict(parts.pop("headers", {})), parts.get("content")
+        if method in CHANGING:
+            headers.setdefault("idempotency-key", new_key())
+
+        def send() -> httpx.Response:
+            given = {**parts, "content": content()} if callable(content) else parts
+            return self._http.request(method, path, headers=headers, **given)
+
         try:
-            answer = self._http.request(method, path, **parts)
+            answer = patiently(method, path, send)
         except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
             raise self._lost(error) from error
         return self._plain(answer, path)
@@ -82,9 +95,10 @@ class FleetClient:
             InputError: the file cannot be read.
         """
         try:
+            size = file.stat().st_size
+            headers = {"content-type": "application/octet-stream", "content-length": str(size)}
             with file.open("rb") as content:
-                headers = {"content-type": "application/octet-stream", "content-length": str(file.stat().st_size)}
-                return self.call("POST", path, content=_pieces(content), headers=headers, params=query)
+                return self.call("POST", path, content=lambda: _pieces(content, size), headers=headers, params=query)
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror}") from error
 
@@ -115,6 +129,13 @@ class FleetClient:
             arriving.unlink(missing_ok=True)
 
 
-def _pieces(content: Any) -> Iterator[bytes]:
+def _pieces(content: BinaryIO, size: int) -> Iterator[bytes]:
+    """Give a file's bytes from its beginning; on a terminal, say how far it is."""
+    content.seek(0)
+    sent, shown = 0, size > LONG_BYTES and sys.stderr.isatty()
     while piece := content.read(1 << 20):
         yield piece
+        sent += len(piece)
+        if shown:
+            end = "\n" if sent >= size else ""
+            print(f"\r{sent / 1e6:.0f} of {size / 1e6:.0f} MB", end=end, file=sys.stderr, flush=True)

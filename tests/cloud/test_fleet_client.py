@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tests.cloud.world import sample, sketch
 from tests.fleet.conftest import Bench, Clock, make_bundle, serving
+from tests.fleet.relay import relay
 
 from skerry_cloud import sync
 from skerry_cloud.errors import ConfigError, FleetError
@@ -73,6 +74,29 @@ def test_verdicts_reach_the_fleet_and_refusals_come_back_in_its_words(stand: tup
     with pytest.raises(FleetError, match="not a valid bundle") as bad:
         client.upload_bundle("digits", b"no zip")
     assert 400 <= bad.value.status < 500
+
+
+def test_lost_answers_are_asked_for_again_and_make_nothing_twice(
+    stand: tuple[FleetClient, Bench], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    near, _ = stand
+    key = read_key(tmp_path / "fleet" / "admin.key")
+    with (
+        relay(str(near._http.base_url)) as way,
+        contextlib.closing(FleetClient(way.url, key, sleep=lambda _: None)) as client,
+    ):
+        way.lose = 2
+        client.register_model("digits")
+        way.lose = 1
+        bundle = client.upload_bundle("digits", make_bundle())
+        way.lose = 1
+        assert client.bundle(bundle)["model"] == "digits"
+        assert way.lost == 4 and caplog.text.count("asking again") == 4
+        way.lose = 1
+        with pytest.raises(FleetError) as lost:
+            client.approve_rollout("none")
+        assert lost.value.passing and way.lose == 0, "an approval is not given twice"
+    assert [each["id"] for each in near._ask("GET", "/api/v1/models/digits/bundles")["items"]] == [bundle]
 
 
 def test_a_key_file_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
