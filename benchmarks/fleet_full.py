@@ -30,6 +30,7 @@ from skerry_fleet.errors import ConflictError
 from skerry_fleet.fleet import Fleet, open_fleet
 from skerry_fleet.rollout_plan import Wave
 from skerry_fleet.rollout_rows import RolloutRequest
+from skerry_fleet.rollout_words import Order
 from skerry_fleet.swarm import device_name
 from skerry_simulators.catalogue import HARDWARE, LABELS, MODEL, TENANT, make_bundle
 from skerry_simulators.catalogue import Kind as Behaviour
@@ -79,7 +80,10 @@ def furnish(root: Path, devices: int, shards: int = 1) -> str:
         waves = (Wave(10), Wave(50), Wave(100))
         request = RolloutRequest(MODEL, new, canary=2, waves=waves, exposure_budget=max(5, devices // 50))
         with fleet.rollouts.open() as session:
-            return str(fleet.rollouts.create(session, ACTOR, fleet.clock(), request)["id"])
+            made = str(fleet.rollouts.create(session, ACTOR, fleet.clock(), request)["id"])
+            # Its canaries are on their way; what else a rollout costs is measured elsewhere.
+            fleet.rollouts.order(session, ACTOR, fleet.clock(), made, Order.PAUSE)
+        return made
 
 
 def _publish(fleet: Fleet, release: int) -> str:

@@ -8,6 +8,7 @@ import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+import anyio.to_thread
 from fastapi import FastAPI
 
 from skerry_fleet import frontdoor
@@ -44,6 +45,10 @@ from skerry_fleet.routes import (
 log = logging.getLogger(__name__)
 RESTART_S = 1.0
 OFFER_LOOK_S = 0.05
+THREADS = 10
+"""That serve requests. The interpreter runs one at a time and gives each its turn: more of them make all of them late,
+ingest first.
+"""
 
 
 def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_broker: bool = True) -> FastAPI:
@@ -59,6 +64,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         hub = app.state.hub = Hub(asyncio.get_running_loop())
         fleet.database.listeners.append(hub.publish)
         async with contextlib.AsyncExitStack() as stack:

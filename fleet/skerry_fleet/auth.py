@@ -10,8 +10,9 @@ import hmac
 from pathlib import Path
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 
-from skerry_fleet import apikeys, enrolment
+from skerry_fleet import enrolment
 from skerry_fleet.apikeys import Caller, Role
 from skerry_fleet.errors import AuthError, ForbiddenError, UnavailableError
 from skerry_fleet.fleet import Fleet
@@ -20,6 +21,11 @@ PUBLIC = frozenset(
     {"/healthz", "/readyz", "/openapi.json", "/device/v1/trust", "/device/v1/enrol", "/broker/v1/revoked.crl"}
 )
 """Routes without a key. A test knows this list: adding to it is a decision."""
+
+
+async def fleet_part(request: Request) -> Fleet:
+    """Return the fleet that this application serves: a dependency that needs no thread of its own."""
+    return fleet_of(request)
 
 
 def fleet_of(request: Request) -> Fleet:
@@ -34,7 +40,7 @@ class Guard:
 
     role: Role
 
-    def __call__(self, request: Request) -> Caller:
+    async def __call__(self, request: Request) -> Caller:
         """Return the caller.
 
         Raises:
@@ -44,8 +50,10 @@ class Guard:
         text = bearer(request)
         if text is None:
             raise AuthError("an API key is needed", hint="send Authorization: Bearer sk1_...")
-        with fleet_of(request).database.read() as session:
-            caller = apikeys.authenticate(session, text)
+        keys = fleet_of(request).keys
+        caller = keys.recall(text)
+        if caller is None:
+            caller = await run_in_threadpool(keys.authenticate, text)
         if not caller.role.covers(self.role):
             raise ForbiddenError(f"this needs the role {self.role}, the key has {caller.role}")
         return caller

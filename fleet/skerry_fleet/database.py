@@ -12,11 +12,12 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, SQLModel
+from starlette.concurrency import run_in_threadpool
 
 from skerry_fleet import (
     group_tables,
@@ -43,6 +44,8 @@ TABLES = (
 )
 compare_bytes(SQLModel.metadata)
 PROBE_S = 5.0
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,6 +92,20 @@ class Database:
         """Give a session whose changes are thrown away."""
         with Session(self.dialect.reader, info=self.info) as session:
             yield session
+
+    async def ask(self, question: Callable[[Session], T], *, short: bool = True) -> T:
+        """Return the answer to a question. `short`: within a millisecond or two, so that no other request waits long.
+
+        A short one about a file is answered by the event loop itself: handing it to a thread and back costs more, and
+        where many threads wait for the interpreter, those who have little to do wait longest. All others get a thread.
+        """
+        if short and self.dialect.at_hand:
+            return self._asked(question)
+        return await run_in_threadpool(self._asked, question)
+
+    def _asked(self, question: Callable[[Session], T]) -> T:
+        with self.read() as session:
+            return question(session)
 
     def writable(self) -> bool:
         """Say whether a transaction can be committed; asked anew at most every few seconds."""

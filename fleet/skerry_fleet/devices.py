@@ -14,8 +14,6 @@ from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import InputError, MissingError
 from skerry_fleet.paging import Page, listing
-from skerry_fleet.query.sql import condition
-from skerry_fleet.query.words import Node
 from skerry_fleet.records import ProgressRow
 from skerry_fleet.tables import (
     Desired,
@@ -42,57 +40,6 @@ def get(session: Session, tenant: str, name: str) -> Device:
     if row is None or row.status != DeviceStatus.ACTIVE:
         raise MissingError(f"no device {name!r:.80}", hint="`skerry fleet device list` shows what there is")
     return row
-
-
-def list_devices(
-    session: Session,
-    tenant: str,
-    page: Page,
-    *,
-    group: str = "",
-    q: str = "",
-    online: bool | None = None,
-    asked: Node | None = None,
-    now: float = 0.0,
-) -> dict[str, Any]:
-    """Return one page of devices by name: those of a group, whose name begins with `q`, that are online or not, that a
-    query means.
-    """
-    joined = (col(DeviceState.tenant) == col(Device.tenant)) & (col(DeviceState.name) == col(Device.name))
-    query = (
-        select(Device, DeviceState)
-        .join(DeviceState, joined)
-        .where(Device.tenant == tenant, Device.status == DeviceStatus.ACTIVE.value, Device.name > page.after)
-        .order_by(col(Device.name))
-        .limit(page.limit + 1)
-    )
-    if q:
-        query = query.where(Device.name >= q, Device.name < q + "\U0010ffff")  # a range: the primary key serves it
-    if online is not None:
-        query = query.where(col(DeviceState.online).is_(online))
-    if asked is not None:
-        query = query.where(condition(session, asked, now))
-    if group:
-        groups.get(session, tenant, group)
-        inside = select(GroupMember.device).where(GroupMember.tenant == tenant, GroupMember.group == group)
-        query = query.where(col(Device.name).in_(inside))
-    rows = session.exec(query).all()
-    shown = [device.name for device, _ in rows[: page.limit]]
-    models = _models(session, tenant, shown)
-    member_of = groups.groups_of(session, tenant, shown)
-
-    def view(row: tuple[Device, DeviceState]) -> dict[str, Any]:
-        device, state = row
-        return {
-            **summary(device, state),
-            "groups": member_of[device.name],
-            "models": [
-                {"model": each.model, "version": each.version, "bundle": each.bundle, "state": each.state}
-                for each in models.get(device.name, [])
-            ],
-        }
-
-    return listing([(device, state) for device, state in rows], page, view, lambda row: row[0].name)
 
 
 def summary(device: Device, state: DeviceState) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from skerry_fleet.database import Event
 
 QUEUE = 256
 QUIET_S = 0.5
-HIDDEN = frozenset({"assignment"})
+HIDDEN = frozenset({"assignment", "key"})
 
 
 class Hub:

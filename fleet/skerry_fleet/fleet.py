@@ -29,6 +29,7 @@ from skerry_fleet.errors import ConflictError, UnavailableError
 from skerry_fleet.group_queries import GroupWatch
 from skerry_fleet.ingest import CheckReceipt, IngestCore
 from skerry_fleet.ingest_store import SqlIngestStore
+from skerry_fleet.known_keys import KnownKeys
 from skerry_fleet.leases import Leases
 from skerry_fleet.metrics import Metrics
 from skerry_fleet.outages import OutageLimits, Outages
@@ -66,6 +67,7 @@ class Fleet:
     rollouts: Rollouts
     core: IngestCore
     metrics: Metrics
+    keys: KnownKeys
     watch: AlertWatch
     outages: Outages
     queries: GroupWatch
@@ -213,6 +215,7 @@ def _open(config: FleetConfig, clock: Clock, random: RandomBytes, lock: int, ope
         rollouts=rollouts,
         core=IngestCore(store, receipt_checker(database)),
         metrics=Metrics(database, config.tenant, clock),
+        keys=KnownKeys(database),
         watch=AlertWatch(limits(config)),
         outages=outages,
         queries=GroupWatch(database, rollouts),

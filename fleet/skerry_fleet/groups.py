@@ -177,11 +177,12 @@ def _by_hand(session: Session, tenant: str, name: str) -> None:
 def groups_of(session: Session, tenant: str, devices: Iterable[str]) -> dict[str, list[str]]:
     """Return the groups of each device."""
     found: dict[str, list[str]] = {device: [] for device in devices}
+    # Sorted here: asked for groups in order, SQLite may walk all members in that order.
     rows = session.exec(
-        select(GroupMember.device, GroupMember.group)
-        .where(GroupMember.tenant == tenant, col(GroupMember.device).in_(list(found)))
-        .order_by(col(GroupMember.group))
-    )
-    for device, group in rows:
+        select(GroupMember.device, GroupMember.group).where(
+            GroupMember.tenant == tenant, col(GroupMember.device).in_(list(found))
+        )
+    ).all()
+    for device, group in sorted(rows):
         found[device].append(group)
     return found

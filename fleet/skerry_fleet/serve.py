@@ -25,6 +25,8 @@ COLLECT_AT = (100_000, 20, 50)
 """Objects made and not freed between two looks for cycles. The usual 700 cost a sixth of all processor time here: what
 a busy fleet holds (messages of a batch, devices of a rollout) is many objects and no cycles.
 """
+SWITCH_S = 0.001
+"""How long a thread may go on while another wants to: a request is answered in several turns beside ingest."""
 
 
 class _Server(uvicorn.Server):
@@ -48,6 +50,7 @@ def serve(config: FleetConfig) -> int:
     Raises:
         FleetError: the folder, the port or the broker cannot be had.
     """
+    sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     listener = _listen(config.host, config.port)
     app = create_app(config, time.time, secrets.token_bytes)

@@ -139,7 +139,7 @@ class GroupMember(SQLModel, table=True):
     """A device's place in a group."""
 
     __tablename__ = "device_group_member"
-    __table_args__ = (Index("device_group_member_device", "tenant", "device"),)
+    __table_args__ = (Index("device_group_member_device", "tenant", "device", "group"),)
 
     tenant: str = Field(primary_key=True)
     group: str = Field(primary_key=True)

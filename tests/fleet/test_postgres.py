@@ -16,7 +16,7 @@ from tests.fleet.postgres import Server, running
 
 from skerry_contracts import codec, names, topics
 from skerry_contracts.device import Ack, Phase, Progress, Reason
-from skerry_fleet import devices
+from skerry_fleet import device_list
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.database import Database
 from skerry_fleet.errors import ConflictError, InputError, UnavailableError
@@ -60,11 +60,11 @@ def test_names_sort_by_their_bytes_whatever_the_databases_language(stocked: Benc
     seen, after = [], ""
     with stocked.fleet.database.read() as session:
         while after is not None:
-            page = devices.list_devices(session, "default", Page(after, 2))
+            page = device_list.list_devices(session, "default", Page(after, 2))
             seen += [each["device"] for each in page["items"]]
             after = page["next"]
         assert seen == sorted(DEVICES)
-        found = devices.list_devices(session, "default", Page(), q="a")["items"]
+        found = device_list.list_devices(session, "default", Page(), q="a")["items"]
     assert [each["device"] for each in found] == ["a", "a-c", "a1", "ab"]
 
 

@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 
 from skerry_fleet import alerts, audit, devices, feeds, groups, registry, rollout_pairs, rollout_rows
 from skerry_fleet import shadow_figures as figures
+from skerry_fleet.device_list import list_devices
 from skerry_fleet.fleet import Fleet
 from skerry_fleet.paging import Page, listing
 from skerry_fleet.records import Audit, AuditHead, Drift
@@ -63,7 +64,7 @@ def device_list(
     """Return a page of devices and what they can be filtered by."""
     active = select(func.count()).where(Device.tenant == tenant, Device.status == DeviceStatus.ACTIVE.value)
     return {
-        **devices.list_devices(session, tenant, page, group=group, q=q, online=online),
+        **list_devices(session, tenant, page, group=group, q=q, online=online),
         "total": session.exec(active).one(),
         "groups": [each["name"] for each in groups.list_groups(session, tenant, Page(limit=500))["items"]],
     }

@@ -12,7 +12,7 @@ from skerry_contracts import codec
 from skerry_fleet import conditional, paging
 from skerry_fleet.apikeys import Caller, Role
 from skerry_fleet.audit import Actor
-from skerry_fleet.auth import bearer, fleet_of, require
+from skerry_fleet.auth import bearer, fleet_part, require
 from skerry_fleet.conditional import Seen
 from skerry_fleet.errors import InputError
 from skerry_fleet.fleet import Fleet
@@ -59,7 +59,7 @@ def body(kind: type[T]) -> Body[T]:
     return Body(kind)
 
 
-def seen(if_match: Annotated[str | None, Header()] = None) -> Seen:
+async def seen(if_match: Annotated[str | None, Header()] = None) -> Seen:
     """Read `If-Match`."""
     return Seen(if_match)
 
@@ -70,7 +70,7 @@ async def once(request: Request, idempotency_key: Annotated[str | None, Header()
     return Once(request.url.path, digest, bearer(request) or "", idempotency_key)
 
 
-def page_of(after: str | None = Query(None), limit: str | None = Query(None)) -> Page:
+async def page_of(after: str | None = Query(None), limit: str | None = Query(None)) -> Page:
     """Read `?after=&limit=`."""
     return paging.page(after, limit)
 
@@ -80,7 +80,7 @@ def actor_of(request: Request, caller: Caller) -> Actor:
     return caller.actor(request.state.request_id)
 
 
-FleetPart = Annotated[Fleet, Depends(fleet_of)]
+FleetPart = Annotated[Fleet, Depends(fleet_part)]
 Viewer = Annotated[Caller, Depends(require(Role.VIEWER))]
 Measurer = Annotated[Caller, Depends(require(Role.MEASURER))]
 Operator = Annotated[Caller, Depends(require(Role.OPERATOR))]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from skerry_fleet import carried, carried_update, devices, group_queries
+from skerry_fleet import carried, carried_update, device_list, devices, group_queries
 from skerry_fleet.errors import InputError
 from skerry_fleet.routes.common import FleetPart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
+SHORT = 200
+"""A longer page is not made while all others wait."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class DevicePatch:
 
 
 @router.get("/devices")
-def list_devices(
+async def list_devices(
     fleet: FleetPart, caller: Viewer, page: PagePart, group: str = "", q: str = "", online: str = "", query: str = ""
 ) -> Response:
     """Devices by name; those that a query means where one is given."""
@@ -32,11 +35,17 @@ def list_devices(
     if online not in wanted:
         raise InputError("online is true or false")
     asked, now = group_queries.tree(query) if query else None, fleet.clock()
-    with fleet.database.read() as session:
-        found = devices.list_devices(
-            session, caller.tenant, page, group=group, q=q, online=wanted[online], asked=asked, now=now
-        )
-        return reply(found)
+    found = functools.partial(
+        device_list.list_devices,
+        tenant=caller.tenant,
+        page=page,
+        group=group,
+        q=q,
+        online=wanted[online],
+        asked=asked,
+        now=now,
+    )
+    return reply(await fleet.database.ask(found, short=page.limit <= SHORT and asked is None))
 
 
 @router.get("/devices/{device}")

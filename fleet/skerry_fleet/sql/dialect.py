@@ -24,6 +24,9 @@ class Dialect(Protocol):
     writer: Engine
     """Gives the one connection that writes; its transactions never fail for want of a lock half-way."""
 
+    at_hand: bool
+    """Whether a short question is answered without waiting for anybody: from a file of this machine."""
+
     def many(self, connection: Connection, change: Change, rows: Sequence[Row]) -> None:
         """Make a change for every row, in this transaction."""
         ...

@@ -41,6 +41,8 @@ _KEEPALIVE = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_ke
 class Postgres:
     """One database of one server. It must be encoded in UTF-8."""
 
+    at_hand = False
+
     def __init__(self, url: URL) -> None:
         url = url.set(drivername="postgresql+psycopg")
         # One state from the first statement to the end, as readers of SQLite have it.

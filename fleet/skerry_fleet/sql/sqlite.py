@@ -13,6 +13,7 @@ from sqlmodel import create_engine
 
 from skerry_fleet.sql.changes import Change, Row
 
+CONNECTIONS, MORE_CONNECTIONS = 40, 40
 _WRITE = "skerry_write"
 _PRAGMAS = (
     *("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"),
@@ -25,9 +26,14 @@ _PRAGMAS = (
 class Sqlite:
     """One file. Readers see the state at their first statement; a writer takes the lock as it begins."""
 
+    at_hand = True
+
     def __init__(self, url: URL) -> None:
         arguments = {"check_same_thread": False, "timeout": 30.0, "isolation_level": None}
-        self.reader = create_engine(url, connect_args=arguments)
+        # As many as there can be readers at once, the newest used first: opening one costs more than most questions.
+        self.reader = create_engine(
+            url, connect_args=arguments, pool_size=CONNECTIONS, max_overflow=MORE_CONNECTIONS, pool_use_lifo=True
+        )
         self.writer: Engine = self.reader.execution_options(**{_WRITE: True})
         event.listen(self.reader, "connect", _on_connect)
         event.listen(self.reader, "begin", _on_begin)
