@@ -13,7 +13,7 @@ from sqlmodel import create_engine
 
 from skerry_fleet.sql.changes import Change, Row
 
-CONNECTIONS, MORE_CONNECTIONS = 40, 40
+CONNECTIONS, MORE_CONNECTIONS = 20, 40
 _WRITE = "skerry_write"
 _PRAGMAS = (
     *("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"),
@@ -30,10 +30,9 @@ class Sqlite:
 
     def __init__(self, url: URL) -> None:
         arguments = {"check_same_thread": False, "timeout": 30.0, "isolation_level": None}
-        # As many as there can be readers at once, the newest used first: opening one costs more than most questions.
-        self.reader = create_engine(
-            url, connect_args=arguments, pool_size=CONNECTIONS, max_overflow=MORE_CONNECTIONS, pool_use_lifo=True
-        )
+        # The newest used first: opening a connection costs more than most questions.
+        pool = {"pool_size": CONNECTIONS, "max_overflow": MORE_CONNECTIONS, "pool_use_lifo": True}
+        self.reader = create_engine(url, connect_args=arguments, **(pool if url.database else {}))
         self.writer: Engine = self.reader.execution_options(**{_WRITE: True})
         event.listen(self.reader, "connect", _on_connect)
         event.listen(self.reader, "begin", _on_begin)
