@@ -52,6 +52,8 @@ def list_devices(
         values["group"] = group
     if asked is not None:
         values["among"] = _meant(session, asked, now, values)
+        if not values["among"]:
+            return {"items": [], "next": None}
     connection = session.connection()
     statement = _statement(connection.dialect.name, tuple(name for name in CONDITIONS if name in values))
     found = connection.execute(statement, values).scalar_one()
