@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 
 from skerry_fleet.alert_words import Kind
+from skerry_fleet.config import FleetConfig
 
 HOUR_S = 3600.0
 SHARE_OF_LIFE = 0.25
@@ -33,6 +34,19 @@ class Limits:
     stale_s: float = 86_400.0
     spool: int = 1
     """Kept messages dropped within an hour."""
+
+    @classmethod
+    def of(cls, config: FleetConfig) -> Limits:
+        """Return what the settings say."""
+        return cls(
+            disk_bytes=config.alert_disk_mb * 1e6,
+            flaps=config.alert_flaps,
+            restarts=config.alert_restarts,
+            degraded_s=config.alert_degraded_s,
+            certificate_s=config.alert_certificate_days * 86_400,
+            stale_s=config.alert_stale_hours * 3600,
+            spool=config.alert_spool,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ def _open(config: FleetConfig, clock: Clock, random: RandomBytes, lock: int, ope
         core=IngestCore(store, receipt_checker(database)),
         metrics=Metrics(database, config.tenant, clock),
         keys=KnownKeys(database),
-        watch=AlertWatch(limits(config)),
+        watch=AlertWatch(Limits.of(config)),
         outages=outages,
         queries=GroupWatch(database, rollouts),
         started=now,
@@ -227,19 +227,6 @@ def _open(config: FleetConfig, clock: Clock, random: RandomBytes, lock: int, ope
     with rollouts.open() as session:
         rollouts.observe(session, now, (), ())  # what was committed but not looked at when the last process ended
     return fleet
-
-
-def limits(config: FleetConfig) -> Limits:
-    """Return when something is wrong, as the settings say."""
-    return Limits(
-        disk_bytes=config.alert_disk_mb * 1e6,
-        flaps=config.alert_flaps,
-        restarts=config.alert_restarts,
-        degraded_s=config.alert_degraded_s,
-        certificate_s=config.alert_certificate_days * 86_400,
-        stale_s=config.alert_stale_hours * 3600,
-        spool=config.alert_spool,
-    )
 
 
 def receipt_checker(database: Database) -> CheckReceipt:
