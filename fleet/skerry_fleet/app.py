@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import anyio.to_thread
 from fastapi import FastAPI
 
-from skerry_fleet import frontdoor
+from skerry_fleet import frontdoor, oidc_people
 from skerry_fleet.broker import shards
 from skerry_fleet.broker.errors import BrokerError
 from skerry_fleet.broker.external import ExternalBroker, ExternalBrokers
@@ -59,6 +59,7 @@ def create_app(config: FleetConfig, clock: Clock, random: RandomBytes, *, with_b
     Raises:
         ConflictError, UnavailableError: see `open_fleet`.
     """
+    oidc_people.settings(config)  # wrong ones are told before anything is opened
     fleet = open_fleet(config, clock, random)
     broker = make_broker(fleet) if with_broker else None
 

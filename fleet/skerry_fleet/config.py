@@ -81,6 +81,21 @@ class FleetConfig:
     address_per_s: float = 1000.0
     """The same for one network address; devices' downloads do not count, refused keys count eleven times."""
     address_burst: int = 3000
+    public_url: str = ""
+    """Where browsers reach the fleet, such as https://fleet.example; needed where a provider sends people back."""
+    oidc_issuer: str = ""
+    """Not empty: who vouches for people (OpenID Connect), exactly as it calls itself; docs/access.md."""
+    oidc_client_id: str = ""
+    oidc_secret_file: str = ""
+    """A file that holds the client's secret; empty for a public client."""
+    oidc_roles: str = ""
+    """Which group gives which role: `bosses=admin, ops=operator, *=viewer`; without a role nobody gets in."""
+    oidc_groups: str = "groups"
+    """The claim that names groups, and the one that names the person."""
+    oidc_name: str = "preferred_username"
+    oidc_scopes: str = "openid profile email"
+    oidc_hosts: str = ""
+    """Further hosts of the provider, separated by blanks, where its token endpoint or keys are not at the issuer's."""
     accel_prefix: str = ""
     """Not empty: files are not sent but named to the nginx in front (`X-Accel-Redirect`), below this internal path."""
     ingest_queue: int = 20_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -25,6 +26,7 @@ from skerry_fleet.dashboard.session import (
     sessions_of,
 )
 from skerry_fleet.errors import AuthError, FleetError, ForbiddenError, InputError
+from skerry_fleet.oidc import Provider
 from skerry_fleet.routes.common import FleetPart
 from skerry_fleet.signin import SignIn
 from skerry_fleet.tables import ApiKey
@@ -75,11 +77,16 @@ def sign_in(
             return begin(request, safe_path(next), Holder("key", row.id, row.stamp or 0))
         person = door.check(name, password, request.client.host if request.client else "")
     except FleetError as error:
-        said = f"{str(error)[:1].upper()}{str(error)[1:]}. {error.hint[:1].upper()}{error.hint[1:]}."
-        return sign_in_form(request, safe_path(next), said, error.status)
+        return sign_in_form(request, safe_path(next), sentences(error), error.status)
     with fleet.database.write() as session:
         door.seen(session, session.get_one(User, person.id), password)
     return begin(request, safe_path(next), Holder("user", person.id, person.stamp))
+
+
+def sentences(error: FleetError) -> str:
+    """Return a refusal as people read it."""
+    parts = [part[:1].upper() + part[1:] for part in (str(error), error.hint) if part]
+    return " ".join(part if part.endswith("?") else f"{part}." for part in parts)
 
 
 def begin(request: Request, back: str, holder: Holder) -> Response:
@@ -107,6 +114,8 @@ def sign_in_form(request: Request, back: str, problem: str, status: int = 200) -
     with fleet.database.read() as session:
         people = users.exist(session, fleet.config.tenant)
     values = {"back": back, "problem": problem, "token": sessions_of(request).token(visit), "people": people}
+    provider: Provider | None = request.app.state.provider
+    values["provider"] = "" if provider is None else urlsplit(provider.settings.issuer).hostname
     response = render(request, None, "sign-in.html", values, status)
     set_cookie(request, response, VISIT, visit, None)
     return response

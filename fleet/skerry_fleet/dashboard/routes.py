@@ -11,13 +11,23 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from skerry_fleet import rollout_machine, rollout_rows
-from skerry_fleet.dashboard import account_pages, actions, alert_pages, device_view, drift_view, shadow_pages, views
+from skerry_fleet import oidc_people, rollout_machine, rollout_rows
+from skerry_fleet.dashboard import (
+    account_pages,
+    actions,
+    alert_pages,
+    device_view,
+    drift_view,
+    oidc_pages,
+    shadow_pages,
+    views,
+)
 from skerry_fleet.dashboard.account_pages import Anyone
 from skerry_fleet.dashboard.pages import KINDS, STATIC, PageRoute, link, render
 from skerry_fleet.dashboard.session import open_sessions
 from skerry_fleet.errors import InputError, MissingError
 from skerry_fleet.fleet import Fleet
+from skerry_fleet.oidc import Provider
 from skerry_fleet.paging import Page, page
 from skerry_fleet.rollout_words import Status
 from skerry_fleet.routes.common import FleetPart
@@ -34,6 +44,9 @@ def install(app: FastAPI, fleet: Fleet) -> None:
     """Put the dashboard on an application."""
     app.state.sessions = open_sessions(fleet.config.root, fleet.random)
     app.state.sign_in = SignIn(fleet.database, fleet.config.tenant, fleet.clock)
+    wanted = oidc_people.settings(fleet.config)
+    app.state.provider = None if wanted is None else Provider(wanted, fleet.clock)
+    app.include_router(oidc_pages.router)
     app.include_router(account_pages.router)
     app.include_router(actions.router)
     app.include_router(shadow_pages.router)

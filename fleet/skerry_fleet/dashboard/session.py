@@ -30,7 +30,7 @@ VISIT = "skerry_visit"
 """A random name for a browser that has not signed in: what the sign-in form's token is made for."""
 PATH = "/ui"
 LASTS_S = 12 * 3600
-PUBLIC = frozenset({"/", "/ui", "/ui/sign-in", "/ui/static/{name}"})
+PUBLIC = frozenset({"/", "/ui", "/ui/sign-in", "/ui/sign-in/oidc", "/ui/sign-in/oidc/callback", "/ui/static/{name}"})
 """Pages without a session. A test knows this list: adding to it is a decision."""
 
 
@@ -65,7 +65,7 @@ class Sessions:
     def begin(self, holder: Holder, now: float, random: RandomBytes) -> str:
         """Return the cookie of a new session."""
         claim = f"2.{holder.kind}.{holder.id}.{holder.stamp}.{int(now + LASTS_S)}.{random(12).hex()}"
-        return f"{claim}.{self._sign('session', claim)}"
+        return f"{claim}.{self.signature('session', claim)}"
 
     def holder_of(self, cookie: str, now: float) -> Holder:
         """Return to whom a cookie was given.
@@ -75,7 +75,7 @@ class Sessions:
         """
         claim, _, signature = cookie.rpartition(".")
         parts = claim.split(".")
-        if len(cookie) > 500 or len(parts) != 6 or not self._fits("session", claim, signature):
+        if len(cookie) > 500 or len(parts) != 6 or not self.signed("session", claim, signature):
             raise AuthError("please sign in")
         _, kind, name, stamp, expires, _ = parts
         if int(expires) <= now:
@@ -84,7 +84,7 @@ class Sessions:
 
     def token(self, subject: str) -> str:
         """Return the form token for a session's cookie, or for a visit before that."""
-        return self._sign("form", subject)
+        return self.signature("form", subject)
 
     def check_token(self, subject: str, token: str) -> None:
         """Refuse a form that did not come from one of our pages.
@@ -92,14 +92,16 @@ class Sessions:
         Raises:
             ForbiddenError: another token, or none.
         """
-        if not subject or not self._fits("form", subject, token):
+        if not subject or not self.signed("form", subject, token):
             raise ForbiddenError("this form is out of date; nothing was changed", hint="go back, reload, try again")
 
-    def _sign(self, purpose: str, text: str) -> str:
+    def signature(self, purpose: str, text: str) -> str:
+        """Return our signature of a text, good for one purpose."""
         return hmac.new(self.secret, f"{purpose}\0{text}".encode(), "sha256").hexdigest()
 
-    def _fits(self, purpose: str, text: str, signature: str) -> bool:
-        return hmac.compare_digest(self._sign(purpose, text).encode(), signature.encode("utf-8", "replace"))
+    def signed(self, purpose: str, text: str, signature: str) -> bool:
+        """Say whether a signature is ours, for this text and purpose."""
+        return hmac.compare_digest(self.signature(purpose, text).encode(), signature.encode("utf-8", "replace"))
 
 
 def open_sessions(root: Path, random: RandomBytes) -> Sessions:

@@ -157,6 +157,8 @@ VISITS: dict[tuple[str, str], Visit] = {
     ("GET", "/ui/static/{name}"): _ui(None, name="style.css"),
     ("GET", "/ui/sign-in"): Visit(None),
     ("POST", "/ui/sign-in"): Visit(None, {}, own=(403,)),
+    ("GET", "/ui/sign-in/oidc"): Visit(None, own=(404,)),
+    ("GET", "/ui/sign-in/oidc/callback"): Visit(None, own=(404,)),
     ("GET", "/ui/"): _ui(V),
     ("GET", "/ui/events"): _ui(V),
     ("GET", "/ui/devices"): _ui(V, foreign=("?group={group}",)),
