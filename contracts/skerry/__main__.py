@@ -36,6 +36,17 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0 (done), 1 (refused) or 2 (usage)."""
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()  # here, and not as Python ends, where nothing could be said about it
+    except BrokenPipeError:  # the reader has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -53,16 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         module = importlib.import_module(name)
         result: int = module.main(words if keeps_word else words[1:])
-        sys.stdout.flush()
     except ModuleNotFoundError as error:  # at the start, or where a command loads what only it needs
         if not error.name or error.name.startswith("skerry"):
             raise
         extra = name.split(".")[0].removeprefix("skerry_")
         hint = f"pip install 'skerry[{extra}]'"
         print(f"skerry: error: `skerry {words[0]}` needs the library {error.name} ({hint})", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader has seen enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 1
     return result
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skerry_contracts.errors import ContractError
-from skerry_fleet import cli_alerts, cli_broker, cli_devices, cli_people
-from skerry_fleet.cli_nouns import Noun
+from skerry_fleet import cli_alerts, cli_broker, cli_devices, cli_feeds, cli_people
+from skerry_fleet.cli_nouns import Noun, Parser
 from skerry_fleet.errors import FleetError, InputError, UnavailableError
 
 DEFAULT_URL = "http://127.0.0.1:8707"
@@ -39,7 +39,8 @@ def main(argv: Sequence[str]) -> int:
 
         return cli_verbs.run(arguments, _url(arguments), _key(arguments))
     except (FleetError, ContractError) as error:
-        print(f"skerry: error: {error}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        said = f"{error}" + (f" ({error.hint})" if error.hint else "")
+        print("skerry: error: " + "".join(each if each.isprintable() else "?" for each in said), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 1
@@ -90,7 +91,7 @@ def _key(arguments: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="skerry fleet", description="The manager of all devices.")
+    parser: argparse.ArgumentParser = Parser(prog="skerry fleet", description="The manager of all devices.")
     nouns = parser.add_subparsers(dest="noun", required=True, metavar="NOUN")
     serve = nouns.add_parser("serve", help="run the manager: API, broker, rollouts")
     serve.add_argument("--root", help=f"where everything is kept (default {DEFAULT_ROOT})")
@@ -117,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     _shadows(nouns, common)
     _measuring(nouns, common)
     cli_alerts.add(nouns, common)
+    cli_feeds.add(nouns, common)
     cli_people.add(nouns, common)
     return parser
 
@@ -162,6 +164,7 @@ def _bundles(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common:
     model = Noun(nouns, "model", "registered models", common)
     model.verb("register", "make a model known", "model").add_argument("--description", default="")
     model.verb("list", "models")
+    cli_feeds.add_to_model(model)
     bundle = Noun(nouns, "bundle", "bundles in the registry", common)
     upload = bundle.verb("upload", "give the fleet a .skerry file", "file")
     upload.add_argument("--model", help="default: the model the file names")

@@ -65,4 +65,5 @@ def add(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argp
         each.add_argument("--query", help="let the fleet choose the devices, such as 'profile==raspberry-pi-*'")
     group.verb("show", "one group with its query", "group")
     group.verb("add", "put devices into a group", "group", "devices+")
+    group.verb("remove", "take devices out of a group; what they run stays", "group", "devices+")
     group.verb("list", "groups with their sizes")

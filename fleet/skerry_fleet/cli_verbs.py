@@ -13,7 +13,7 @@ from skerry_contracts import codec
 from skerry_contracts.carried import Carried, read_lines
 from skerry_contracts.container import open_container
 from skerry_contracts.errors import ContractError
-from skerry_fleet import cli_alerts, cli_devices, cli_people
+from skerry_fleet import cli_alerts, cli_devices, cli_feeds, cli_people
 from skerry_fleet import cli_beside as beside
 from skerry_fleet.cli_words import cell, record, show, table
 from skerry_fleet.client import FleetClient
@@ -30,6 +30,7 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     **cli_devices.LISTS,
     **cli_alerts.LISTS,
     **cli_people.LISTS,
+    **cli_feeds.LISTS,
     ("model", "list"): ("/models", (), ("name", "bundles", "release", "description")),
     ("bundle", "list"): ("/models/{model}/bundles", (), ("id", "version", "release", "target", "state", "size_bytes")),
     ("rollout", "list"): (
@@ -60,6 +61,7 @@ CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("audit", "verify"): ("GET", "/audit/verify", ()),
     **cli_alerts.CALLS,
     **cli_people.CALLS,
+    **cli_feeds.CALLS,
     ("model", "register"): ("POST", "/models", ("name", "description")),
     ("bundle", "show"): ("GET", "/bundles/{bundle}", ()),
     ("bundle", "publish"): ("POST", "/bundles/{bundle}/publish", ()),
@@ -227,7 +229,7 @@ def _follow(client: FleetClient, arguments: argparse.Namespace, rollout: str) ->
         if answer["status"] in ENDED:
             break
         time.sleep(POLL_S)
-    show(answer, arguments.json, lambda: print(f"{rollout} {answer['status']} {answer['reason']}".rstrip()))
+    show(answer, arguments.json, lambda: print(cell("", f"{rollout} {answer['status']} {answer['reason']}").rstrip()))
     return 0 if answer["status"] in GOOD else 1
 
 
@@ -267,6 +269,7 @@ def _carry_out(client: FleetClient, arguments: argparse.Namespace) -> int:
 
 _SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]] = {
     **cli_devices.SPECIAL,
+    **cli_feeds.SPECIAL,
     ("overview", ""): _overview,
     ("bundle", "upload"): _upload,
     ("device", "carry-in"): _carry_in,

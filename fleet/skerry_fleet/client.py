@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,39 @@ class FleetClient:
                 status=answer.status_code,
             )
         return plain
+
+    def text(self, path: str) -> str:
+        """Return an answer that is no JSON.
+
+        Raises:
+            FleetError: no answer, or a refusal.
+        """
+        try:
+            answer = patiently("GET", path, lambda: self._http.get(path))
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            raise self._lost(error) from error
+        return answer.text if answer.status_code == 200 else str(self._plain(answer, path))
+
+    def events(self) -> Iterator[tuple[str, Any]]:
+        """Give events as they come, each with its kind, for as long as the fleet serves.
+
+        Raises:
+            FleetError: no answer, a refusal, or the fleet has ended.
+        """
+        path, kind = "/api/v1/events", "message"
+        try:
+            with self._http.stream("GET", path, timeout=httpx.Timeout(TIMEOUT_S)) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                    self._plain(answer, path)
+                for line in answer.iter_lines():
+                    name, _, value = line.partition(": ")
+                    if name == "event":
+                        kind = value
+                    elif name == "data":
+                        yield kind, json.loads(value)
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            raise self._lost(error) from error
 
     def items(self, path: str, most: int, **query: Any) -> list[dict[str, Any]]:
         """Return up to `most` items of a list, page by page."""

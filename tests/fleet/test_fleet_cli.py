@@ -135,7 +135,7 @@ def test_every_list_and_call_is_a_command(run) -> None:  # type: ignore[no-untyp
     parser = cli._parser()
     for noun, verb in CALLS:
         with pytest.raises(SystemExit) as ended:
-            parser.parse_args([noun, verb, "--help"])
+            parser.parse_args([word for word in (noun, verb, "--help") if word])
         assert ended.value.code == 0
 
 
