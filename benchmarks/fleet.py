@@ -4,14 +4,19 @@
 
     connect   connections, connect_seconds, bytes_per_connection: devices (`skerry sim swarm`, no TLS) on broker shards,
               each with will, subscription and presence; the bytes are the brokers' own
-    ingest    ingest_sqlite_per_s: messages that devices keep until they are acknowledged, eight of a device at a time,
-              from the first sent to the last acknowledged; ingest_lost: acknowledged, or made, and not in the
-              database after a broker and the manager were killed (ingest_kills) under load
+    ingest    ingest_sqlite_per_s, ingest_postgres_per_s: messages that devices keep until they are acknowledged, eight
+              of a device at a time, from the first sent to the last acknowledged, on either database (PostgreSQL with
+              a server of its own that waits for the disk); ingest_lost: acknowledged, or made, and not in the
+              databases after a broker and the manager were killed (ingest_kills) under load
     samples   samples_acked_per_s: the same with one sample of a device at a time, so one acknowledgement for each
     presence  presence_5k_s, presence_15k_s: so many sockets of three shards drop at once; until the database has one
               incident that counts all of them (..._incidents: how many there are)
     wave      wave_50k_s: one wave to all devices, from the order to the last of them confirmed by what it reported;
               rollout_50k_s: a canary and four waves, without soak (with fewer --devices the figures are theirs)
+    exposure  exposed_max: the most devices of a thousand that ever tried a bad release, by their own count, over --seeds
+              releases that fail, degrade or silence devices, each with a plan of its own and a budget of 10;
+              rollback_s: the longest from the first failure until all were back and the fleet knew it (rollback_..._s
+              of each kind; not_rolled_back must be 0)
     restart   restart_s: the manager is stopped and started again while messages come, until the next is
               acknowledged; restart_lost
     postgres  store_postgres_per_s, store_sqlite_per_s: messages that the store alone commits, without broker and
@@ -57,6 +62,7 @@ PARTS = {
     "samples": "fleet_load",
     "presence": "fleet_load",
     "wave": "fleet_waves",
+    "exposure": "fleet_waves",
     "restart": "fleet_load",
     "postgres": "fleet_postgres",
     "gate": "fleet_gate",
@@ -71,6 +77,7 @@ GOALS: dict[str, tuple[float, float]] = {
     "connect_seconds": (20, 30),
     "bytes_per_connection": (4096, 4096),
     "ingest_sqlite_per_s": (12_000, 25_000),
+    "ingest_postgres_per_s": (12_000, 25_000),
     "ingest_lost": (0, 0),
     "samples_acked_per_s": (4000, 8000),
     "presence_5k_s": (2, 1),
@@ -79,6 +86,8 @@ GOALS: dict[str, tuple[float, float]] = {
     "presence_15k_incidents": (1, 1),
     "wave_50k_s": (15, 8),
     "rollout_50k_s": (120, 60),
+    "exposed_max": (10, 10),
+    "rollback_s": (60, 20),
     "restart_s": (10, 3),
     "restart_lost": (0, 0),
     "aa_false_aborts": (0.05, 0.05),
@@ -89,7 +98,7 @@ GOALS: dict[str, tuple[float, float]] = {
     "api_server_errors": (0, 0),
     "api_findings": (0, 0),
 }
-AT_LEAST = {"connections", "ingest_sqlite_per_s", "samples_acked_per_s", "harm_detected"}
+AT_LEAST = {"connections", "ingest_sqlite_per_s", "ingest_postgres_per_s", "samples_acked_per_s", "harm_detected"}
 
 
 def run(part: str, options: Options) -> dict[str, float]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.fleet_options import Options
+from tests.fleet.postgres import program, running
 
 from skerry_simulators.swarm import scenarios
 from skerry_simulators.swarm.scenarios import Stage, Wish
@@ -42,16 +43,26 @@ def connect(options: Options) -> dict[str, float]:
 
 def ingest(options: Options) -> dict[str, float]:
     """Return how many messages a second are committed, and how many are lost where broker and manager are killed."""
-    wish = Wish(TALKERS, shards=2, processes=1, limit_s=options.limit_s, rate=6000, seconds=15)
+    found = _ingest(options, "sqlite")
+    if program("initdb") is None:
+        print("  no PostgreSQL here (apt install postgresql): SQLite alone", file=sys.stderr)
+        return found
+    with running(durable=True) as server:
+        other = _ingest(options, "postgres", server.url())
+    return {**found, **other, "ingest_lost": found["ingest_lost"] + other["ingest_lost"]}
+
+
+def _ingest(options: Options, name: str, url: str = "") -> dict[str, float]:
+    wish = Wish(TALKERS, shards=2, processes=1, limit_s=options.limit_s, rate=6000, seconds=15, database_url=url)
     with stage(wish) as on:
         scenarios.connect(on)
         found = scenarios.samples(on, options.messages, burst=8, window=16_000)
         killed = scenarios.kill(on)
     return {
-        "ingest_sqlite_per_s": found["samples_per_s"],
+        f"ingest_{name}_per_s": found["samples_per_s"],
         "ingest_lost": found["lost"] + killed["lost"],
         "ingest_kills": killed["kills"],
-        **_processor("ingest", found),
+        **_processor(f"ingest_{name}", found),
     }
 
 

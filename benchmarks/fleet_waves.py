@@ -5,8 +5,10 @@ from __future__ import annotations
 from benchmarks.fleet_load import stage
 from benchmarks.fleet_options import Options
 
-from skerry_simulators.swarm import releases, scenarios
+from skerry_simulators.swarm import exposing, releases, scenarios
 from skerry_simulators.swarm.scenarios import Wish
+
+EXPOSED_DEVICES = 1000
 
 
 def wave(options: Options) -> dict[str, float]:
@@ -16,3 +18,10 @@ def wave(options: Options) -> dict[str, float]:
         once = releases.roll_out(on, releases.release(on, told="last"), canary=1, waves=[{"percent": 100}])
         waves = releases.rollout(on, told="last")
     return {"wave_50k_s": once["seconds"], "rollout_50k_s": waves["rollout_s"]}
+
+
+def exposure(options: Options) -> dict[str, float]:
+    """Return how many devices ever tried a bad model, at most, and how long it took at most until all were back."""
+    with stage(Wish(EXPOSED_DEVICES, shards=1, processes=1, limit_s=options.limit_s)) as on:
+        scenarios.connect(on)
+        return exposing.exposure(on, options.seeds)

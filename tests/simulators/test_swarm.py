@@ -20,7 +20,9 @@ from skerry_contracts import codec
 from skerry_contracts.device import Heartbeat, Phase, Presence, Progress, Reason
 from skerry_contracts.sample import Sample
 from skerry_simulators.cli import main
-from skerry_simulators.swarm import wire, words
+from skerry_simulators.swarm import exposing, wire, words
+from skerry_simulators.swarm import scenarios as swarm_scenarios
+from skerry_simulators.swarm.scenarios import Wish
 from skerry_simulators.swarm.words import Behaviour
 
 BOOT = b"00000001-0000abcd"
@@ -160,3 +162,18 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "mine").write_text("kept")
     assert main(["swarm", "--root", str(tmp_path)]) == 1
     assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@needs_mosquitto
+def test_no_bad_model_is_ever_on_more_devices_than_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposing, "SILENT_S", 3.0)
+    wish = Wish(40, shards=1, processes=1, limit_s=120)
+    with swarm_scenarios.stage(tmp_path, wish, lambda _: None, silent_after_s=3600) as on:
+        swarm_scenarios.connect(on)
+        exposing.prepare(on)
+        for seed, kind in enumerate(exposing.KINDS):
+            found = exposing.expose(on, seed)
+            assert found.kind == kind and found.rolled_back and 1 <= found.exposed <= exposing.BUDGET
+            assert len(on.team.look()["bundles"]) == 1, "all are back on the good one"
+            assert found.rollback_s >= (3.0 if kind == "silences" else 0.0), "silence is seen by its length alone"

@@ -25,6 +25,7 @@ from skerry_fleet.client import FleetClient
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.errors import FleetError
 from skerry_fleet.fleet import open_fleet
+from skerry_fleet.sql.dialect import Dialect, open_dialect
 from skerry_simulators.catalogue import HARDWARE, MODEL, TENANT, Kind, make_bundle
 from skerry_simulators.chaos.mortal import mortal
 from skerry_simulators.errors import SimulatorError
@@ -33,15 +34,19 @@ START_S = 60.0
 
 
 class Ground:
-    """One fleet. `settings` go on the command line of `skerry fleet serve`."""
+    """One fleet. `settings` go on the command line of `skerry fleet serve`; `database_url` does not, for it may hold a
+    password.
+    """
 
-    def __init__(self, root: Path, shards: int, settings: dict[str, Any]) -> None:
+    def __init__(self, root: Path, shards: int, settings: dict[str, Any], database_url: str = "") -> None:
         self.root = root
         self.shards = shards
         self.url = ""
         self.new = 0
         self._first = _free_ports(shards)
         self._settings = settings
+        self._database_url = database_url
+        self._dialect: Dialect | None = None
         self._released = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log = root.with_name(f"{root.name}.log")
@@ -61,7 +66,8 @@ class Ground:
     def admit(self, devices: int) -> None:
         """Let simulated devices in, while the fleet does not run."""
         try:
-            fleet = open_fleet(FleetConfig(root=self.root, shards=self.shards), time.time, secrets.token_bytes)
+            config = FleetConfig(root=self.root, shards=self.shards, database_url=self._database_url)
+            fleet = open_fleet(config, time.time, secrets.token_bytes)
             try:
                 self.new = swarm.admit(fleet.database, TENANT, devices, HARDWARE, time.time(), self.shards)
             finally:
@@ -77,7 +83,8 @@ class Ground:
         for name, value in self._settings.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(mortal(words), stdout=subprocess.PIPE, stderr=log)
+            environment = {**os.environ, "SKERRY_FLEET_DATABASE_URL": self._database_url}
+            self._process = subprocess.Popen(mortal(words), stdout=subprocess.PIPE, stderr=log, env=environment)
         lines: list[str] = []
         while not any(line.startswith("swarm ") for line in lines):
             line = self._process.stdout.readline().decode() if self._process.stdout is not None else ""
@@ -109,6 +116,8 @@ class Ground:
             yield self
         finally:
             self.stop()
+            if self._dialect is not None:
+                self._dialect.close()
 
     def stop(self) -> None:
         """End the fleet in an orderly way."""
@@ -170,7 +179,12 @@ class Ground:
         return made.manifest
 
     def count(self, statement: str, *values: object) -> int:
-        """Return the one number that a query of the fleet's database gives."""
+        """Return the one number that a query of the fleet's database gives; values (`?`) with SQLite alone."""
+        if self._database_url:
+            self._dialect = self._dialect or open_dialect(self._database_url)
+            with self._dialect.reader.connect() as connection:
+                told = connection.execution_options(no_parameters=True)  # a % of the statement is its own
+                return int(told.exec_driver_sql(statement).scalar_one())
         with contextlib.closing(
             sqlite3.connect(f"file:{self.root / 'fleet.db'}?mode=ro", uri=True, timeout=30)
         ) as base:

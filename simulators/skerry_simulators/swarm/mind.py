@@ -63,6 +63,30 @@ class Device:
         return b"swarm-%06d" % self.number
 
 
+class Watched:
+    """The truth about one bundle, as only the devices know it: how many ever tried it, when the first failed with it,
+    and when the last one left it.
+    """
+
+    def __init__(self, bundle: str) -> None:
+        self.bundle = bundle
+        self.exposed: set[int] = set()
+        self.first_failed_s = 0.0
+        self.last_back_s = 0.0
+
+    def turns(self, device: Device, bundle: str, now_s: float) -> None:
+        """Note that a device turns to a bundle, from the one it runs."""
+        if bundle == self.bundle:
+            self.exposed.add(device.number)
+        elif device.bundle == self.bundle:
+            self.last_back_s = now_s
+
+    def failed(self, bundle: str, now_s: float) -> None:
+        """Note that a device does badly with a bundle."""
+        if bundle == self.bundle and not self.first_failed_s:
+            self.first_failed_s = now_s
+
+
 class Mind:
     """The behaviour of all devices of one process. `boot` is their boot id, `wall` the time of day."""
 
@@ -77,6 +101,7 @@ class Mind:
         self.counts = dict.fromkeys(("made", "acked", "beats", "sent", "again", "adopted"), 0)
         self.last_acked_s = 0.0
         self.last_adopted_s = 0.0
+        self.watched = Watched("")
 
     # What devices say.
 
@@ -96,6 +121,8 @@ class Mind:
         make = self._template(("beat", device.bundle, device.drifts), words.heartbeat, known, device.drifts)
         device.seq += 1
         now_s = self._wall()
+        if known is not None and known.error_share and not device.silent:
+            self.watched.failed(device.bundle, now_s)
         text = make(self.boot, device.seq, now_s, now_s - self.began_s, device.adopted)
         self.counts["beats"] += 1
         self._publish(device, b"heartbeat", text, qos)
@@ -149,13 +176,16 @@ class Mind:
         wanted = next((each for each in order.models if each.model == MODEL), None)
         if wanted is not None and wanted.bundle != device.bundle:
             known = self.behaviours.setdefault(wanted.bundle, Behaviour(wanted.version, wanted.bundle))
+            self.watched.turns(device, wanted.bundle, self._wall())
             for phase in words.steps(known, self.told):
                 device.seq += 1
                 self._keep(
                     device, device.seq, ("progress", wanted.bundle, phase, order.sequence, wanted.rollout.encode())
                 )
             if known.ends is Phase.COMMITTED:
-                device.bundle = wanted.bundle
+                device.bundle, device.silent = wanted.bundle, known.silences
+            if known.ends is not Phase.COMMITTED or known.silences:
+                self.watched.failed(wanted.bundle, self._wall())
         self.counts["adopted"] += 1
         self.last_adopted_s = self._wall()
         self.beat(device)

@@ -16,7 +16,7 @@ from typing import Any
 
 from skerry_contracts.device import Phase, Reason
 from skerry_simulators.swarm.crowd import Crowd
-from skerry_simulators.swarm.mind import AWAY, READY, RESEND_S, Device, Mind
+from skerry_simulators.swarm.mind import AWAY, READY, RESEND_S, Device, Mind, Watched
 from skerry_simulators.swarm.words import Behaviour
 
 TURN_S = 0.02
@@ -92,6 +92,10 @@ class Program:
             known = {**each, "ends": Phase(each["ends"]), "reason": Reason(each["reason"])}
             self.mind.behaviours[each["bundle"]] = Behaviour(**known)
 
+    def do_watch(self, bundle: str) -> None:
+        """Count who tries a bundle from now on."""
+        self.mind.watched = Watched(bundle)
+
     def do_leave(self) -> None:
         """Say goodbye and end."""
         self.crowd.leave()
@@ -115,6 +119,9 @@ class Program:
             "last_ready_s": crowd.last_ready_s,
             "last_acked_s": mind.last_acked_s,
             "last_adopted_s": mind.last_adopted_s,
+            "exposed": len(mind.watched.exposed),
+            "first_failed_s": mind.watched.first_failed_s,
+            "last_back_s": mind.watched.last_back_s,
             "cpu_s": processor.user + processor.system,
             "rss_bytes": _resident_bytes(),
             "bundles": bundles,

@@ -27,7 +27,8 @@ BACK_S = 2.0  # how long after a loss a device comes back
 class Wish:
     """What is asked of a swarm. `rate` is samples a second; 0 shards or processes: as many as the devices need.
 
-    Every device reports each `beats_s` (0: only when something changes, which is soon called silence).
+    Every device reports each `beats_s` (0: only when something changes, which is soon called silence). `database_url`:
+    the fleet's database, empty, where it is not SQLite.
     """
 
     devices: int = 1000
@@ -38,6 +39,7 @@ class Wish:
     tls: bool = False
     limit_s: float = 300.0
     beats_s: float = 0.0
+    database_url: str = ""
 
     @property
     def all_shards(self) -> int:
@@ -79,8 +81,8 @@ class Stage:
         return time.time()
 
 
-ONLINE = "SELECT count(*) FROM device_state WHERE online = 1 AND name LIKE 'swarm-%'"
-OFFLINE = "SELECT count(*) FROM device_state WHERE online = 0 AND name LIKE 'swarm-%'"
+ONLINE = "SELECT count(*) FROM device_state WHERE online AND name LIKE 'swarm-%'"
+OFFLINE = "SELECT count(*) FROM device_state WHERE NOT online AND name LIKE 'swarm-%'"
 SAMPLES = "SELECT count(*) FROM sample"
 PROGRESS = "SELECT count(*) FROM progress"
 INCIDENTS = "SELECT count(*) FROM incident WHERE kind = 'mass-offline' AND state <> 'resolved'"
@@ -90,7 +92,7 @@ AWAY = "SELECT coalesce(max(devices), 0) FROM incident WHERE kind = 'mass-offlin
 @contextlib.contextmanager
 def stage(folder: Path, wish: Wish, say: Say, **settings: object) -> Iterator[Stage]:
     """Give a fleet in `folder` with everybody admitted, and a swarm; all of it ends with the block."""
-    ground = Ground(folder / "fleet", wish.all_shards, settings)
+    ground = Ground(folder / "fleet", wish.all_shards, settings, wish.database_url)
     say(f"{wish.devices:,} devices are admitted to a fleet of {wish.all_shards} brokers")
     if not wish.tls:
         ground.admit(wish.devices)
@@ -184,11 +186,11 @@ def silence(on: Stage) -> Figures:
     on.beat(2.0)
     on.team.share("silence", count, count=Team)
     began_s = time.time()
-    silent = "SELECT count(*) FROM device_state WHERE silent = 1"
+    silent = "SELECT count(*) FROM device_state WHERE silent"
     seconds = on.wait("known to be silent", silent, count) - began_s
     others = on.ground.count(silent) - count
     on.team.share("silence", 0, count=0)
-    on.wait("heard again", "SELECT count(*) FROM device_state WHERE silent = 0 AND online = 1", on.wish.devices)
+    on.wait("heard again", "SELECT count(*) FROM device_state WHERE NOT silent AND online", on.wish.devices)
     on.beat()
     return {"silenced": count, "silent_s": seconds, "wrongly_silent": others}
 

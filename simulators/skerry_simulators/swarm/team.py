@@ -74,6 +74,8 @@ class Team:
                         kept[key] = kept.get(key, 0) + number
                 elif name.startswith("last_"):
                     sums[name] = max(sums.get(name, 0.0), value)
+                elif name.startswith("first_"):  # 0: not yet
+                    sums[name] = min(value or sums.get(name, 0.0), sums.get(name, 0.0) or value)
                 else:
                     sums[name] = sums.get(name, 0) + value
         self.counts = sums

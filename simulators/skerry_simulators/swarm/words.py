@@ -35,7 +35,9 @@ DEVICE = "swarm-device"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a bundle does on devices. `error_share` of its predictions fail; `ends` is the phase updates to it end in."""
+    """How a bundle does on devices. `error_share` of its predictions fail; `ends` is the phase updates to it end in;
+    `silences`: who runs it keeps its connection and says nothing more.
+    """
 
     version: str
     bundle: str
@@ -44,6 +46,7 @@ class Behaviour:
     confidence: float = 0.9
     ends: Phase = Phase.COMMITTED
     reason: Reason = Reason.OK
+    silences: bool = False
 
 
 def template(record: Any, *marks: tuple[Any, str]) -> Callable[..., bytes]:
