@@ -13,7 +13,7 @@
               incident that counts all of them (..._incidents: how many there are)
     wave      wave_50k_s: one wave to all devices, from the order to the last of them confirmed by what it reported;
               rollout_50k_s: a canary and four waves, without soak (with fewer --devices the figures are theirs)
-    exposure  exposed_max: the most devices of a thousand that ever tried a bad release, by their own count, over --seeds
+    exposure  exposed_max: the most of 1000 devices that ever tried a bad release, by their own count, over --seeds
               releases that fail, degrade or silence devices, each with a plan of its own and a budget of 10;
               rollback_s: the longest from the first failure until all were back and the fleet knew it (rollback_..._s
               of each kind; not_rolled_back must be 0)
