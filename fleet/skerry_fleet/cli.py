@@ -33,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
             from skerry_fleet import cli_database
 
             return cli_database.run(arguments, _root(arguments))
+        if getattr(arguments, "head", "") and not arguments.files:
+            raise InputError("--head is looked for in files", hint="skerry fleet audit export -o FILE first")
         if getattr(arguments, "files", None):
             return cli_people.verify_files([Path(each) for each in arguments.files], arguments.head, arguments.json)
         from skerry_fleet import cli_verbs  # httpx is loaded only where a request is made

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from skerry_fleet import apikeys, audit, passwords
+from skerry_fleet import audit, passwords
 from skerry_fleet.apikeys import Caller, Role
 from skerry_fleet.audit import Actor
 from skerry_fleet.config import RandomBytes
@@ -68,7 +68,7 @@ def change(
     Raises:
         MissingError: nobody of that name.
         InputError: a role or password that may not be one.
-        ConflictError: it would leave no admin.
+        ConflictError: role or password are a provider's to say.
     """
     row = get(session, actor.tenant, name)
     before = {"role": row.role, "disabled": row.disabled_ms is not None}
@@ -82,9 +82,6 @@ def change(
     if password is not None:
         set_password(row, password)
     session.add(row)
-    session.flush()
-    if before["role"] == Role.ADMIN and not before["disabled"]:
-        apikeys.keep_an_admin(session, actor.tenant)
     after = {"role": row.role, "disabled": row.disabled_ms is not None}
     changed = {key: after[key] for key in after if after[key] != before[key]}
     if password is not None:

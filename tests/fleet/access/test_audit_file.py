@@ -143,6 +143,7 @@ def test_exports_that_follow_one_another(
     assert "one.jsonl:1: does not go on" in capsys.readouterr().err
     assert main(["audit", "verify", str(two), "--json", *gone]) == 0
     assert json.loads(capsys.readouterr().out)["after"] == 3
+    assert main(["audit", "verify", "--head", "0" * 64, *gone]) == 1 and "in files" in capsys.readouterr().err
     assert main(["audit", "export", "-o", str(tmp_path / "x"), "--after", "99", *flags]) == 1
     assert "no record 99" in capsys.readouterr().err and not (tmp_path / "x").exists()
 
