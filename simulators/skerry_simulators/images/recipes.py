@@ -30,7 +30,7 @@ _PYTHON = "/usr/bin/python3"
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
     """An image's own part: the locked requirements, our packages, further packages of Debian's and which programs of
-    theirs stay, the folder that is kept, and how it runs.
+    theirs stay, the folder that is kept, others that may be, and how it runs.
     """
 
     title: str
@@ -44,6 +44,7 @@ class Recipe:
     environment: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 RECIPES = {
@@ -83,6 +84,7 @@ RECIPES = {
         ),
         programs=("usr/sbin/mosquitto",),
         ports=(8707, 8883),
+        folders=("var/lib/skerry-blobs",),
     ),
 }
 
@@ -138,6 +140,8 @@ def _ours(recipe: Recipe, site: str) -> Tree:
     lines = ("Metadata-Version: 2.1", "Name: skerry", f"Version: {_version()}", "License: Apache-2.0", "")
     tree.file(f"{site}/skerry-{_version()}.dist-info/METADATA", "\n".join(lines).encode())
     tree.directory(recipe.state, 0o750, owner=base.USER_ID)
+    for folder in recipe.folders:  # a new volume there takes over owner and mode
+        tree.directory(folder, 0o755, owner=base.USER_ID)
     return tree
 
 
