@@ -175,6 +175,7 @@ async def _linked(app: FastAPI, fleet: Fleet, brokers: Brokers | ExternalBrokers
                 await stack.enter_async_context(_running(connect))
                 await stack.enter_async_context(_running(functools.partial(link.publish_forever, shard)))
             await stack.enter_async_context(_running(link.ingest_forever))
+            stack.push_async_callback(link.drain)  # first, when it is to end
             yield
     finally:
         fleet.reached = lambda: ()

@@ -31,6 +31,7 @@ CLIENT_ID = "fleet"
 UP = f"{topics.ROOT}/+/+/up/#"
 RETRY_S = (0.1, 5.0)
 OUTBOX_LOOK_S = 5.0
+DRAIN_S, DRAIN_LOOK_S = 20.0, 0.005
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Link:
         self._batch = batch
         self._waiting: deque[tuple[Shard, Publish]] = deque()
         self._arrived = asyncio.Event()
+        self._committing = self._ending = False
         self._shards = tuple(Shard() for _ in range(shards))
 
     @property
@@ -120,11 +122,30 @@ class Link:
             taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
             if not self._waiting:
                 self._arrived.clear()
-            if len(self._waiting) < self._queue_limit // 2:
+            if len(self._waiting) < self._queue_limit // 2 and not self._ending:
                 self._each_client(Client.resume)
-            committed = await asyncio.to_thread(self._commit, [message for _, message in taken])
-            if committed is not None:
-                await self._acknowledge(taken, committed.acks)
+            self._committing = True
+            try:
+                committed = await asyncio.to_thread(self._commit, [message for _, message in taken])
+                if committed is not None:
+                    await self._acknowledge(taken, committed.acks)
+            finally:
+                self._committing = False
+
+    async def drain(self, limit_s: float = DRAIN_S) -> None:
+        """Take no more messages, and commit and acknowledge those that are here. What is not read stays with devices,
+        which forget nothing that was not acknowledged.
+        """
+        self._ending = True
+        self._each_client(Client.pause)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._waiting or self._committing:
+                    await asyncio.sleep(DRAIN_LOOK_S)
+        if self._waiting:
+            log.warning(
+                "%d messages were not committed in %g s: devices will send them again", len(self._waiting), limit_s
+            )
 
     async def publish_forever(self, number: int) -> None:
         """Publish assignments that a shard's broker does not have yet."""
@@ -157,6 +178,8 @@ class Link:
                 await shard.client.disconnect()
 
     def _take(self, shard: Shard, message: Publish) -> None:
+        if self._ending:
+            return
         self._waiting.append((shard, message))
         self._arrived.set()
         if len(self._waiting) >= self._queue_limit:
