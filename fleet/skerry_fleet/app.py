@@ -133,6 +133,8 @@ def make_broker(fleet: Fleet) -> Brokers | ExternalBrokers:
         broker = Brokers(shards.settings(first, ports), fleet.office.authority, fleet.clock)
     except BrokerError as error:
         raise UnavailableError(str(error), hint=error.hint) from error
+    # The files beside the brokers may be older than the database: a crash, a restored copy, a folder that is new.
+    broker.revoke(fleet.revoked(), ())
     for shard, process in enumerate(broker.processes):
         broker_port(config, shard, process.port)
     fleet.brokers = tuple((config.broker_name or config.broker_host, process.port) for process in broker.processes)

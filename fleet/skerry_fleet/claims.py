@@ -5,13 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
+from skerry_contracts import names
+from skerry_contracts.codec import canonical_json
 from skerry_contracts.enrolment import ClaimToken
-from skerry_fleet import audit, groups
+from skerry_contracts.errors import MismatchError
+from skerry_fleet import audit, groups, tag_rules
 from skerry_fleet.audit import Actor
+from skerry_fleet.claim_tables import ClaimDevice, ClaimTags
 from skerry_fleet.config import RandomBytes
 from skerry_fleet.database import rowcount
 from skerry_fleet.errors import AuthError, ConflictError, InputError, MissingError
@@ -32,14 +38,20 @@ def create(
     uses: int = 1,
     expires_s: float = 86_400.0,
     group: str = "",
+    tags: Mapping[str, str] | None = None,
+    devices: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Make a claim for `uses` devices, valid for `expires_s` seconds; the token is in the answer and nowhere else.
 
+    Its devices get `tags`. With `devices` it is for these names alone, once each, whatever `uses` says.
+
     Raises:
-        InputError: uses or time out of range.
+        InputError: uses or time out of range, tags or names that may not be.
         MissingError: no such group.
         ConflictError: a query chooses the group's devices.
     """
+    if devices is not None:
+        uses = len(_names(devices))
     if not 1 <= uses <= MAX_USES:
         raise InputError(f"uses: from 1 to {MAX_USES}")
     if not 1 <= expires_s <= MAX_LIFE_S:
@@ -63,8 +75,16 @@ def create(
         created_by=actor.name,
     )
     session.add(row)
-    audit.write(session, actor, now, "claim.create", f"claim/{row.id}", None, {"uses": uses, "group": group})
-    return {**view(row), "token": str(ClaimToken(row.id, secret, trust_sha256))}
+    session.flush()
+    if tags:
+        tag_rules.check(tags)
+        text = canonical_json(dict(tags)).decode()
+        session.add(ClaimTags(tenant=actor.tenant, claim=row.id, tags=text))
+    session.add_all(ClaimDevice(tenant=actor.tenant, claim=row.id, device=name) for name in devices or ())
+    after = {"uses": uses, "group": group, "tags": dict(tags or {}), "named": devices is not None}
+    audit.write(session, actor, now, "claim.create", f"claim/{row.id}", None, after)
+    session.flush()
+    return {**views(session, [row])[0], "token": str(ClaimToken(row.id, secret, trust_sha256))}
 
 
 def find(session: Session, tenant: str, claim: str, secret: str) -> Claim:
@@ -106,7 +126,8 @@ def list_claims(session: Session, tenant: str, page: Page) -> dict[str, Any]:
     rows = session.exec(
         select(Claim).where(Claim.tenant == tenant, Claim.id > page.after).order_by(col(Claim.id)).limit(page.limit + 1)
     ).all()
-    return listing(rows, page, view, lambda row: row.id)
+    shown = {row.id: seen for row, seen in zip(rows, views(session, rows), strict=True)}
+    return listing(rows, page, lambda row: shown[row.id], lambda row: row.id)
 
 
 def revoke(session: Session, actor: Actor, now: float, claim: str) -> dict[str, Any]:
@@ -124,12 +145,75 @@ def revoke(session: Session, actor: Actor, now: float, claim: str) -> dict[str, 
         audit.write(
             session, actor, now, "claim.revoke", f"claim/{claim}", {"uses_left": row.uses_left}, {"revoked": True}
         )
-    return view(row)
+    return views(session, [row])[0]
 
 
-def view(row: Claim) -> dict[str, Any]:
-    """Return a claim as the API shows it."""
-    return row.model_dump(exclude={"tenant", "secret_sha256"})
+def views(session: Session, rows: Sequence[Claim]) -> list[dict[str, Any]]:
+    """Return claims as the API shows them; `named`: how many devices each is for by name."""
+    ids, tenant = [row.id for row in rows], rows[0].tenant if rows else ""
+    tagged = select(ClaimTags.claim, ClaimTags.tags).where(ClaimTags.tenant == tenant, col(ClaimTags.claim).in_(ids))
+    counted = select(ClaimDevice.claim, func.count()).where(ClaimDevice.tenant == tenant)
+    counted = counted.where(col(ClaimDevice.claim).in_(ids)).group_by(col(ClaimDevice.claim))
+    tags, named = dict(session.exec(tagged).all()), dict(session.exec(counted).all())
+    return [
+        {
+            **row.model_dump(exclude={"tenant", "secret_sha256"}),
+            "tags": json.loads(tags.get(row.id, "{}")),
+            "named": named.get(row.id, 0),
+        }
+        for row in rows
+    ]
+
+
+def welcomes(session: Session, row: Claim, device: str, now: float) -> bool:
+    """Say whether a claim was made for a device of this name, and note that it comes now: it may once.
+
+    Raises:
+        ConflictError: the claim is for other devices, or this one came before.
+    """
+    mine = session.get(ClaimDevice, (row.tenant, row.id, device))
+    if mine is None:
+        query = select(ClaimDevice.device).where(ClaimDevice.tenant == row.tenant, ClaimDevice.claim == row.id)
+        if session.exec(query.limit(1)).first() is None:
+            return False
+    if mine is None or mine.enrolled_ms is not None:
+        raise ConflictError(
+            f"this claim token is not for a device {device!r:.80}"
+            if mine is None
+            else f"device {device} has used this claim token before",
+            hint="enrol with a --device name that it was made for, or make another for it",
+            code="claim-not-for-it",
+        )
+    mine.enrolled_ms = int(now * 1000)
+    session.add(mine)
+    return True
+
+
+def tags_of(session: Session, row: Claim) -> dict[str, str]:
+    """Return the tags that a claim gives."""
+    given = session.get(ClaimTags, (row.tenant, row.id))
+    found: dict[str, str] = {} if given is None else json.loads(given.tags)
+    return found
+
+
+def _names(devices: Sequence[str]) -> Sequence[str]:
+    """Return names of devices that are to come, if each may be one and comes once.
+
+    Raises:
+        InputError: none, or a name that may not be one or comes twice.
+    """
+    if not devices:
+        raise InputError("devices: at least one name", hint="leave it out for a claim that is for any device")
+    known = set()
+    for name in devices:
+        try:
+            names.name(name, "devices")
+        except MismatchError as error:
+            raise InputError(str(error)) from error
+        if name in known:
+            raise InputError(f"device {name} is named twice")
+        known.add(name)
+    return devices
 
 
 def _hash(secret: str) -> str:

@@ -164,7 +164,7 @@ def _visit(
 
 
 def _certificate(arguments: argparse.Namespace, root: Path) -> int:
-    from skerry_fleet import devices
+    from skerry_fleet import leaving
     from skerry_fleet.broker.mosquitto import ACCESS
     from skerry_fleet.database import Database
     from skerry_fleet.trust import durable
@@ -177,7 +177,7 @@ def _certificate(arguments: argparse.Namespace, root: Path) -> int:
     database = Database(config.url)
     try:
         with database.read() as session:
-            serials = devices.revoked_serials(session, now)
+            serials = leaving.revoked_serials(session, now)
     finally:
         database.close()
     durable.make_dirs(folder, 0o700)

@@ -20,6 +20,7 @@ from sqlmodel import Session, SQLModel
 from starlette.concurrency import run_in_threadpool
 
 from skerry_fleet import (
+    claim_tables,
     group_tables,
     incident_tables,
     measure_tables,
@@ -40,7 +41,7 @@ from skerry_fleet.sql.dialect import compare_bytes, open_dialect
 # Imported so that their tables are known.
 TABLES = (
     *(tables, records, rollout_pairs, shadow_tables, measure_tables, placement, rollup_tables),
-    *(incident_tables, once_tables, user_tables, group_tables),
+    *(incident_tables, once_tables, user_tables, group_tables, claim_tables),
 )
 compare_bytes(SQLModel.metadata)
 PROBE_S = 5.0

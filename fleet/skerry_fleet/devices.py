@@ -1,4 +1,4 @@
-"""Devices: lists, one device in full, its tags, and the end of its membership."""
+"""Devices: lists, one device in full, and its groups. Their tags are in tags.py, how they go in leaving.py."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import json
 from typing import Any
 
 from sqlalchemy import func
-from sqlmodel import Session, col, delete, select
+from sqlmodel import Session, col, select
 
-from skerry_contracts.codec import canonical_json
-from skerry_fleet import audit, groups, renewal
+from skerry_fleet import groups, placement, renewal
 from skerry_fleet.audit import Actor
-from skerry_fleet.database import announce
-from skerry_fleet.errors import InputError, MissingError
+from skerry_fleet.errors import MissingError
 from skerry_fleet.paging import Page, listing
 from skerry_fleet.records import ProgressRow
 from skerry_fleet.tables import (
@@ -21,13 +19,9 @@ from skerry_fleet.tables import (
     DeviceModel,
     DeviceState,
     DeviceStatus,
-    GroupMember,
-    RevokedCertificate,
     SignedAssignment,
 )
 from skerry_fleet.trust import authority
-
-MAX_TAGS = 64
 
 
 def get(session: Session, tenant: str, name: str) -> Device:
@@ -72,6 +66,8 @@ def show(session: Session, tenant: str, name: str) -> dict[str, Any]:
         "created_ms": device.created_ms,
         "claim": device.claim,
         "hardware": json.loads(device.hardware),
+        "shard": placement.shard_of(session, tenant, name),
+        "certificate": _certificate(device),
         "heartbeat": json.loads(state.heartbeat) if state.heartbeat else None,
         "groups": groups.groups_of(session, tenant, [name])[name],
         "models": [
@@ -87,24 +83,6 @@ def show(session: Session, tenant: str, name: str) -> dict[str, Any]:
             "published": assignment.published,
         },
     }
-
-
-def set_tags(session: Session, actor: Actor, now: float, name: str, tags: dict[str, str]) -> None:
-    """Replace a device's tags.
-
-    Raises:
-        MissingError: no such device.
-        InputError: too many tags, or overlong ones.
-    """
-    device = get(session, actor.tenant, name)
-    if len(tags) > MAX_TAGS or any(not 0 < len(key) <= 64 or len(value) > 256 for key, value in tags.items()):
-        raise InputError(f"tags: at most {MAX_TAGS}, names up to 64 and values up to 256 characters")
-    before = json.loads(device.tags)
-    if before == tags:
-        return
-    device.tags = canonical_json(tags).decode()
-    session.add(device)
-    audit.write(session, actor, now, "device.tag", f"device/{name}", {"tags": before}, {"tags": tags})
 
 
 def set_groups(session: Session, actor: Actor, now: float, name: str, wanted: list[str]) -> list[str]:
@@ -124,40 +102,6 @@ def set_groups(session: Session, actor: Actor, now: float, name: str, wanted: li
     for group in joined:
         groups.add(session, actor, now, group, [name])
     return joined
-
-
-def decommission(session: Session, actor: Actor, now: float, name: str) -> None:
-    """End a device's membership: its tokens die, its messages are refused, its retained assignment is cleared.
-
-    Raises:
-        MissingError: no such device.
-    """
-    device = get(session, actor.tenant, name)
-    device.status = DeviceStatus.DECOMMISSIONED.value
-    device.download_token_sha256 = ""
-    for each in renewal.certificates(device):
-        expires_ms = int(authority.expires_s(each) * 1000)
-        serial = f"{authority.serial_of(each):x}"
-        session.merge(RevokedCertificate(tenant=actor.tenant, serial=serial, device=name, expires_ms=expires_ms))
-    session.add(device)
-    for table in (GroupMember, Desired):
-        session.exec(delete(table).where(col(table.tenant) == actor.tenant, col(table.device) == name))
-    for state in (DeviceState, DeviceModel):
-        session.exec(delete(state).where(col(state.tenant) == actor.tenant, col(state.name) == name))
-    signed = session.get(SignedAssignment, (actor.tenant, name))
-    if signed is not None:
-        signed.envelope, signed.published = "", False  # an empty retained message takes the old one away
-        session.add(signed)
-    audit.write(
-        session, actor, now, "device.decommission", f"device/{name}", {"status": "active"}, {"status": device.status}
-    )
-    announce(session, actor.tenant, "device", device=name, change="decommissioned")
-
-
-def revoked_serials(session: Session, now: float) -> list[int]:
-    """Return the serial numbers of revoked certificates that have not expired by themselves."""
-    query = select(RevokedCertificate.serial).where(RevokedCertificate.expires_ms > int(now * 1000))
-    return [int(serial, 16) for serial in session.exec(query)]
 
 
 def events(session: Session, tenant: str, name: str, page: Page) -> dict[str, Any]:
@@ -199,6 +143,16 @@ def totals(session: Session, tenant: str) -> dict[str, Any]:
             for model, version, count, predictions in session.exec(versions)
         ],
     }
+
+
+def _certificate(device: Device) -> dict[str, Any] | None:
+    """Return what is worth knowing of the newest certificate; None where it was revoked, or there never was one."""
+    newest = (renewal.certificates(device) or [""])[-1]
+    if not newest:
+        return None
+    begins_s, ends_s = authority.life_s(newest)
+    serial = f"{authority.serial_of(newest):x}"
+    return {"serial": serial, "begins_ms": int(begins_s * 1000), "expires_ms": int(ends_s * 1000)}
 
 
 def _models(session: Session, tenant: str, names: list[str]) -> dict[str, list[DeviceModel]]:

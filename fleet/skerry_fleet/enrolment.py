@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlmodel import Session, select
 
-from skerry_contracts.codec import encode
+from skerry_contracts.codec import canonical_json, encode
 from skerry_contracts.enrolment import Enrolment, EnrolmentRequest
 from skerry_fleet import audit, claims, groups
 from skerry_fleet.audit import Actor
@@ -46,11 +47,15 @@ def enrol(
     name = request.device or f"device-{random(4).hex()}"
     device = session.get(Device, (tenant, name))
     repeated = device is not None and (device.claim, device.public_key_sha256) == (claim.id, key_sha256)
-    if device is not None and device.status == DeviceStatus.ACTIVE and not repeated:
-        raise ConflictError(
-            f"there is a device {name} already", hint="choose another --device name, or decommission the old one first"
-        )
-    if not repeated or device is None or device.status != DeviceStatus.ACTIVE:
+    active = device is not None and device.status == DeviceStatus.ACTIVE
+    if not (repeated and active):
+        made_for_it = claims.welcomes(session, claim, name, now)
+        # A revoked device comes back, with all that it is, by a claim that was made for it and by no other.
+        if device is not None and active and not (made_for_it and not device.public_key_sha256):
+            raise ConflictError(
+                f"there is a device {name} already",
+                hint="choose another --device name, decommission the old one, or revoke it and make a claim for it",
+            )
         claims.redeem(session, claim, now)
     try:
         certificate_pem = office.issue_device(request.csr_pem, tenant, name, now, days)
@@ -64,6 +69,8 @@ def enrol(
     device.certificate_pem, device.download_token_sha256 = certificate_pem, _hash(token)
     device.next_certificate_pem, device.renewed_ms = "", 0
     device.hardware = encode(request.hardware).decode()
+    if given := claims.tags_of(session, claim):
+        device.tags = canonical_json({**json.loads(device.tags), **given}).decode()
     session.add(device)
     if session.get(DeviceState, (tenant, name)) is None:
         session.add(DeviceState(tenant=tenant, name=name, last_seen_ms=int(now * 1000)))

@@ -15,7 +15,7 @@ from sqlmodel import func, select
 
 from skerry_contracts.assignment import Envelope, Receipt
 from skerry_contracts.errors import MismatchError
-from skerry_fleet import apikeys, devices, director, incidents, measurements, placement, presence, renewal, retention
+from skerry_fleet import apikeys, director, incidents, leaving, measurements, placement, presence, renewal, retention
 from skerry_fleet import shadow_orders as shadows
 from skerry_fleet.alert_rules import Limits
 from skerry_fleet.alert_watch import AlertWatch
@@ -155,7 +155,7 @@ class Fleet:
     def revoked(self) -> list[int]:
         """Return the serial numbers that the broker must refuse."""
         with self.database.read() as session:
-            return devices.revoked_serials(session, self.clock())
+            return leaving.revoked_serials(session, self.clock())
 
     def close(self) -> None:
         """Give back the database and the lock on the folder."""

@@ -8,7 +8,7 @@ from tests.fleet.conftest import ACTOR, Bench, folder_of
 from skerry_contracts import codec
 from skerry_contracts.assignment import ASSIGNMENT_TYPE, Assignment, Envelope, SamplingPolicy, Window
 from skerry_contracts.enrolment import Trust
-from skerry_fleet import devices, director
+from skerry_fleet import director, leaving
 from skerry_fleet.errors import MissingError
 from skerry_fleet.rollout_rows import RolloutRequest
 from skerry_fleet.tables import SignedAssignment
@@ -62,7 +62,7 @@ def test_a_device_that_leaves_has_its_assignment_cleared_and_numbers_go_on(bench
     with bench.fleet.database.write() as session:
         assert director.issue(session, sign, ACTOR, bench.clock(), 30.0, {"d0": "test"}, above=6) == {"d0": 7}
     with bench.fleet.rollouts.open() as session:
-        devices.decommission(session, ACTOR, bench.clock(), "d0")
+        leaving.decommission(session, ACTOR, bench.clock(), "d0")
     row = envelope(bench, "d0")
     assert row.envelope == "" and not row.published
     with pytest.raises(MissingError), bench.fleet.database.write() as session:

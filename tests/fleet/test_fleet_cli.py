@@ -71,6 +71,44 @@ def run(root: Path, url: str, capsys: pytest.CaptureFixture[str]):  # type: igno
     return do
 
 
+def test_claims_for_named_devices_tags_queries_and_the_end(run, url: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    names = tmp_path / "names"
+    names.write_text("# two cameras\ncam-1\ncam-2   # the second\n\n")
+    code, token, _ = run("claim", "create", "--devices", str(names), "--tags", "site=hall 7")
+    assert code == 0
+    for device, status in (("cam-1", 200), ("cam-2", 200), ("cam-3", 409)):
+        body = enrolment_body(token.strip(), device, new_key())
+        assert httpx.post(f"{url}/device/v1/enrol", json=body, trust_env=False).status_code == status
+    for words, said in (
+        (["claim", "create", "--devices", str(tmp_path / "none")], "No such file"),
+        (["claim", "create", "--tags", "site"], "'site' is no tag"),
+        (["device", "tag", "cam-1"], "no tag"),
+        (["device", "tag", "cam-1", "a=1", "a=2"], "named twice"),
+        (["device", "tag", "site=lab"], "say which devices"),
+        (["device", "list", "--query", "tag.site=lab"], "query, column 9: an operator is missing"),
+        (["device", "delete", "cam-1"], "decommission it first"),
+    ):
+        code, out, err = run(*words)
+        assert (code, out, said in err, err.count("\n")) == (1, "", True, 1), err
+    _, out, _ = run("device", "tag", "--query", "tag.site=='hall 7'", "ring=1", "old-", "--dry-run")
+    assert out == "2 of 2 devices would change, such as cam-1 cam-2\n"
+    assert run("device", "tag", "cam-1", "ring=1")[1] == "1 of 1 devices changed, such as cam-1\n"
+    assert run("group", "create", "first", "--query", "tag.ring==1")[0] == 0
+    _, out, _ = run("device", "list", "--query", "group!=x;tag.ring==1", "--json")
+    assert [each["device"] for each in json.loads(out)] == ["cam-1"]
+    assert "tag.ring==1" in run("group", "show", "first")[1]
+    assert run("group", "edit", "first", "--query", "name==cam-*")[0] == 0
+    assert [row["key"] for row in json.loads(run("tag", "list", "--json")[1])] == ["ring", "site"]
+    assert run("device", "revoke", "cam-2")[0] == 0 and run("device", "decommission", "cam-2")[0] == 0
+    assert [row["device"] for row in json.loads(run("device", "gone", "--json")[1])] == ["cam-2"]
+    deadline_s = time.monotonic() + 60
+    while run("device", "delete", "cam-2")[0]:  # the broker clears its assignment first
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    assert json.loads(run("device", "gone", "--json")[1]) == []
+    assert run("device", "decommission", "cam-1")[0] == 0
+
+
 def test_the_way_from_nothing_to_a_rollout(run, url: str, root: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert (root / "admin.key").stat().st_mode & 0o777 == 0o600
     assert run("group", "create", "lab")[0] == 0

@@ -10,7 +10,7 @@ from tests.fleet.conftest import ACTOR, Bench, enrolment_body, new_key
 from tests.fleet.rolling import DEVICES, show, start
 
 from skerry_contracts.device import Phase
-from skerry_fleet import devices, group_queries, groups
+from skerry_fleet import group_queries, groups, tags
 from skerry_fleet.records import Audit
 from skerry_fleet.tables import Group, GroupMember, RolloutDevice
 
@@ -23,10 +23,9 @@ def ready(bench: Bench) -> Bench:
     return bench
 
 
-def tag(bench: Bench, device: str, **tags: str) -> None:
+def tag(bench: Bench, device: str, **wanted: str) -> None:
     with bench.fleet.rollouts.open() as session:
-        devices.set_tags(session, ACTOR, bench.clock(), device, tags)
-        group_queries.touch(session, bench.fleet.rollouts, bench.clock(), "default", [device])
+        tags.replace(session, bench.fleet.rollouts, ACTOR, bench.clock(), device, wanted)
 
 
 def define(bench: Bench, name: str, query: str) -> None:

@@ -19,7 +19,7 @@ from skerry_contracts.errors import ContractError, MismatchError
 from skerry_contracts.sample import Kept, Sample
 from skerry_contracts.sketch import Histogram, Sketch
 from skerry_contracts.tensor import DType, Tensor
-from skerry_fleet import devices, feeds
+from skerry_fleet import feeds, leaving
 from skerry_fleet.ingest import Batch, IngestCore, Written
 from skerry_fleet.paging import Page
 from skerry_fleet.records import DeadLetter, SampleRow, SketchRow
@@ -150,7 +150,7 @@ def test_nobody_speaks_for_another_device(ready: Bench) -> None:
 
 def test_strangers_and_decommissioned_devices_are_neither_stored_nor_acknowledged(ready: Bench) -> None:
     with ready.fleet.rollouts.open() as session:
-        devices.decommission(session, ACTOR, ready.clock(), "d1")
+        leaving.decommission(session, ACTOR, ready.clock(), "d1")
     for device in ("stranger", "d1"):
         assert put(ready, "sample", sample(1, device=device), device=device) == {}
     assert rows(ready, SampleRow) == [] and len(dead(ready)) == 2

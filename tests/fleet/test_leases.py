@@ -28,7 +28,7 @@ from tests.fleet.test_ingest import rows
 from skerry_contracts.bundle import Predicates
 from skerry_contracts.container import open_container
 from skerry_contracts.measuring import MODEL, MeasureReport, MeasureState
-from skerry_fleet import devices, lease_request, measurements
+from skerry_fleet import lease_request, leaving, measurements
 from skerry_fleet.audit import Actor
 from skerry_fleet.errors import ConflictError, FleetError, ForbiddenError, InputError, MissingError
 from skerry_fleet.lease_request import LeaseRequest
@@ -173,7 +173,7 @@ def test_a_decommissioned_board_ends_it(lab: Bench) -> None:
     name = ask(lab)
     upload(lab, name)
     with lab.fleet.database.write() as session:
-        devices.decommission(session, ACTOR, lab.clock(), "b1")
+        leaving.decommission(session, ACTOR, lab.clock(), "b1")
     lab.fleet.tick()
     assert lease(lab, name).status == "failed" and not kept(lab)
 

@@ -13,6 +13,7 @@ from tests.fleet.conftest import Clock, csr, enrolment_body, new_key
 from skerry_contracts import codec
 from skerry_contracts.assignment import RECEIPT_TYPE, Envelope, Receipt
 from skerry_contracts.enrolment import RENEWAL_TYPE, RenewalRequest
+from skerry_fleet import leaving
 from skerry_fleet.fleet import Fleet, receipt_checker
 from skerry_fleet.trust import authority, signing
 
@@ -129,7 +130,6 @@ def test_a_device_that_slept_past_its_certificate_renews_unless_it_was_decommiss
 def test_decommissioning_revokes_every_certificate_that_is_still_good(
     client: httpx.Client, fleet: Fleet, clock: Clock, renewals: int
 ) -> None:
-    from skerry_fleet import devices
 
     device = Device(client)
     issued, signer = [device.certificate], device.key
@@ -139,5 +139,5 @@ def test_decommissioning_revokes_every_certificate_that_is_still_good(
         signer = wanted
     client.delete("/api/v1/devices/d0")
     with fleet.database.read() as session:
-        revoked = devices.revoked_serials(session, clock())
+        revoked = leaving.revoked_serials(session, clock())
     assert {authority.serial_of(each) for each in issued[-2:]} <= set(revoked)

@@ -12,7 +12,7 @@ from tests.fleet.conftest import ACTOR, Bench
 from tests.fleet.rolling import DEVICES, SECOND, assigned, order, show, start
 
 from skerry_contracts.device import Phase, Reason
-from skerry_fleet import audit, rollout_rows
+from skerry_fleet import audit, leaving, rollout_rows
 from skerry_fleet.errors import ConflictError, MissingError
 from skerry_fleet.fleet import open_fleet
 from skerry_fleet.paging import Page
@@ -258,13 +258,12 @@ def test_a_silent_device_stays_exposed_until_it_counts_as_failed(ready: Bench) -
 
 
 def test_a_decommissioned_device_leaves_its_rollout(ready: Bench) -> None:
-    from skerry_fleet import devices
 
     rollout = start(ready, ready.publish())
     (canary,) = assigned(ready)
     with ready.fleet.rollouts.open() as session:
         ready.fleet.rollouts.left(session, ready.clock(), "default", canary)
-        devices.decommission(session, ACTOR, ready.clock(), canary)
+        leaving.decommission(session, ACTOR, ready.clock(), canary)
     assert show(ready, rollout)["devices"] == 5 and len(assigned(ready)) == 1
 
 

@@ -19,7 +19,7 @@ from skerry_contracts.sample import Kept, Sample
 from skerry_contracts.shadow import ShadowAnswer, ShadowReport, ShadowState, latency_bin
 from skerry_contracts.sketch import Histogram
 from skerry_contracts.tensor import DType, Tensor
-from skerry_fleet import carried_update, devices, director
+from skerry_fleet import carried_update, director, leaving
 from skerry_fleet import shadow_figures as figures
 from skerry_fleet import shadow_orders as orders
 from skerry_fleet.errors import ConflictError, FleetError, InputError, MissingError
@@ -218,7 +218,7 @@ def test_a_device_without_the_model_has_nothing_to_compare(bench: Bench) -> None
 def test_a_device_that_leaves_the_fleet_stops_nothing(ready: Bench) -> None:
     shadow = begin(ready)
     with ready.fleet.rollouts.open() as session:
-        devices.decommission(session, ACTOR, ready.clock(), "d0")
+        leaving.decommission(session, ACTOR, ready.clock(), "d0")
     end(ready, shadow)
     assert show(ready, shadow)["status"] == "ended"
 

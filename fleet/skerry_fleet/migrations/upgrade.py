@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 FIRST = "0001"
-REVISIONS = (FIRST, "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS = (FIRST, *(f"{number:04}" for number in range(2, 14)))
 """Every step, oldest first. A new one gets its file in `versions/` and its number here; docs/adr/0010-databases.md."""
 HEAD = REVISIONS[-1]
 _VERSION = sqlalchemy.Table(

@@ -62,6 +62,8 @@ DEVICE = one(
     heartbeat=maybe(record(Heartbeat)),
     models=many(row(DeviceModel, "name")),
     desired=many(row(Desired, "device")),
+    shard=WHOLE,
+    certificate=maybe(one(serial=TEXT, begins_ms=WHOLE, expires_ms=WHOLE)),
     assignment=maybe(one(sequence=WHOLE, issued_ms=WHOLE, expires_ms=WHOLE, published=FLAG)),
 )
 GROUP = row(Group, "created_ms", devices=WHOLE, query=maybe(TEXT))
@@ -178,6 +180,11 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("GET", f"{_V1}/devices/{{device}}"): Answer(DEVICE),
     ("PATCH", f"{_V1}/devices/{{device}}"): Answer(DEVICE),
     ("DELETE", f"{_V1}/devices/{{device}}"): Answer(one(device=TEXT, status=TEXT)),
+    ("POST", f"{_V1}/devices/{{device}}/revoke"): Answer(one(device=TEXT, certificates=WHOLE)),
+    ("GET", f"{_V1}/decommissioned"): Answer(page(one(device=TEXT, created_ms=WHOLE, claim=TEXT, profile=TEXT))),
+    ("DELETE", f"{_V1}/decommissioned/{{device}}"): Answer(one(device=TEXT, status=TEXT, rows=COUNTS)),
+    ("GET", f"{_V1}/tags"): Answer(page(one(key=TEXT, devices=WHOLE, values=WHOLE))),
+    ("POST", f"{_V1}/tags"): Answer(one(devices=WHOLE, changed=WHOLE, such_as=many(TEXT)), refuses=(404,)),
     ("GET", f"{_V1}/devices/{{device}}/events"): Answer(page(row(ProgressRow, "device"))),
     ("POST", f"{_V1}/devices/{{device}}/update"): Answer(None, BYTES),
     ("POST", f"{_V1}/carried"): Answer(

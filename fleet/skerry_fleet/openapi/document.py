@@ -47,7 +47,7 @@ _HEX = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _CURSORS = (  # by what a path ends in; the others go on at a name
     (re.compile(r"/bundles$"), {"type": "string", "pattern": "^([0-9]{1,18}-[0-9a-f]{64})?$"}),
     (
-        re.compile(r"/(groups|claims|keys|models|devices|routes|users)$"),
+        re.compile(r"/(groups|claims|keys|models|devices|decommissioned|tags|routes|users)$"),
         {"type": "string", "pattern": "^[ -~]{0,200}$"},
     ),
     (re.compile(r""), {"type": "string", "pattern": "^[0-9]{0,18}$"}),

@@ -20,11 +20,15 @@ router = APIRouter(prefix="/api/v1")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """A new claim: for how many devices, how long, and into which group they go."""
+    """A new claim: for how many devices, how long, into which group they go and with which tags; with `devices`, for
+    these names alone.
+    """
 
     uses: int = 1
     expires_s: float = 86_400.0
     group: str | None = None
+    tags: dict[str, str] | None = None
+    devices: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ def create_claim(
                 uses=wanted.uses,
                 expires_s=wanted.expires_s,
                 group=wanted.group or "",
+                tags=wanted.tags,
+                devices=wanted.devices,
             )
 
         return reply(once.do(session, caller, now, make), 201)

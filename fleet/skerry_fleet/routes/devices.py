@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from skerry_fleet import carried, carried_update, device_list, devices, group_queries
+from skerry_fleet import carried, carried_update, device_list, devices, group_queries, leaving, tags
 from skerry_fleet.errors import InputError
-from skerry_fleet.routes.common import FleetPart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
+from skerry_fleet.routes.common import Admin, FleetPart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
 
 router = APIRouter(prefix="/api/v1")
 SHORT = 200
@@ -24,6 +24,17 @@ class DevicePatch:
 
     groups: tuple[str, ...] | None = None
     tags: dict[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TagsRequest:
+    """Tags to set and to take away, and whose: exactly one of `devices`, `group` and `query`."""
+
+    set: dict[str, str] | None = None
+    remove: tuple[str, ...] | None = None
+    devices: tuple[str, ...] | None = None
+    group: str | None = None
+    query: str | None = None
 
 
 @router.get("/devices")
@@ -69,7 +80,7 @@ def patch_device(
     with fleet.rollouts.open() as session:
         seen.still(_changeable(devices.show(session, caller.tenant, device)))
         if patch.tags is not None:
-            devices.set_tags(session, actor, now, device, patch.tags)
+            tags.replace(session, fleet.rollouts, actor, now, device, patch.tags)
         if patch.groups is not None and devices.set_groups(session, actor, now, device, list(patch.groups)):
             session.flush()
             fleet.rollouts.joined(session, now, caller.tenant, device)
@@ -84,9 +95,60 @@ def decommission_device(request: Request, fleet: FleetPart, caller: Operator, de
     with fleet.rollouts.open() as session:
         seen.still(_changeable(devices.show(session, caller.tenant, device)))
         fleet.rollouts.left(session, now, caller.tenant, device)
-        devices.decommission(session, actor_of(request, caller), now, device)
+        leaving.decommission(session, actor_of(request, caller), now, device)
     fleet.shut_out(f"{caller.tenant}/{device}")
     return reply({"device": device, "status": "decommissioned"})
+
+
+@router.post("/devices/{device}/revoke")
+def revoke_device(request: Request, fleet: FleetPart, caller: Operator, device: str, seen: SeenPart) -> Response:
+    """Shut out a device's certificates and its token; it stays a member, and comes back by a claim that names it."""
+    with fleet.database.write() as session:
+        seen.still(_changeable(devices.show(session, caller.tenant, device)))
+        count = leaving.revoke(session, actor_of(request, caller), fleet.clock(), device)
+    fleet.shut_out(f"{caller.tenant}/{device}")
+    return reply({"device": device, "certificates": count})
+
+
+@router.get("/decommissioned")
+def list_decommissioned(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
+    """Devices that are members no more and were not deleted, by name."""
+    with fleet.database.read() as session:
+        return reply(leaving.list_gone(session, caller.tenant, page))
+
+
+@router.delete("/decommissioned/{device}")
+def delete_device(request: Request, fleet: FleetPart, caller: Admin, device: str) -> Response:
+    """Delete a decommissioned device with its telemetry; the audit stays."""
+    with fleet.database.write() as session:
+        return reply(leaving.forget(session, actor_of(request, caller), fleet.clock(), device))
+
+
+@router.get("/tags")
+def list_tags(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
+    """The tags that devices have, by key."""
+    with fleet.database.read() as session:
+        return reply(tags.list_keys(session, caller.tenant, page))
+
+
+@router.post("/tags")
+def change_tags(
+    request: Request,
+    fleet: FleetPart,
+    caller: Operator,
+    wanted: Annotated[TagsRequest, Depends(body(TagsRequest))],
+    dry_run: bool = False,
+) -> Response:
+    """Set and take away tags of many devices: named, of a group, or meant by a query."""
+    actor, now = actor_of(request, caller), fleet.clock()
+    change = tags.Change(wanted.set or {}, wanted.remove or ())
+    with fleet.database.read() as session:
+        chosen = tags.chosen(session, caller.tenant, now, wanted.devices, wanted.group, wanted.query)
+        changed = tags.change(session, None, actor, now, chosen, change)
+    for part in tags.chunks([] if dry_run else changed):
+        with fleet.rollouts.open() as session:
+            tags.change(session, fleet.rollouts, actor, now, part, change)
+    return reply({"devices": len(chosen), "changed": len(changed), "such_as": changed[: tags.SHOWN]})
 
 
 @router.get("/devices/{device}/events")
