@@ -119,7 +119,7 @@ def revoke(session: Session, actor: Actor, now: float, key: str) -> dict[str, An
                 ApiKey.tenant == actor.tenant, ApiKey.role == Role.ADMIN.value, col(ApiKey.revoked_ms).is_(None)
             )
         ).all()
-        if list(admins) == [key]:  # people sign in to the dashboard, which makes no keys: that would be for ever
+        if list(admins) == [key]:  # admins without a key reach no API, and their own accounts can be lost
             raise ConflictError("this is the only admin key left", hint="create another admin key first")
         row.revoked_ms = int(now * 1000)
         session.add(row)

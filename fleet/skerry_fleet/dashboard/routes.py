@@ -19,6 +19,7 @@ from skerry_fleet.dashboard import (
     device_view,
     drift_view,
     oidc_pages,
+    people_pages,
     shadow_pages,
     views,
 )
@@ -48,6 +49,7 @@ def install(app: FastAPI, fleet: Fleet) -> None:
     app.state.provider = None if wanted is None else Provider(wanted, fleet.clock)
     app.include_router(oidc_pages.router)
     app.include_router(account_pages.router)
+    app.include_router(people_pages.router)
     app.include_router(actions.router)
     app.include_router(shadow_pages.router)
     app.include_router(alert_pages.router)

@@ -183,6 +183,7 @@ def furnish(bench: Bench) -> dict[str, str]:
         "shadow": shadow,
         "lease": lease,
         "order": "pause",
+        "change": "disable",
         "step": "end",
         "sha256": make_blob(second, fleet),
     }

@@ -35,6 +35,8 @@ class Provider:
     challenge: str = ""
     asked: list[str] = dataclasses.field(default_factory=list)
     forms: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    back: str = ""
+    """Where the authorization endpoint sends browsers, at once; they are asked for nothing."""
     raw: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
     def token(self, claims: dict[str, Any]) -> str:
@@ -48,6 +50,8 @@ class Provider:
             base = {"issuer": self.url, "authorization_endpoint": f"{self.url}/authorize"}
             base |= {"token_endpoint": f"{self.url}/token", "jwks_uri": f"{self.url}/keys"}
             return 200, json.dumps({**base, **self.about}).encode()
+        if path.startswith("/authorize?"):
+            return 302, f"{self.back}?code=good&state={self.seen(path)}".encode()
         if path == "/keys":
             return 200, json.dumps({"keys": self.keys or [self.key.as_dict(private=False)]}).encode()
         if path == "/token":
@@ -84,7 +88,7 @@ def provider() -> Iterator[Provider]:
             status, body = found.answer(self.path, form)
             self.send_response(status)
             if status == 302:
-                self.send_header("location", f"{found.url}/keys")
+                self.send_header("location", body.decode())
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
