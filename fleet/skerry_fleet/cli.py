@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     names = ["host", "port", "broker", "broker_host", "broker_port", "shards", "swarm_port", "silent_after_s"]
     names.append("database_url")
     settings = config.load(_root(arguments), {name: getattr(arguments, name) for name in names})
+    gc.disable()  # until all is loaded
     from skerry_fleet import serve  # the server's libraries, only now
 
     return serve.serve(settings)

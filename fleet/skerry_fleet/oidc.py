@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-import httpx
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, GuestProtocol, JWKRegistry, OKPKey, RSAKey
@@ -245,6 +244,8 @@ class Provider:
         return token
 
     def _json(self, method: str, address: str, form: dict[str, str] | None = None) -> dict[str, Any]:
+        import httpx  # only here and in webhooks.py: half a second of the fleet's start
+
         auth = None
         if form is not None and self.settings.secret:  # RFC 6749, 2.3.1: what every server takes
             auth = (quote(self.settings.client_id, safe=""), quote(self.settings.secret, safe=""))

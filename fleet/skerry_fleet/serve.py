@@ -72,6 +72,7 @@ def serve(config: FleetConfig) -> int:
         print(f"         shown once; kept in {config.root / 'admin.key'}", flush=True)
     settings = wire.settings(app, config)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until uvicorn puts its own in place
+    gc.enable()  # off since the program began to load: a tenth of its start
     gc.freeze()  # what stands now stands until the end
     gc.set_threshold(*COLLECT_AT)
     try:

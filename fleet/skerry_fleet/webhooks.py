@@ -20,8 +20,6 @@ import subprocess
 import sys
 from urllib.parse import urlsplit
 
-import httpx
-
 from skerry_fleet import reach as reaching
 from skerry_fleet.errors import InputError
 
@@ -113,6 +111,8 @@ def _post(target: str, secret: str, event: str, body: bytes, now: float, reach: 
         "webhook-signature": signature(secret, event, int(now), body),
         "user-agent": "skerry",
     }
+    import httpx  # only here and in oidc.py: half a second of the fleet's start
+
     problem = "no connection to the target"
     try:
         url = httpx.URL(target)
