@@ -62,7 +62,7 @@ def _health(client: FleetClient, arguments: argparse.Namespace) -> int:
 
 def _drift(client: FleetClient, arguments: argparse.Namespace) -> int:
     answer = client.call("GET", f"/api/v1/models/{_name(arguments)}/drift")
-    columns = ("monitor", "drifting", "changed_ms", "record")
+    columns = ("monitor", "drifting", "score", "updated_ms")
     show(answer, arguments.json, lambda: table(answer["monitors"], columns))
     return 0
 
