@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import func
@@ -15,7 +15,7 @@ from skerry_fleet.alert_words import Kind as Kind
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import ConflictError, InputError, MissingError
-from skerry_fleet.paging import Page, listing
+from skerry_fleet.paging import NOTHING, Page, listing, narrowed
 from skerry_fleet.records import Alert
 
 
@@ -106,14 +106,19 @@ def acknowledge(session: Session, actor: Actor, now: float, alert: int, who: str
 
 
 def list_alerts(
-    session: Session, tenant: str, page: Page, state: str = "", incident: int | None = None
+    session: Session,
+    tenant: str,
+    page: Page,
+    state: str = "",
+    incident: int | None = None,
+    only: Mapping[str, str] = NOTHING,
 ) -> dict[str, Any]:
-    """Return one page of alerts, newest first; of one state or one incident where one is named.
+    """Return one page of alerts, newest first; of one state, one incident or `only` some where they are named.
 
     Raises:
         InputError: no such state, or not a cursor.
     """
-    query = select(Alert).where(Alert.tenant == tenant)
+    query = narrowed(select(Alert).where(Alert.tenant == tenant), Alert, only)
     if state:
         if state not in list(AlertState):
             raise InputError(f"state {state!r:.40} is none of {', '.join(AlertState)}")

@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ("alert", "list"): (
         "/alerts",
-        ("state", "incident"),
+        ("state", "incident", "kind", "subject"),
         ("id", "state", "severity", "kind", "incident", "count", "text"),
     ),
     ("incident", "list"): (
         "/incidents",
-        ("state",),
+        ("state", "kind"),
         ("id", "state", "severity", "kind", "scope", "alerts", "standing", "first_ms", "text"),
     ),
     ("mute", "list"): ("/mutes", (), ("id", "kind", "group", "until_ms", "reason", "created_by")),
-    ("route", "list"): ("/routes", (), ("name", "target", "kinds", "severity", "group", "level")),
-    ("route", "sent"): ("/notices", (), ("id", "event", "route", "status", "tries", "due_ms", "problem")),
+    ("route", "list"): ("/routes", ("q",), ("name", "target", "kinds", "severity", "group", "level")),
+    ("route", "sent"): (
+        "/notices",
+        ("status", "route"),
+        ("id", "event", "route", "status", "tries", "due_ms", "problem"),
+    ),
 }
 CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("alert", "ack"): ("POST", "/alerts/{alert}/ack", ()),
@@ -48,9 +52,13 @@ def add(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argp
     listing = alert.verb("list", "alerts, newest first")
     listing.add_argument("--state", choices=states)
     listing.add_argument("--incident", help="only those of one incident")
+    listing.add_argument("--kind", choices=kinds, metavar="KIND", help="only of a kind, such as device-silent")
+    listing.add_argument("--subject", help="only about this, such as a device")
     alert.verb("ack", "note that an alert was seen", "alert")
     incident = Noun(nouns, "incident", "alerts that belong together", common)
-    incident.verb("list", "incidents, newest first").add_argument("--state", choices=states)
+    listing = incident.verb("list", "incidents, newest first")
+    listing.add_argument("--state", choices=states)
+    listing.add_argument("--kind", choices=kinds, metavar="KIND", help="only of a kind")
     incident.verb("show", "one incident; its alerts: alert list --incident", "incident")
     incident.verb("ack", "note that an incident and all of its alerts were seen", "incident")
     mute = Noun(nouns, "mute", "what is not told for a while", common)
@@ -70,10 +78,12 @@ def add(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argp
     create.add_argument("--severity", choices=[each.value for each in Severity], help="at least (default warning)")
     create.add_argument("--group", help="only about devices of a group (default: all)")
     create.add_argument("--level", type=int, help="0 hears at once, 1 of what nobody acknowledged in time (default 0)")
-    route.verb("list", "routes; of targets only what is no secret")
+    route.verb("list", "routes; of targets only what is no secret").add_argument("--q", help="only names that begin so")
     route.verb("delete", "delete a route, and what waits for it", "route")
     route.verb("test", "send a test message now", "route")
-    route.verb("sent", "messages, newest first: sent, waiting, given up")
+    sent = route.verb("sent", "messages, newest first: sent, waiting, given up")
+    sent.add_argument("--status", choices=["waiting", "sent", "given-up"])
+    sent.add_argument("--route", help="only by this route")
 
 
 def create_route(client: FleetClient, arguments: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ("device", "gone"): ("/decommissioned", (), ("device", "profile", "claim", "created_ms")),
     ("tag", "list"): ("/tags", (), ("key", "devices", "values")),
     ("claim", "list"): ("/claims", (), ("id", "uses_left", "uses", "named", "group", "tags", "expires_ms", "revoked")),
-    ("group", "list"): ("/groups", (), ("name", "devices", "query", "description")),
+    ("group", "list"): ("/groups", ("q",), ("name", "devices", "query", "description")),
 }
 CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("device", "show"): ("GET", "/devices/{device}", ()),
@@ -152,4 +152,4 @@ def add(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argp
     group.verb("show", "one group with its query", "group")
     group.verb("add", "put devices into a group", "group", "devices+")
     group.verb("remove", "take devices out of a group; what they run stays", "group", "devices+")
-    group.verb("list", "groups with their sizes")
+    group.verb("list", "groups with their sizes").add_argument("--q", help="only names that begin so")

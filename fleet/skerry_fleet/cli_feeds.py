@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ("feed", "samples"): ("/samples", ("after",), ("id", "device", "received_ms")),
     ("feed", "sketches"): ("/sketches", ("after",), ("id", "device", "received_ms")),
-    ("feed", "dead-letters"): ("/dead-letters", (), ("id", "received_ms", "topic", "reason", "payload")),
+    ("feed", "dead-letters"): ("/dead-letters", ("device",), ("id", "received_ms", "topic", "reason", "payload")),
 }
 CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("whoami", ""): ("GET", "/whoami", ()),
@@ -34,7 +34,8 @@ def add(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argp
         feed.verb(name, f"{text} (with --json: the whole records)").add_argument(
             "--after", help="only later than this id"
         )
-    feed.verb("dead-letters", "messages that were refused, newest first, and why")
+    refused = feed.verb("dead-letters", "messages that were refused, newest first, and why")
+    refused.add_argument("--device", help="only of this device")
     nouns.add_parser("whoami", help="whose key this is, and its role", parents=[common])
     nouns.add_parser("metrics", help="metrics in Prometheus' text format", parents=[common])
     events = nouns.add_parser("events", help="what happens, as it happens, until Ctrl-C", parents=[common])

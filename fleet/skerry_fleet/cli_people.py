@@ -22,7 +22,7 @@ USERS = "/api/v1/users"
 LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ("user", "list"): ("/users", (), ("name", "role", "issuer", "seen_ms", "disabled_ms", "created_by")),
     ("key", "list"): ("/keys", (), ("id", "name", "role", "created_ms", "revoked_ms")),
-    ("audit", "list"): ("/audit", ("object",), ("seq", "time_ms", "actor", "action", "object")),
+    ("audit", "list"): ("/audit", ("object", "actor", "action"), ("seq", "time_ms", "actor", "action", "object")),
 }
 CALLS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ("user", "sign-out"): ("POST", "/users/{user}/sign-out", ()),
@@ -48,7 +48,10 @@ def add(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argp
     key.verb("list", "keys, without secrets")
     key.verb("revoke", "make a key worthless", "id")
     audit = Noun(nouns, "audit", "who changed what", common)
-    audit.verb("list", "changes, newest first").add_argument("--object", help="only one object, such as rollout/r1-…")
+    listing = audit.verb("list", "changes, newest first")
+    listing.add_argument("--object", help="only one object, such as rollout/r1-…")
+    listing.add_argument("--actor", help="only by one actor, such as key:1f2e3d4c5b6a")
+    listing.add_argument("--action", help="only one action, such as rollout.create")
     export = audit.verb("export", "write the chain to a file that can be verified without the fleet")
     export.add_argument("-o", "--output", required=True, metavar="FILE")
     export.add_argument("--after", type=int, default=0, metavar="SEQ", help="only what comes behind this record")

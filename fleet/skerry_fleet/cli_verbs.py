@@ -31,8 +31,12 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     **cli_alerts.LISTS,
     **cli_people.LISTS,
     **cli_feeds.LISTS,
-    ("model", "list"): ("/models", (), ("name", "bundles", "release", "description")),
-    ("bundle", "list"): ("/models/{model}/bundles", (), ("id", "version", "release", "target", "state", "size_bytes")),
+    ("model", "list"): ("/models", ("q",), ("name", "bundles", "release", "description")),
+    ("bundle", "list"): (
+        "/models/{model}/bundles",
+        ("target",),
+        ("id", "version", "release", "target", "state", "size_bytes"),
+    ),
     ("rollout", "list"): (
         "/rollouts",
         ("model", "status"),

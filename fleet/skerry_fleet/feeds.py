@@ -5,6 +5,7 @@ verdicts back.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from skerry_fleet.alerts import Kind
 from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import MissingError
-from skerry_fleet.paging import Page, listing
+from skerry_fleet.paging import NOTHING, Page, listing, narrowed
 from skerry_fleet.records import DeadLetter, Drift, DriftHistory, SampleRow, SketchRow
 from skerry_fleet.tables import Model
 
@@ -102,9 +103,9 @@ def drift_view(row: Drift) -> dict[str, Any]:
     return {**row.model_dump(exclude={"tenant", "record"}), "record": json.loads(row.record)}
 
 
-def dead_letters(session: Session, tenant: str, page: Page) -> dict[str, Any]:
-    """Return one page of refused messages, newest first."""
-    query = select(DeadLetter).where(DeadLetter.tenant == tenant)
+def dead_letters(session: Session, tenant: str, page: Page, only: Mapping[str, str] = NOTHING) -> dict[str, Any]:
+    """Return one page of refused messages, newest first; `only` some where they are named."""
+    query = narrowed(select(DeadLetter).where(DeadLetter.tenant == tenant), DeadLetter, only)
     if page.after_id is not None:
         query = query.where(col(DeadLetter.id) < page.after_id)
     rows = session.exec(query.order_by(col(DeadLetter.id).desc()).limit(page.limit + 1)).all()

@@ -16,7 +16,7 @@ from skerry_fleet import audit
 from skerry_fleet.audit import Actor
 from skerry_fleet.errors import ConflictError, InputError, MissingError
 from skerry_fleet.group_tables import GroupQuery
-from skerry_fleet.paging import Page, listing
+from skerry_fleet.paging import MAX_LETTER, Page, listing
 from skerry_fleet.tables import Device, DeviceStatus, Group, GroupMember
 
 _QUERIES = (col(GroupQuery.tenant) == col(Group.tenant)) & (col(GroupQuery.group) == col(Group.name))
@@ -104,8 +104,8 @@ def remove(session: Session, actor: Actor, now: float, name: str, device: str) -
     audit.write(session, actor, now, "group.remove", f"group/{name}", {"devices": [device]}, None)
 
 
-def list_groups(session: Session, tenant: str, page: Page) -> dict[str, Any]:
-    """Return one page of groups with the number of devices in each."""
+def list_groups(session: Session, tenant: str, page: Page, q: str = "") -> dict[str, Any]:
+    """Return one page of groups with the number of devices in each; those whose names begin with `q`."""
     counts = (
         select(GroupMember.group, func.count().label("devices"))
         .where(GroupMember.tenant == tenant)
@@ -116,7 +116,7 @@ def list_groups(session: Session, tenant: str, page: Page) -> dict[str, Any]:
         select(Group.name, Group.description, func.coalesce(counts.c.devices, 0), GroupQuery.query)
         .join(counts, counts.c.group == Group.name, isouter=True)
         .join(GroupQuery, _QUERIES, isouter=True)
-        .where(Group.tenant == tenant, Group.name > page.after)
+        .where(Group.tenant == tenant, Group.name > page.after, col(Group.name) >= q, col(Group.name) < q + MAX_LETTER)
         .order_by(col(Group.name))
         .limit(page.limit + 1)
     ).all()

@@ -11,7 +11,7 @@ alerts stood for `SETTLE_S`; what is over before it was announced makes no messa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import func, update
@@ -23,7 +23,7 @@ from skerry_fleet.audit import Actor
 from skerry_fleet.database import announce
 from skerry_fleet.errors import ConflictError, InputError, MissingError
 from skerry_fleet.incident_tables import Incident
-from skerry_fleet.paging import MAX_INT64, Page, listing
+from skerry_fleet.paging import MAX_INT64, NOTHING, Page, listing, narrowed
 from skerry_fleet.records import Alert
 
 WINDOW_S = 900.0
@@ -131,13 +131,15 @@ def get(session: Session, tenant: str, incident: str) -> Incident:
     return row
 
 
-def list_incidents(session: Session, tenant: str, page: Page, state: str = "") -> dict[str, Any]:
-    """Return one page of incidents, newest first; of one state where one is named.
+def list_incidents(
+    session: Session, tenant: str, page: Page, state: str = "", only: Mapping[str, str] = NOTHING
+) -> dict[str, Any]:
+    """Return one page of incidents, newest first; of one state or `only` some where they are named.
 
     Raises:
         InputError: no such state, or not a cursor.
     """
-    query = select(Incident).where(Incident.tenant == tenant)
+    query = narrowed(select(Incident).where(Incident.tenant == tenant), Incident, only)
     if state:
         if state not in list(AlertState):
             raise InputError(f"state {state!r:.40} is none of {', '.join(AlertState)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from skerry_fleet.config import RandomBytes
 from skerry_fleet.errors import ConflictError, InputError, MissingError
 from skerry_fleet.incident_tables import Mute, Notice, Route
 from skerry_fleet.notices import WAITING
-from skerry_fleet.paging import MAX_INT64, Page, listing
+from skerry_fleet.paging import MAX_INT64, NOTHING, Page, beginning, listing, narrowed
 from skerry_fleet.vault import seal_route
 
 MAX_LEVEL = 9
@@ -108,15 +108,16 @@ def get(session: Session, tenant: str, name: str) -> Route:
     return row
 
 
-def list_routes(session: Session, tenant: str, page: Page) -> dict[str, Any]:
-    """Return one page of routes by name, targets cut short."""
+def list_routes(session: Session, tenant: str, page: Page, q: str = "") -> dict[str, Any]:
+    """Return one page of routes by name, targets cut short; those that begin with `q`."""
     query = select(Route).where(Route.tenant == tenant, Route.name > page.after).order_by(col(Route.name))
+    query = beginning(query, col(Route.name), q)
     return listing(session.exec(query.limit(page.limit + 1)).all(), page, view, lambda row: row.name)
 
 
-def list_notices(session: Session, tenant: str, page: Page) -> dict[str, Any]:
+def list_notices(session: Session, tenant: str, page: Page, only: Mapping[str, str] = NOTHING) -> dict[str, Any]:
     """Return one page of messages, newest first: what was told to whom, and what waits and why."""
-    query = select(Notice).where(Notice.tenant == tenant)
+    query = narrowed(select(Notice).where(Notice.tenant == tenant), Notice, only)
     if page.after_id is not None:
         query = query.where(col(Notice.id) < page.after_id)
     rows = session.exec(query.order_by(col(Notice.id).desc()).limit(page.limit + 1)).all()

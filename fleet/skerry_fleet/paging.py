@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from skerry_fleet.errors import InputError
@@ -11,8 +11,11 @@ from skerry_fleet.errors import InputError
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_INT64 = 2**63 - 1
+MAX_LETTER = "\U0010ffff"
+NOTHING: Mapping[str, str] = {}
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=Any)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,6 +53,21 @@ def page(after: str | None, limit: str | None) -> Page:
     if after is not None and (len(after) > 200 or not (after.isascii() and after.isprintable())):
         raise InputError("after is no cursor of this list", hint="pass on `next` as it came")
     return Page(after or "", count)
+
+
+def narrowed(query: Q, table: type[Any], only: Mapping[str, str]) -> Q:
+    """Return a query of those rows alone whose columns are as named; an empty text names nothing."""
+    for name, value in only.items():
+        if value:
+            query = query.where(getattr(table, name) == value)
+    return query
+
+
+def beginning(query: Q, column: Any, q: str) -> Q:
+    """Return a query of those rows alone whose column begins with a text (by bytes, as the lists are sorted)."""
+    if q:
+        query = query.where(column >= q, column < q + MAX_LETTER)
+    return query
 
 
 def listing(

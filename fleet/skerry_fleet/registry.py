@@ -29,7 +29,7 @@ from skerry_fleet.conditional import UNSEEN, Seen
 from skerry_fleet.config import Clock
 from skerry_fleet.database import Database, announce
 from skerry_fleet.errors import ConflictError, InputError, MissingError, UnavailableError
-from skerry_fleet.paging import Page, listing
+from skerry_fleet.paging import MAX_LETTER, Page, listing, narrowed
 from skerry_fleet.tables import Bundle, BundleState, Desired, Model, Rollout
 from skerry_fleet.trust.errors import TrustError
 from skerry_fleet.trust.repository import Repository
@@ -237,12 +237,12 @@ def show(session: Session, tenant: str, bundle: str) -> dict[str, Any]:
     return {**view(row), "manifest": json.loads(row.manifest), "evidence": json.loads(row.evidence or "null")}
 
 
-def list_models(session: Session, tenant: str, page: Page) -> dict[str, Any]:
-    """Return one page of models with the number of bundles and the newest release of each."""
+def list_models(session: Session, tenant: str, page: Page, q: str = "") -> dict[str, Any]:
+    """Return one page of models (whose names begin with `q`), each with its number of bundles and newest release."""
     rows = session.exec(
         select(Model, func.count(col(Bundle.id)), func.max(Bundle.release))
         .join(Bundle, (col(Bundle.tenant) == col(Model.tenant)) & (col(Bundle.model) == col(Model.name)), isouter=True)
-        .where(Model.tenant == tenant, Model.name > page.after)
+        .where(Model.tenant == tenant, Model.name > page.after, col(Model.name) >= q, col(Model.name) < q + MAX_LETTER)
         .group_by(col(Model.tenant), col(Model.name))
         .order_by(col(Model.name))
         .limit(page.limit + 1)
@@ -254,8 +254,8 @@ def list_models(session: Session, tenant: str, page: Page) -> dict[str, Any]:
     return listing([(a, b, c) for a, b, c in rows], page, model_view, lambda row: row[0].name)
 
 
-def list_bundles(session: Session, tenant: str, model: str, page: Page) -> dict[str, Any]:
-    """Return one page of a model's bundles, newest release first.
+def list_bundles(session: Session, tenant: str, model: str, page: Page, target: str = "") -> dict[str, Any]:
+    """Return one page of a model's bundles (for one target, where it is named), newest release first.
 
     Raises:
         MissingError: no such model.
@@ -263,7 +263,7 @@ def list_bundles(session: Session, tenant: str, model: str, page: Page) -> dict[
     """
     if session.get(Model, (tenant, model)) is None:
         raise MissingError(f"no model {model!r:.80}", hint="`skerry fleet model register` makes it known")
-    query = select(Bundle).where(Bundle.tenant == tenant, Bundle.model == model)
+    query = narrowed(select(Bundle).where(Bundle.tenant == tenant), Bundle, {"model": model, "target": target})
     if page.after:
         release, _, bundle = page.after.partition("-")
         if not (release.isascii() and release.isdigit()) or len(release) > 18 or len(bundle) != 64:

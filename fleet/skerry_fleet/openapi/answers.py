@@ -158,7 +158,7 @@ _OVERVIEW = one(
     broker=one(host=TEXT, port=WHOLE, connected=FLAG),
     uptime_s=REAL,
 )
-_READY = one(database=FLAG, broker=FLAG)
+_READY = one(database=FLAG, migrated=FLAG, broker=FLAG)
 _VERDICT_IN: Schema = {
     "type": "object",
     "properties": {"drifting": FLAG, "monitor": {**TEXT, **NAME, "default": "data"}},

@@ -116,11 +116,12 @@ def revoke_key(request: Request, fleet: FleetPart, caller: Admin, key_id: str) -
 
 
 @router.get("/audit")
-def list_audit(fleet: FleetPart, caller: Viewer, page: PagePart, object: str = "") -> Response:
-    """The audit chain, newest first; of one object (`rollout/r1-...`) where one is named."""
-    query = select(Audit).where(Audit.tenant == caller.tenant)
-    if object:
-        query = query.where(Audit.object == object)
+def list_audit(
+    fleet: FleetPart, caller: Viewer, page: PagePart, object: str = "", actor: str = "", action: str = ""
+) -> Response:
+    """The audit chain, newest first; of one object (`rollout/r1-...`), actor or action where one is named."""
+    only = {"object": object, "actor": actor, "action": action}
+    query = paging.narrowed(select(Audit).where(Audit.tenant == caller.tenant), Audit, only)
     if page.after_id is not None:
         query = query.where(Audit.seq < page.after_id)
     with fleet.database.read() as session:

@@ -39,10 +39,10 @@ class Members:
 
 
 @router.get("/groups")
-def list_groups(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
+def list_groups(fleet: FleetPart, caller: Viewer, page: PagePart, q: str = "") -> Response:
     """Groups by name."""
     with fleet.database.read() as session:
-        return reply(groups.list_groups(session, caller.tenant, page))
+        return reply(groups.list_groups(session, caller.tenant, page, q))
 
 
 @router.get("/groups/{group}")

@@ -51,11 +51,19 @@ class RouteRequest:
 
 
 @router.get("/alerts")
-def list_alerts(fleet: FleetPart, caller: Viewer, page: PagePart, state: str = "", incident: str = "") -> Response:
+def list_alerts(
+    fleet: FleetPart,
+    caller: Viewer,
+    page: PagePart,
+    state: str = "",
+    incident: str = "",
+    kind: str = "",
+    subject: str = "",
+) -> Response:
     """Alerts, newest first."""
     with fleet.database.read() as session:
         of = incidents.get(session, caller.tenant, incident).id if incident else None
-        return reply(alerts.list_alerts(session, caller.tenant, page, state, of))
+        return reply(alerts.list_alerts(session, caller.tenant, page, state, of, {"kind": kind, "subject": subject}))
 
 
 @router.post("/alerts/{alert}/ack")
@@ -69,10 +77,10 @@ def acknowledge(request: Request, fleet: FleetPart, caller: Operator, alert: str
 
 
 @router.get("/incidents")
-def list_incidents(fleet: FleetPart, caller: Viewer, page: PagePart, state: str = "") -> Response:
+def list_incidents(fleet: FleetPart, caller: Viewer, page: PagePart, state: str = "", kind: str = "") -> Response:
     """Incidents, newest first."""
     with fleet.database.read() as session:
-        return reply(incidents.list_incidents(session, caller.tenant, page, state))
+        return reply(incidents.list_incidents(session, caller.tenant, page, state, {"kind": kind}))
 
 
 @router.get("/incidents/{incident}")
@@ -135,10 +143,10 @@ def end_mute(request: Request, fleet: FleetPart, caller: Operator, mute: str) ->
 
 
 @router.get("/routes")
-def list_routes(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
+def list_routes(fleet: FleetPart, caller: Viewer, page: PagePart, q: str = "") -> Response:
     """Routes; of targets only what is no secret."""
     with fleet.database.read() as session:
-        return reply(notice_routes.list_routes(session, caller.tenant, page))
+        return reply(notice_routes.list_routes(session, caller.tenant, page, q))
 
 
 @router.post("/routes", status_code=201)
@@ -195,10 +203,10 @@ def try_route(request: Request, fleet: FleetPart, caller: Admin, route: str) -> 
 
 
 @router.get("/notices")
-def list_notices(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
+def list_notices(fleet: FleetPart, caller: Viewer, page: PagePart, status: str = "", route: str = "") -> Response:
     """Messages, newest first: what was told to whom, what waits and why."""
     with fleet.database.read() as session:
-        return reply(notice_routes.list_notices(session, caller.tenant, page))
+        return reply(notice_routes.list_notices(session, caller.tenant, page, {"status": status, "route": route}))
 
 
 def _stands(row: Incident) -> Any:

@@ -27,10 +27,10 @@ class ModelRequest:
 
 
 @router.get("/models")
-def list_models(fleet: FleetPart, caller: Viewer, page: PagePart) -> Response:
+def list_models(fleet: FleetPart, caller: Viewer, page: PagePart, q: str = "") -> Response:
     """Models by name."""
     with fleet.database.read() as session:
-        return reply(registry.list_models(session, caller.tenant, page))
+        return reply(registry.list_models(session, caller.tenant, page, q))
 
 
 @router.post("/models", status_code=201)
@@ -52,10 +52,10 @@ def register_model(
 
 
 @router.get("/models/{model}/bundles")
-def list_bundles(fleet: FleetPart, caller: Viewer, model: str, page: PagePart) -> Response:
+def list_bundles(fleet: FleetPart, caller: Viewer, model: str, page: PagePart, target: str = "") -> Response:
     """A model's bundles, newest release first."""
     with fleet.database.read() as session:
-        return reply(registry.list_bundles(session, caller.tenant, model, page))
+        return reply(registry.list_bundles(session, caller.tenant, model, page, target))
 
 
 @router.post("/models/{model}/bundles", status_code=201)
@@ -163,7 +163,7 @@ def sketches(fleet: FleetPart, caller: Operator, page: PagePart) -> Response:
 
 
 @router.get("/dead-letters")
-def dead_letters(fleet: FleetPart, caller: Operator, page: PagePart) -> Response:
+def dead_letters(fleet: FleetPart, caller: Operator, page: PagePart, device: str = "") -> Response:
     """Refused messages, newest first."""
     with fleet.database.read() as session:
-        return reply(feeds.dead_letters(session, caller.tenant, page))
+        return reply(feeds.dead_letters(session, caller.tenant, page, {"device": device}))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlmodel import text
 
 from skerry_fleet import alerts, devices, rollout_rows
 from skerry_fleet.errors import ForbiddenError
+from skerry_fleet.migrations import upgrade
 from skerry_fleet.routes.common import FleetPart, Viewer, reply
 
 router = APIRouter()
@@ -57,9 +57,12 @@ def healthz() -> Response:
 
 @router.get("/readyz")
 def readyz(request: Request, fleet: FleetPart) -> Response:
-    """The database answers and takes what is written, and the broker has us."""
+    """The database answers, is at this version's step and takes what is written, and the broker has us."""
     with fleet.database.read() as session:
-        session.connection().execute(text("SELECT 1"))
-    writable, connected = fleet.database.writable(), bool(request.app.state.connected())
-    said = {"database": writable, "broker": connected}
-    return reply(said, 200 if writable and connected else 503)
+        migrated = upgrade.revision(session.connection()) == upgrade.HEAD
+    said = {
+        "database": fleet.database.writable(),
+        "migrated": migrated,
+        "broker": bool(request.app.state.connected()),
+    }
+    return reply(said, 200 if all(said.values()) else 503)
