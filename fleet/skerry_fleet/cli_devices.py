@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from skerry_fleet.cli_nouns import Noun
-from skerry_fleet.cli_words import record, show
+from skerry_fleet.cli_words import record, show, table
 from skerry_fleet.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,6 +64,32 @@ def tag(client: FleetClient, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def state(client: FleetClient, arguments: argparse.Namespace) -> int:
+    """Show what a device is to run beside what it says it runs; exit code 1 where they differ."""
+    answer = client.call("GET", f"/api/v1/devices/{quote(arguments.device, safe='')}/state")
+    rows = [
+        {
+            "model": each["model"],
+            "desired": each["desired"] and each["desired"]["version"],
+            "reported": each["reported"] and each["reported"]["version"],
+            "difference": each["difference"],
+            "since_ms": each["since_ms"],
+            "rollout": each["rollout"] and each["rollout"]["id"],
+            "place": each["place"] and " ".join(filter(None, (each["place"]["place"], each["place"]["reason"]))),
+        }
+        for each in answer["models"]
+    ]
+
+    def told() -> None:
+        words = f"order {answer['sequence']}, {'published' if answer['published'] else 'not published yet'}"
+        adopted = "nothing reported" if answer["adopted"] is None else f"the device is at {answer['adopted']}"
+        print(f"{answer['device']}: {words}, {adopted}")
+        table(rows, ("model", "desired", "reported", "difference", "since_ms", "rollout", "place"))
+
+    show(answer, arguments.json, told)
+    return 0 if answer["agrees"] else 1
+
+
 def create_claim(client: FleetClient, arguments: argparse.Namespace) -> int:
     """Make a claim; the names it is for are read from a file.
 
@@ -104,6 +131,7 @@ def tags_of(words: list[str]) -> dict[str, str]:
 
 SPECIAL: dict[tuple[str, str], Callable[[FleetClient, argparse.Namespace], int]] = {
     ("device", "tag"): tag,
+    ("device", "state"): state,
     ("claim", "create"): create_claim,
 }
 
@@ -118,6 +146,7 @@ def add(nouns: argparse._SubParsersAction[argparse.ArgumentParser], common: argp
     listing.add_argument("--online", choices=["true", "false"], help="only those online, or not")
     device.verb("show", "everything about one device", "device")
     device.verb("events", "a device's updates, newest first", "device")
+    device.verb("state", "what a device is to run, and what it says it runs; exit 1 where they differ", "device")
     tagged = device.verb("tag", "set tags (site=lab) and take them away (site-), of one device or of many")
     tagged.add_argument("words", nargs="+", metavar="[DEVICE] KEY=VALUE KEY-")
     tagged.add_argument("--group", help="of every device of a group")

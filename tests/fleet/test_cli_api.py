@@ -45,6 +45,7 @@ SPECIAL: dict[tuple[str, str], tuple[str, str]] = {
     ("user", "enable"): ("PATCH", "/users/{}"),
     ("claim", "create"): ("POST", "/claims"),
     ("device", "tag"): ("POST", "/tags"),
+    ("device", "state"): ("GET", "/devices/{}/state"),
 }
 # Paths without a verb, by how they begin, and why.
 WITHOUT = {

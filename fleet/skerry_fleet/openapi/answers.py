@@ -9,6 +9,7 @@ from skerry_contracts.delta import DeltaOffer
 from skerry_contracts.device import Hardware, Heartbeat
 from skerry_contracts.enrolment import Enrolment, EnrolmentRequest, Renewal, Trust
 from skerry_fleet.claims import MAX_LIFE_S, MAX_USES
+from skerry_fleet.device_state import PLACE, Difference
 from skerry_fleet.incident_tables import Incident, Mute, Notice, Route
 from skerry_fleet.measure_tables import MeasureLease, MeasurementRow
 from skerry_fleet.openapi import answers_access as access
@@ -65,6 +66,31 @@ DEVICE = one(
     shard=WHOLE,
     certificate=maybe(one(serial=TEXT, begins_ms=WHOLE, expires_ms=WHOLE)),
     assignment=maybe(one(sequence=WHOLE, issued_ms=WHOLE, expires_ms=WHOLE, published=FLAG)),
+)
+_PART = maybe(one(id=TEXT, version=TEXT, release=WHOLE, target=TEXT))
+STATE = one(
+    device=TEXT,
+    online=FLAG,
+    silent=FLAG,
+    last_seen_ms=WHOLE,
+    sequence=WHOLE,
+    published=FLAG,
+    adopted=maybe(WHOLE),
+    agrees=FLAG,
+    models=many(
+        one(
+            model=TEXT,
+            desired=_PART,
+            confirmed=_PART,
+            back=FLAG,
+            reported=maybe(row(DeviceModel, "name model")),
+            rollout=maybe(part(Rollout, "id status created_ms created_by reason", group=maybe(TEXT))),
+            place=maybe(part(RolloutDevice, " ".join(PLACE))),
+            agrees=FLAG,
+            difference={"type": "string", "enum": list(Difference)},
+            since_ms=maybe(WHOLE),
+        )
+    ),
 )
 GROUP = row(Group, "created_ms", devices=WHOLE, query=maybe(TEXT))
 MODEL = row(Model)
@@ -178,6 +204,7 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("GET", f"{_V1}/events"): Answer(None, "text/event-stream"),
     ("GET", f"{_V1}/devices"): Answer(page(one(**_STATE, models=many(_RUNS))), refuses=(404,)),
     ("GET", f"{_V1}/devices/{{device}}"): Answer(DEVICE),
+    ("GET", f"{_V1}/devices/{{device}}/state"): Answer(STATE),
     ("PATCH", f"{_V1}/devices/{{device}}"): Answer(DEVICE),
     ("DELETE", f"{_V1}/devices/{{device}}"): Answer(one(device=TEXT, status=TEXT)),
     ("POST", f"{_V1}/devices/{{device}}/revoke"): Answer(one(device=TEXT, certificates=WHOLE)),

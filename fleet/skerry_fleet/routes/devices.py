@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from skerry_fleet import carried, carried_update, device_list, devices, group_queries, leaving, tags
+from skerry_fleet import carried, carried_update, device_list, device_state, devices, group_queries, leaving, tags
 from skerry_fleet.errors import InputError
 from skerry_fleet.routes.common import Admin, FleetPart, Operator, PagePart, SeenPart, Viewer, actor_of, body, reply
 
@@ -64,6 +64,13 @@ def show_device(fleet: FleetPart, caller: Viewer, device: str) -> Response:
     """One device in full."""
     with fleet.database.read() as session:
         return _shown(devices.show(session, caller.tenant, device))
+
+
+@router.get("/devices/{device}/state")
+def show_state(fleet: FleetPart, caller: Viewer, device: str) -> Response:
+    """What a device is to run, what it says it runs, why, and how they differ."""
+    with fleet.database.read() as session:
+        return reply(device_state.state(session, caller.tenant, device))
 
 
 @router.patch("/devices/{device}")

@@ -55,6 +55,7 @@ VISITS: dict[tuple[str, str], Visit] = {
     ("GET", "/api/v1/devices"): Visit(V, foreign=("?group={group}",), empty=("?q=harbour", "?query=name=={device}")),
     ("GET", "/api/v1/devices/{device}"): Visit(V),
     ("GET", "/api/v1/devices/{device}/events"): Visit(V),
+    ("GET", "/api/v1/devices/{device}/state"): Visit(V),
     ("PATCH", "/api/v1/devices/{device}"): Visit(P, {"tags": {"a": "b"}}),
     ("POST", "/api/v1/devices/{device}/update"): Visit(P),
     ("POST", "/api/v1/carried"): Visit(P, b"{carried}", own=(422,), foreign=(b"{carried}",)),
