@@ -196,8 +196,14 @@ async def _upgraded(tmp_path: Path) -> None:
         rollout = http.post("/api/v1/rollouts", json=plan).json()["id"]
         await soon(lambda: get(f"/rollouts/{rollout}")["counts"]["confirmed"] == 2, "two devices have it")
         await soon(lambda: all(each.acked for each in devices[:2]), "samples are under way")
+        stream = stack.enter_context(http.stream("GET", "/api/v1/events"))
+        lines = stream.iter_lines()
+        assert await asyncio.to_thread(next, lines) == ": skerry"
         process.send_signal(signal.SIGTERM)
+        told = await asyncio.to_thread(list, lines)
+        assert all(line.split(":")[0] in ("", "id", "event", "data") for line in told), "the stream ends between events"
         assert await asyncio.to_thread(process.wait, DEADLINE_S) == 0, "it ends by itself, and in order"
+        assert "Traceback" not in (tmp_path / "fleet.log").read_text()
         assert as_the_first_version_left_it(root / "fleet.db") > 20
         stack.enter_context(served(root, api, environment))
         await soon(ready, "the newer version is ready")
@@ -217,27 +223,6 @@ async def _upgraded(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(root / "fleet.db")) as database:
         found = database.execute("SELECT device, count(DISTINCT seq), count(*) FROM sample GROUP BY device").fetchall()
     assert found == [("d0", MESSAGES, MESSAGES), ("d1", MESSAGES, MESSAGES)], "each sample once"
-
-
-def test_a_stop_ends_streams_in_order(tmp_path: Path) -> None:
-    root, api = tmp_path / "fleet", free_port()
-    with served(root, api, {"SKERRY_FLEET_BROKER": "embedded"}) as process:
-
-        def answers() -> bool:
-            with contextlib.suppress(httpx.HTTPError):
-                return httpx.get(f"http://127.0.0.1:{api}/healthz", trust_env=False).status_code == 200
-            return False
-
-        eventually(answers, "the fleet answers")
-        key = {"authorization": f"Bearer {(root / 'admin.key').read_text().strip()}"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{api}", headers=key, trust_env=False, timeout=DEADLINE_S) as http:
-            with http.stream("GET", "/api/v1/events") as stream:
-                lines = stream.iter_lines()
-                assert next(lines) == ": skerry"
-                process.send_signal(signal.SIGTERM)
-                assert [line for line in lines if line and not line.startswith((":", "event", "data", "id"))] == []
-        assert process.wait(DEADLINE_S) == 0
-    assert "Traceback" not in (tmp_path / "fleet.log").read_text()
 
 
 def test_a_broker_that_dies_at_the_start_is_told_in_one_line(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def running() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("fetched")
+    found = tmp_path_factory.getbasetemp() / "fetched"  # one for all images of a run
+    found.mkdir(exist_ok=True)
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -130,10 +130,5 @@ def test_a_fleet_serves_with_its_own_broker_ends_when_asked_and_comes_back(runni
 
 
 def test_what_is_wrong_is_said_in_one_line(running: Engine, image: Image) -> None:
-    for environment, words in (
-        ({"SKERRY_FLEET_DATABASE_URL": "postgresql://skerry@127.0.0.1:1/x"}, "cannot open the database"),
-        ({"SKERRY_FLEET_BROKER": "external"}, "no address of the external broker"),
-        ({"SKERRY_FLEET_BROKR": "x"}, "unknown setting"),
-    ):
-        code, said = ended(fleet(running, image, **environment))
-        assert code == 1 and words in said and said.count("\n") == 1, said
+    code, said = ended(fleet(running, image, SKERRY_FLEET_DATABASE_URL="postgresql://skerry@127.0.0.1:1/x"))
+    assert code == 1 and "cannot open the database" in said and said.count("\n") == 1, said
