@@ -70,7 +70,9 @@ def _ready(url: str) -> int:
             print(answer.read().decode("ascii", "replace"))
             return 0
     except (OSError, ValueError) as error:  # 503 is an OSError, too
-        raise UnavailableError(f"the fleet at {url} is not ready: {error}", hint="see its log") from error
+        why = getattr(error, "reason", None) or error
+        why = getattr(why, "strerror", None) or why
+        raise UnavailableError(f"the fleet at {url} is not ready: {why}", hint="see its log") from error
 
 
 def _root(arguments: argparse.Namespace) -> Path:

@@ -97,15 +97,24 @@ def _run(arguments: argparse.Namespace, root: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     shard = shard_of(arguments.shard, socket.gethostname())
+    if not arguments.fleet.startswith(("http://", "https://")):
+        raise InputError(f"{arguments.fleet!r:.80} is no fleet's address", hint="it looks like http://fleet:8707")
+    if arguments.refresh_s <= 0:
+        raise InputError("--refresh-s is greater than 0")
     try:
         secret = joined.secret_of(arguments.token_file)
         with httpx.Client(base_url=arguments.fleet, timeout=10.0, trust_env=False) as http:
             broker = joined.JoinedBroker(
                 http, secret, shard, _own_root(arguments), arguments.host, arguments.port, arguments.kind
             )
-            for each in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(each, lambda *_: broker.ended.set())
-            return broker.run(arguments.refresh_s)
+            before = {
+                each: signal.signal(each, lambda *_: broker.ended.set()) for each in (signal.SIGTERM, signal.SIGINT)
+            }
+            try:
+                return broker.run(arguments.refresh_s)
+            finally:
+                for each, handler in before.items():
+                    signal.signal(each, handler)
     except (BrokerError, httpx.InvalidURL) as error:
         raise UnavailableError(str(error), hint=getattr(error, "hint", "")) from error
 
@@ -116,6 +125,8 @@ def _alive(arguments: argparse.Namespace, root: Path) -> int:
     from skerry_fleet.broker.launch import PROBE
     from skerry_fleet.mqtt.errors import MqttError
 
+    if not (_own_root(arguments) / "probe.crt").is_file():
+        raise UnavailableError(f"no broker has joined in {_own_root(arguments)} yet", hint="give its --root")
     try:
         code = say_hello("127.0.0.1", arguments.port, credentials_in(_own_root(arguments), "probe"), PROBE, 5.0)
     except (MqttError, OSError) as error:

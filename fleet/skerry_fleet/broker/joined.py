@@ -35,7 +35,7 @@ from skerry_fleet.trust.keys import private_pem
 
 RENEW_AT = 1 / 3
 RETRY_S = (0.5, 15.0)
-STOP_S = 10.0
+STOP_S, LOOK_S = 10.0, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +62,18 @@ class JoinedBroker:
         """Serve until `ended` is set; return 0.
 
         Raises:
+            PortTakenError: another program has the port.
             StartError: the fleet refuses this broker, or the broker process does not live.
         """
         durable.make_dirs(self._folder)
+        launch.check_free(self._host, self._port)
         if not self._fetched():
             return 0
         self._start()
+        process = self._process
+        if not self.ended.wait(LOOK_S) and process is not None and process.poll() is not None:
+            words = launch.last_line(self._folder / "broker.log")
+            raise StartError(f"the broker ended at once: {words}", hint=f"see {self._folder / 'broker.log'}")
         log.info("%s listens on %s:%d", self.kind, self._host, self._port)
         try:
             while not self.ended.wait(refresh_s):
@@ -88,7 +94,7 @@ class JoinedBroker:
             if (self._ask_list() or renewed) and self._process is not None:
                 self._process.send_signal(signal.SIGHUP)
         except (httpx.HTTPError, BrokerError) as error:
-            log.warning("nothing new from the fleet: %s", error)
+            log.warning("nothing new from the fleet: %s", _line(error))
 
     def _fetched(self) -> bool:
         """Have a certificate for today's names, and the list: those of last time where the fleet is away, else wait for
@@ -102,9 +108,9 @@ class JoinedBroker:
                 return True
             except httpx.HTTPError as error:
                 if self._whole():
-                    log.warning("the fleet is not there, certificate and list of last time are used: %s", error)
+                    log.warning("the fleet is not there, certificate and list of last time are used: %s", _line(error))
                     return True
-                log.info("waiting for the fleet at %s: %s", self._http.base_url, error)
+                log.info("waiting for the fleet at %s: %s", self._http.base_url, _line(error))
             if self.ended.wait(pause_s):
                 return False
             pause_s = min(2 * pause_s, RETRY_S[1])
@@ -131,11 +137,17 @@ class JoinedBroker:
                 f"the fleet refuses this broker: {said.get('message', answer.status_code)}", hint=said.get("hint", "")
             )
         answer.raise_for_status()
-        given = answer.json()
-        durable.write_file(self._folder / "ca.crt", given["ca_pem"].encode(), 0o644)
-        durable.write_file(self._folder / "probe.crt", given["probe_pem"].encode(), 0o644)
+        try:
+            ca, probe, certificate = (str(answer.json()[f"{name}_pem"]) for name in ("ca", "probe", "certificate"))
+            whole = all(authority.belongs(each, private_pem(key)) for each in (probe, certificate))
+        except (ValueError, KeyError, TypeError, TrustError) as error:
+            raise StartError(f"{self._http.base_url} is no fleet", hint="check --fleet") from error
+        if not whole:
+            raise StartError(f"{self._http.base_url} answers with another's certificates", hint="check --fleet")
+        durable.write_file(self._folder / "ca.crt", ca.encode(), 0o644)
+        durable.write_file(self._folder / "probe.crt", probe.encode(), 0o644)
         durable.write_file(self._folder / "server.key", private_pem(key), 0o600)
-        durable.write_file(self._folder / "server.crt", given["certificate_pem"].encode(), 0o644)
+        durable.write_file(self._folder / "server.crt", certificate.encode(), 0o644)
         return True
 
     def _ask_list(self) -> bool:
@@ -145,7 +157,10 @@ class JoinedBroker:
         if answer.status_code == 304:
             return False
         answer.raise_for_status()
-        found = x509.load_der_x509_crl(answer.content)
+        try:
+            found = x509.load_der_x509_crl(answer.content)
+        except ValueError as error:
+            raise StartError(f"{self._http.base_url} is no fleet", hint="check --fleet") from error
         ours = x509.load_pem_x509_certificate((self._folder / "ca.crt").read_bytes())
         key = ours.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey) or not found.is_signature_valid(key):
@@ -202,6 +217,10 @@ class JoinedBroker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def credentials_in(folder: Path, name: str) -> Credentials:

@@ -103,7 +103,7 @@ class BrokerProcess:
         if self.alive():
             return
         settings = self._settings
-        _check_free(settings.host, self.port)
+        check_free(settings.host, self.port)
         command = self._prepare()
         log = settings.folder / "broker.log"
         if log.exists() and log.stat().st_size > LOG_BYTES:
@@ -188,7 +188,7 @@ class BrokerProcess:
                 folder, settings.host, self.port, server, folder / "revoked.crl", access, os.geteuid() == 0
             )
             if settings.swarm_port:
-                _check_free(mosquitto.SWARM_HOST, settings.swarm_port)
+                check_free(mosquitto.SWARM_HOST, settings.swarm_port)
                 durable.write_file(folder / "access-swarm", mosquitto.swarm_access(settings.tenant).encode(), 0o600)
                 text = mosquitto.with_swarm(text, access, folder / "access-swarm", settings.swarm_port)
             durable.write_file(configuration, text.encode(), 0o600)
@@ -266,7 +266,12 @@ def _free_port(host: str) -> int:
         return int(sock.getsockname()[1])
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> None:
+    """Refuse a port that another program has.
+
+    Raises:
+        PortTakenError: it is taken, or this user may not have it.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

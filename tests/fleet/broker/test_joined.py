@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,3 +199,41 @@ def test_shards_follow_from_addresses_and_a_shard_from_its_hosts_name(tmp_path: 
     for wrong in ("auto", "x1", "-1"):
         with pytest.raises(InputError):
             shard_of(wrong, "broker")
+
+
+def test_what_is_no_fleet_and_what_no_broker_can_use_is_refused_in_one_line(
+    tmp_path: Path, port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "token").write_text("x")
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    def run(fleet: str, at: int, root: str = "broker") -> str:
+        words = ["--fleet", fleet, "--token-file", str(tmp_path / "token"), "--shard", "0", "--port", str(at)]
+        assert cli.main(["broker", "run", *words, "--root", str(tmp_path / root), "--kind", "embedded"]) == 1
+        return capsys.readouterr().err
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            assert "is no fleet (check --fleet)" in run(url, port)
+            assert "cannot listen on 127.0.0.1" in run(url, server.server_port)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "is no fleet's address" in run("fleet:8707", port)
+    (tmp_path / "token").write_text("\n")
+    assert "is empty" in run("http://127.0.0.1:9", port)
+    assert cli.main(["broker", "alive", "--root", str(tmp_path / "nowhere")]) == 1
+    assert "no broker has joined" in capsys.readouterr().err
