@@ -33,9 +33,9 @@
     paint     dashboard_paint_s: headless Chromium opens overview, device list and a rollout of a full fleet and has
               painted everything (largest contentful paint, nothing cached); the slowest page's median
 
-ingest and samples give the processor time for one message, too (..._manager_cpu_us, _brokers_, _swarm_): on a machine
-that does other work only that says something. Swarm, brokers and manager share the machine. A part that cannot run here
-says so and leaves its keys out.
+ingest and samples give the processor time for one message, wave that for one device (..._manager_cpu_us, _brokers_,
+_swarm_): on a machine that does other work only that says something. Swarm, brokers and manager share the machine. A
+part that cannot run here says so and leaves its keys out.
 """
 
 from __future__ import annotations

@@ -15,9 +15,24 @@ def wave(options: Options) -> dict[str, float]:
     """Return how long one wave to all devices takes, and a canary with four waves after it."""
     with stage(Wish(options.devices, limit_s=options.limit_s)) as on:
         scenarios.connect(on)
+        before = _processor_us(on)
         once = releases.roll_out(on, releases.release(on, told="last"), canary=1, waves=[{"percent": 100}])
+        between = _processor_us(on)
         waves = releases.rollout(on, told="last")
-    return {"wave_50k_s": once["seconds"], "rollout_50k_s": waves["rollout_s"]}
+        after = _processor_us(on)
+    return {
+        "wave_50k_s": once["seconds"],
+        "rollout_50k_s": waves["rollout_s"],
+        **{f"wave_{name}_cpu_us": between[name] - us for name, us in before.items()},
+        **{f"rollout_{name}_cpu_us": after[name] - us for name, us in between.items()},
+    }
+
+
+def _processor_us(on: scenarios.Stage) -> dict[str, float]:
+    """Return the processor time of everybody so far, for each device."""
+    manager_s, brokers_s = on.ground.processor_s()
+    taken = {"manager": manager_s, "brokers": brokers_s, "swarm": float(on.team.look()["cpu_s"])}
+    return {name: seconds / on.wish.devices * 1e6 for name, seconds in taken.items()}
 
 
 def exposure(options: Options) -> dict[str, float]:

@@ -45,6 +45,12 @@ def add_words(commands: Any) -> None:
     swarm.add_argument(
         "--limit", type=_seconds, default=300.0, metavar="T", help="how long to wait for anything (300 s)"
     )
+    swarm.add_argument(
+        "--database-url",
+        default="",
+        metavar="URL",
+        help="the fleet's database, an empty one of PostgreSQL (SQLite in the fleet's folder)",
+    )
     swarm.add_argument("--root", type=Path, metavar="DIR", help="keep the fleet, its log and keys in this new folder")
     swarm.add_argument("--json", action="store_true", help="the figures as JSON")
     swarm.set_defaults(command=_swarm)
@@ -55,7 +61,7 @@ def _swarm(arguments: argparse.Namespace) -> int:
     from skerry_simulators.swarm.scenarios import Wish
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    names = ("devices", "shards", "processes", "seconds", "rate", "tls")
+    names = ("devices", "shards", "processes", "seconds", "rate", "tls", "database_url")
     wish = Wish(**{name: getattr(arguments, name) for name in names}, limit_s=arguments.limit, beats_s=60.0)
     if "silence" in arguments.scenario:
         wish = dataclasses.replace(wish, beats_s=_SILENT_S / 4)
