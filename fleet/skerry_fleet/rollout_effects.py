@@ -110,7 +110,7 @@ class Executor:
         over = member.place is Place.CONFIRMED and live.state.status is Status.COMPLETE
         if found.bundle == live.state.bundle and member.place in watched and not over:
             tally = live.tallies.setdefault(device, Tally())
-            worse = judge(live.limits, live.baselines.get(device), tally, found)
+            worse = judge(live.limits, live.baseline(device), tally, found)
             if worse is not None and heartbeat.sequence >= member.floor:
                 return Regressed(device, worse)
         if member.place is Place.SOAKING and now >= member.since + live.state.plan.soak_s:
@@ -135,12 +135,12 @@ class Executor:
         first = [
             device
             for device in offered
-            if live.state.members[device].attempts == 0 and live.baselines.get(device) is not None
+            if live.state.members[device].attempts == 0 and live.baseline(device) is not None
         ]
         controls = live.comparison.candidates(live.state, len(first))
         before = director.health(session, live.tenant, live.model, controls)
         for device, control in zip(first, [each for each in controls if each in before], strict=False):
-            baseline = live.baselines[device]
+            baseline = live.baseline(device)
             if baseline is not None:
                 live.comparison.pair(device, baseline, control, before[control])
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import sqlalchemy
 from sqlmodel import Session
 
-from skerry_fleet.rollout_words import Member
+from skerry_fleet.rollout_words import Member, Place, rank
 from skerry_fleet.sql import bulk
 from skerry_fleet.sql.changes import Insert
 
@@ -34,6 +35,27 @@ _ROW = Insert(
     "ON CONFLICT (tenant, rollout, device) DO UPDATE SET"
     f" {', '.join(f'{name} = excluded.{name}' for name in (*_COLUMNS[5:], *_KEPT))}",
 )
+
+
+_READ = sqlalchemy.text(
+    "SELECT d.device, d.place, d.attempts, d.floor, d.since_ms, d.due_ms, s.online,"
+    f" {', '.join(f'd.{name}' for name in _KEPT)} FROM rollout_device d"
+    " LEFT JOIN device_state s ON s.tenant = d.tenant AND s.name = d.device"
+    " WHERE d.tenant = :tenant AND d.rollout = :rollout AND d.active"
+)
+
+
+def read(session: Session, tenant: str, rollout: str) -> Iterator[tuple[Member, Kept]]:
+    """Yield where each device stands in a rollout, and what is kept of it."""
+    rows = session.connection().execute(_READ, {"tenant": tenant, "rollout": rollout}).fetchall()
+    for device, place, attempts, floor, since_ms, due_ms, online, *told in rows:
+        kept = Kept(*told)
+        due = None if due_ms is None else due_ms / 1000
+        member = Member(
+            device, rank(rollout, device), Place(place), bool(online), attempts, floor, since_ms / 1000, due
+        )
+        member.reason = kept.reason
+        yield member, kept
 
 
 def write(session: Session, row: dict[str, Any], members: Iterable[tuple[Member, Kept]]) -> None:

@@ -25,8 +25,8 @@ from skerry_fleet.paging import Page, listing
 from skerry_fleet.regression import Limits, Tally
 from skerry_fleet.rollout_kept import Kept
 from skerry_fleet.rollout_plan import Plan, Wave
-from skerry_fleet.rollout_words import BLOCKING, OVER, Effect, Left, Member, Place, RolloutEvent, State, Status, rank
-from skerry_fleet.tables import Bundle, DeviceState, Rollout, RolloutDevice
+from skerry_fleet.rollout_words import BLOCKING, OVER, Effect, Left, RolloutEvent, State, Status
+from skerry_fleet.tables import Bundle, Rollout, RolloutDevice
 
 UNDER_WAY = [status.value for status in (*BLOCKING, Status.ROLLING_BACK)]
 
@@ -95,6 +95,13 @@ class Live:
         """The row's key."""
         return self.tenant, self.state.rollout
 
+    def baseline(self, device: str) -> ModelHealth | None:
+        """Return a device's health before it was offered the bundle, where it is known; read when it is asked for."""
+        if device not in self.baselines:
+            text = self.kept_of(device).baseline
+            self.baselines[device] = codec.decode(ModelHealth, text.encode()) if text else None
+        return self.baselines[device]
+
     @property
     def cut_short(self) -> bool:
         """Whether more would have been offered if one transaction took it."""
@@ -138,22 +145,10 @@ def _load(session: Session, row: Rollout) -> Live:
     gate = codec.from_plain(Gate, options.get("gate", {}))
     comparison = Comparison(gate, rollout_pairs.scores(session, row.tenant, row.id))
     live = Live(row.tenant, row.model, row.group, row.created_ms, state, limits, comparison)
-    joined = (col(DeviceState.tenant) == col(RolloutDevice.tenant)) & (
-        col(DeviceState.name) == col(RolloutDevice.device)
-    )
-    rows = session.exec(
-        select(RolloutDevice, DeviceState.online)
-        .join(DeviceState, joined, isouter=True)
-        .where(RolloutDevice.tenant == row.tenant, RolloutDevice.rollout == row.id, col(RolloutDevice.active).is_(True))
-    ).all()
     members = []
-    for each, online in rows:
-        due = None if each.due_ms is None else each.due_ms / 1000
-        member = Member(each.device, rank(row.id, each.device), Place(each.place), bool(online), each.attempts)
-        member.floor, member.since, member.due, member.reason = each.floor, each.since_ms / 1000, due, each.reason
+    for member, kept in rollout_kept.read(session, row.tenant, row.id):
         members.append(member)
-        live.kept[each.device] = Kept(*(getattr(each, name) for name in Kept.__slots__))
-        live.baselines[each.device] = codec.decode(ModelHealth, each.baseline.encode()) if each.baseline else None
+        live.kept[member.device] = kept
     machine.restore(state, members)
     return live
 
