@@ -37,6 +37,8 @@ KEPT_S = 3600.0
 AGAIN_S = 30.0
 """An unknown key may have the key set fetched anew, but not more often."""
 LEEWAY_S = 60
+DOWN_S = 5.0
+"""So long nobody waits again for a provider that did not answer: every wait holds one of the fleet's threads."""
 TIMEOUT_S = 10.0
 MAX_BYTES = 1 << 20
 MIN_RSA_BITS = 2048
@@ -91,6 +93,7 @@ class Provider:
         self.settings, self._clock = settings, clock
         self._lock = threading.Lock()
         self._about: tuple[float, dict[str, str]] = (0.0, {})
+        self._down: tuple[float, str] = (0.0, "")
         self._keys: tuple[float, list[RSAKey | ECKey | OKPKey]] = (0.0, [])
 
     def start(self, flight: Flight) -> str:
@@ -204,6 +207,20 @@ class Provider:
             at, kept = self._about
             if kept and self._clock() - at < KEPT_S:
                 return kept
+            since, problem = self._down
+            if problem and self._clock() - since < DOWN_S:
+                raise UnavailableError(problem, hint="try again in a moment, or sign in with an API key")
+        try:
+            found = self._discover()
+        except UnavailableError as error:
+            with self._lock:
+                self._down = (self._clock(), str(error))
+            raise
+        with self._lock:
+            self._about = (self._clock(), found)
+        return found
+
+    def _discover(self) -> dict[str, str]:
         issuer = self.settings.issuer
         said = self._json("GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if said.get("issuer") != issuer:
@@ -215,8 +232,6 @@ class Provider:
                 hint = "its hosts are those of oidc_issuer and oidc_hosts, by https"
                 raise UnavailableError(f"the provider's {name} is elsewhere", hint=hint)
             found[name] = address
-        with self._lock:
-            self._about = (self._clock(), found)
         return found
 
     def _ours(self, address: str) -> bool:

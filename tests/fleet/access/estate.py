@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import random
 import secrets
@@ -56,6 +57,10 @@ class Estate:
     tokens: dict[str, str]
     """Download tokens of one device of each tenant."""
 
+    @functools.cached_property
+    def description(self) -> Description:
+        return Description(self.app)
+
     @property
     def fleet(self) -> Fleet:
         return self.bench.fleet
@@ -79,7 +84,7 @@ class Estate:
     def caller(self, key: str | None) -> Iterator[httpx.Client]:
         """Give a client with a key or token, whose answers must be as described."""
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        hooks = {"response": [Description(self.app).check]}
+        hooks = {"response": [self.description.check]}
         with httpx.Client(base_url=self.url, headers=headers, trust_env=False, event_hooks=hooks) as client:
             yield client
 

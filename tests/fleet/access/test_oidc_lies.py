@@ -13,7 +13,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from tests.fleet.access.oidc_world import World, refused
 from tests.fleet.access.providers import CLIENT
 
-from skerry_fleet.oidc import AGAIN_S, KEPT_S
+from skerry_fleet.oidc import AGAIN_S, DOWN_S, KEPT_S
 
 
 def unsigned(world: World, header: dict[str, Any], claims: dict[str, Any], signature: bytes = b"") -> str:
@@ -145,6 +145,12 @@ def test_a_provider_that_points_elsewhere_is_not_followed(strict: World, about: 
     with strict.browser() as page:
         answer = page.get("/ui/sign-in/oidc")
         assert answer.status_code == 503 and "location" not in answer.headers
+        asked = len(strict.provider.asked)
+        strict.provider.about = {}
+        assert page.get("/ui/sign-in/oidc").status_code == 503
+        assert len(strict.provider.asked) == asked, "not asked again at once"
+        strict.clock.now += DOWN_S
+        assert page.get("/ui/sign-in/oidc").status_code == 303
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b" " * (1 << 21), b'{"keys": [{}, 5]}', b'{"a":1,"a":2}'])
