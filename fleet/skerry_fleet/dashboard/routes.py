@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from skerry_fleet import oidc_people, rollout_machine, rollout_rows
+from skerry_fleet import group_queries, oidc_people, rollout_machine, rollout_rows
 from skerry_fleet.dashboard import (
     account_pages,
     actions,
@@ -20,12 +20,15 @@ from skerry_fleet.dashboard import (
     drift_view,
     oidc_pages,
     people_pages,
+    rollout_pages,
     shadow_pages,
+    site_pages,
     views,
 )
 from skerry_fleet.dashboard.account_pages import Anyone
 from skerry_fleet.dashboard.pages import KINDS, STATIC, PageRoute, link, render
 from skerry_fleet.dashboard.session import open_sessions
+from skerry_fleet.dashboard.shared import Shared
 from skerry_fleet.errors import InputError, MissingError
 from skerry_fleet.fleet import Fleet
 from skerry_fleet.oidc import Provider
@@ -47,12 +50,10 @@ def install(app: FastAPI, fleet: Fleet) -> None:
     app.state.sign_in = SignIn(fleet.database, fleet.config.tenant, fleet.clock)
     wanted = oidc_people.settings(fleet.config)
     app.state.provider = None if wanted is None else Provider(wanted, fleet.clock)
-    app.include_router(oidc_pages.router)
-    app.include_router(account_pages.router)
-    app.include_router(people_pages.router)
-    app.include_router(actions.router)
-    app.include_router(shadow_pages.router)
-    app.include_router(alert_pages.router)
+    app.state.shared = Shared()
+    app.include_router(rollout_pages.router)  # before the others: a new rollout is no rollout of the name `new`
+    for room in (oidc_pages, account_pages, people_pages, actions, shadow_pages, alert_pages, site_pages):
+        app.include_router(room.router)
     app.include_router(router)
 
 
@@ -122,17 +123,24 @@ def overview(request: Request, fleet: FleetPart, visitor: Anyone) -> Response:
 
 @router.get("/ui/devices")
 def devices(
-    request: Request, fleet: FleetPart, visitor: Anyone, rows: Rows, group: str = "", q: str = "", online: str = ""
+    request: Request,
+    fleet: FleetPart,
+    visitor: Anyone,
+    rows: Rows,
+    group: str = "",
+    q: str = "",
+    online: str = "",
+    query: str = "",
 ) -> Response:
     """Devices by name."""
     wanted = {"": None, "true": True, "false": False}
     if online not in wanted:
         raise InputError("online is true or false")
-    filters = {"q": q.strip(), "group": group, "online": online}
+    filters = {"q": q.strip(), "group": group, "online": online, "query": query.strip()}
+    asked = group_queries.tree(filters["query"]) if filters["query"] else None
+    narrowed = {"group": group, "q": filters["q"], "online": wanted[online], "asked": asked, "now": fleet.clock()}
     with fleet.database.read() as session:
-        found = views.device_list(
-            session, visitor.caller.tenant, rows, group=group, q=filters["q"], online=wanted[online]
-        )
+        found = views.device_list(session, visitor.caller.tenant, rows, **narrowed)
     following = link("/ui/devices", **filters, after=found["next"]) if found["next"] else None
     first = link("/ui/devices", **filters) if rows.after else None
     values = {"found": found, "filters": filters, "following": following, "first": first}

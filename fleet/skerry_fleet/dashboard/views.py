@@ -58,13 +58,11 @@ def by_model(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def device_list(
-    session: Session, tenant: str, page: Page, *, group: str, q: str, online: bool | None
-) -> dict[str, Any]:
-    """Return a page of devices and what they can be filtered by."""
+def device_list(session: Session, tenant: str, page: Page, **narrowed: Any) -> dict[str, Any]:
+    """Return a page of devices, narrowed as `list_devices` is, and the groups there are."""
     active = select(func.count()).where(Device.tenant == tenant, Device.status == DeviceStatus.ACTIVE.value)
     return {
-        **list_devices(session, tenant, page, group=group, q=q, online=online),
+        **list_devices(session, tenant, page, **narrowed),
         "total": session.exec(active).one(),
         "groups": [each["name"] for each in groups.list_groups(session, tenant, Page(limit=500))["items"]],
     }

@@ -44,7 +44,7 @@ class JsonWords:
 WORDS = {
     "sqlite": JsonWords(
         "json_object", "json_group_array({})", "json({})", "json(iif({}, 'true', 'false'))",
-        "json_extract({}, '$.{name}')",
+        "json_extract({}, '$.\"{name}\"')",
     ),
     "postgresql": JsonWords(
         "json_build_object", "coalesce(json_agg({}), '[]')", "{}::json", "{}", "{}::json->>'{name}'",
