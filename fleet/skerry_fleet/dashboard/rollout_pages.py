@@ -23,6 +23,7 @@ from skerry_fleet.tables import Bundle, BundleState
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 CHOICES = 200
+MOST = 10**9
 NUMBERS = {"canary": 1, "failure_budget": 0, "exposure_budget": 5, "holdout": 0}
 MEASURES = {"soak_s": 30.0, "per_minute": 0.0}
 SWITCHES = ("approval", "supersede", "allow_downgrade")
@@ -113,10 +114,14 @@ def asked(session: Session, tenant: str, said: dict[str, str]) -> RolloutRequest
 
 
 def _number(name: str, text: str, kind: type) -> Any:
+    words, wanted = text.strip(), name.replace("_", " ")
     try:
-        return kind(text.strip())
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{name.replace('_', ' ')}: {text.strip()!r:.40} is no number") from error
+        number = kind(words)
+    except ValueError as error:
+        raise InputError(f"{wanted}: {words!r:.40} is no number") from error
+    if not -MOST <= number <= MOST:  # nor is what compares with nothing
+        raise InputError(f"{wanted}: {words!r:.40} is no number from {-MOST} to {MOST}")
+    return number
 
 
 def _form(request: Request, fleet: FleetPart, visitor: Visitor, said: dict[str, str], problem: str) -> Response:

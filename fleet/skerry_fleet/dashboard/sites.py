@@ -101,7 +101,7 @@ def _spots(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for site in sorted(placed, key=lambda each: -each["devices"]):
         north, east = site["place"]
         share = site["online"] / site["devices"]
-        tone = "bad" if site["alerts"] or share < 0.5 else "warn" if site["silent"] or share < 0.9 else "good"
+        tone = "bad" if share < 0.5 else "warn" if share < 0.9 or site["silent"] or site["alerts"] else "good"
         found.append(
             {
                 "x": round(2 * (east + 180), 1),

@@ -81,15 +81,18 @@ def charts(session: Session, tenant: str, now: float, span: str) -> dict[str, An
         "span": span,
         "daily": step_ms == DAY_MS,
         "charts": [
-            _chart(
-                f"Heartbeats {per}, by version", "", series((f"{row[0]} {row[1]}", row[2], row[3]) for row in health)
-            ),
+            _chart(f"Heartbeats {per}, by version", "", beats),
             _chart(f"Predictions {per}", "", predictions),
             _chart("Errors in a hundred predictions", "%", rates),
             _chart(f"Messages {per}, by channel", "", series(messages)),
-            _chart(f"New alerts {per}", "", series((name, at * step_ms, value) for name, at, value in alerts)),
+            _chart(f"New alerts {per}", "", _zeroed(series((name, at * step_ms, value) for name, at, value in alerts))),
         ],
     }
+
+
+def _zeroed(series: dict[str, list[float | None]]) -> dict[str, list[float | None]]:
+    """Return lines where nothing counted means none."""
+    return {name: [value or 0.0 for value in line] for name, line in series.items()}
 
 
 def _rate(errors: float | None, predictions: float | None) -> float | None:

@@ -11,11 +11,13 @@ import random
 import re
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.fleet.conftest import ACTOR, Bench, Clock, make_bundle, serving
+from tests.fleet.dashboard.chromium import Browser, chromium
 
 from skerry_contracts import codec
 from skerry_contracts.bundle import Contract, Signature
@@ -25,6 +27,7 @@ from skerry_contracts.evidence import Agreement, Candidate, Evidence, Measuremen
 from skerry_contracts.sample import Kept, Sample, prediction_id
 from skerry_contracts.tensor import DType, Tensor, TensorSpec
 from skerry_fleet import alerts, apikeys, feeds, groups
+from skerry_fleet import devices as devices_of
 from skerry_fleet.alerts import Kind
 from skerry_fleet.app import create_app
 from skerry_fleet.config import FleetConfig
@@ -161,6 +164,11 @@ def fill(bench: Bench) -> tuple[str, str]:
     with bench.fleet.database.write() as session:
         groups.create(session, ACTOR, bench.clock(), "porch", "doorbells at the front")
         groups.add(session, ACTOR, bench.clock(), "porch", devices[:9])
+        for number, device in enumerate(devices[:12]):
+            site, place = (HOSTILE, "59.9") if number < 3 else ("harbour", "91") if number < 6 else ("quay", "-33.9")
+            devices_of.set_tags(
+                session, ACTOR, bench.clock(), device, {"site": site, "latitude": place, "longitude": "18.4"}
+            )
     for device in devices[:13]:
         bench.beat(device)
     first = publish(bench, "1", 1)
@@ -237,4 +245,23 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A fleet with a history, which every test leaves as it is."""
     with open_house(FleetConfig(tmp_path_factory.mktemp("shown")), Clock()) as found:
         found.rollout, found.bad = fill(found.bench)
+        yield found
+
+
+@pytest.fixture
+def browser(full: House, tmp_path: Path) -> Iterator[Browser]:
+    """A browser in which an operator has signed in, with the keyboard alone."""
+    with chromium(tmp_path / "profile") as found:
+        found.look(1280)
+        found.go(f"{full.url}/")
+        found.wait("location.pathname === '/ui/sign-in'")
+        for _ in range(10):
+            found.press("Tab", 9)
+            if found.run("document.activeElement.id") == "key":
+                break
+        found.type(full.keys["operator"])
+        found.run("window.__old = true")
+        found.press("Enter", 13, "\r")
+        found.arrived()
+        assert found.run("location.pathname") == "/ui/"
         yield found

@@ -32,7 +32,8 @@ def addresses(house: House) -> list[str]:
     bundle = house.bench.assignment(house.bad)
     assert bundle is not None
     return [
-        "/ui/", "/ui/sites", "/ui/sites?by=floor", "/ui/trends", "/ui/search?q=po", "/ui/rollouts/new", "/ui/devices", f"/ui/devices/{house.bad}", "/ui/models", "/ui/models/digits",
+        "/ui/", "/ui/sites", "/ui/sites?by=floor", "/ui/trends", "/ui/search?q=po", "/ui/rollouts/new",
+        "/ui/devices", f"/ui/devices/{house.bad}", "/ui/models", "/ui/models/digits",
         f"/ui/bundles/{bundle.models[0].bundle}", "/ui/rollouts", f"/ui/rollouts/{house.rollout}",
         f"/ui/rollouts/{house.rollout}/abort", "/ui/drift", "/ui/drift/digits", "/ui/alerts", "/ui/audit",
     ]  # fmt: skip

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from tests.fleet.conftest import ACTOR
-from tests.fleet.dashboard.chromium import Browser, chromium
+from tests.fleet.dashboard.chromium import Browser
 from tests.fleet.dashboard.conftest import House
 
 from skerry_fleet import apikeys
-from skerry_fleet.dashboard import alert_pages
+from skerry_fleet.dashboard import alert_pages, site_pages
 from skerry_fleet.dashboard.routes import router
 from skerry_fleet.rollout_words import Order
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def browser(full: House, tmp_path: Path) -> Iterator[Browser]:
-    """A browser in which an operator has signed in, with the keyboard alone."""
-    with chromium(tmp_path / "profile") as found:
-        found.look(1280)
-        found.go(f"{full.url}/")
-        found.wait("location.pathname === '/ui/sign-in'")
-        for _ in range(10):
-            found.press("Tab", 9)
-            if found.run("document.activeElement.id") == "key":
-                break
-        found.type(full.keys["operator"])
-        found.run("window.__old = true")
-        found.press("Enter", 13, "\r")
-        found.arrived()
-        assert found.run("location.pathname") == "/ui/"
-        yield found
-
-
 def pages(house: House) -> list[str]:
-    plain = [str(getattr(each, "path", "{")) for room in (router, alert_pages.router) for each in room.routes]
+    rooms = (router, alert_pages.router, site_pages.router)
+    plain = [str(getattr(each, "path", "{")) for room in rooms for each in room.routes]
     plain = [each for each in plain if "{" not in each and each != "/ui/mutes"]
+    plain += ["/ui/rollouts/new", "/ui/search?q=p", "/ui/sites?by=floor"]
     assert "/ui/alerts" in plain
     one = [f"/ui/devices/{house.bad}", f"/ui/rollouts/{house.rollout}", f"/ui/rollouts/{house.rollout}/abort"]
     left_out = ("/", "/ui", "/ui/events")
