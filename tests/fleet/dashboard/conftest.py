@@ -26,8 +26,7 @@ from skerry_contracts.device import Heartbeat, ModelHealth, ModelState, Phase, P
 from skerry_contracts.evidence import Agreement, Candidate, Evidence, Measurement, Verdict
 from skerry_contracts.sample import Kept, Sample, prediction_id
 from skerry_contracts.tensor import DType, Tensor, TensorSpec
-from skerry_fleet import alerts, apikeys, feeds, groups
-from skerry_fleet import devices as devices_of
+from skerry_fleet import alerts, apikeys, feeds, groups, tags
 from skerry_fleet.alerts import Kind
 from skerry_fleet.app import create_app
 from skerry_fleet.config import FleetConfig
@@ -164,11 +163,11 @@ def fill(bench: Bench) -> tuple[str, str]:
     with bench.fleet.database.write() as session:
         groups.create(session, ACTOR, bench.clock(), "porch", "doorbells at the front")
         groups.add(session, ACTOR, bench.clock(), "porch", devices[:9])
+    with bench.fleet.rollouts.open() as session:
         for number, device in enumerate(devices[:12]):
             site, place = (HOSTILE, "59.9") if number < 3 else ("harbour", "91") if number < 6 else ("quay", "-33.9")
-            devices_of.set_tags(
-                session, ACTOR, bench.clock(), device, {"site": site, "latitude": place, "longitude": "18.4"}
-            )
+            wanted = {"site": site, "latitude": place, "longitude": "18.4"}
+            tags.replace(session, bench.fleet.rollouts, ACTOR, bench.clock(), device, wanted)
     for device in devices[:13]:
         bench.beat(device)
     first = publish(bench, "1", 1)

@@ -10,7 +10,8 @@ from tests.fleet.conftest import ACTOR, Bench
 from tests.fleet.dashboard.conftest import HOSTILE, House, token_of
 from tests.fleet.dashboard.markup import Markup
 
-from skerry_fleet import alerts, devices
+from skerry_fleet import alerts
+from skerry_fleet import tags as tags_of
 from skerry_fleet.alerts import Kind
 from skerry_fleet.dashboard import sites, trends
 from skerry_fleet.dashboard.shared import Shared
@@ -24,11 +25,11 @@ HOUR_MS = trends.HOUR_MS
 def test_sites_are_counted_and_placed(bench: Bench) -> None:
     bench.enrol(*(f"d{number}" for number in range(8)))
     places = {"oslo": ("59.9", "10.7"), 'o\'x "y"': ("nan", "1"), "pole": ("89", "0"), "far": ("0", "181")}
-    with bench.fleet.database.write() as session:
+    with bench.fleet.rollouts.open() as session:
         for number, (site, (north, east)) in enumerate(places.items()):
             for device in (f"d{number}", f"d{number + 4}")[: 2 if site == "oslo" else 1]:
                 tags = {"site": site, "latitude": north, "longitude": east}
-                devices.set_tags(session, ACTOR, 0.0, device, tags)
+                tags_of.replace(session, bench.fleet.rollouts, ACTOR, 0.0, device, tags)
         alerts.raise_alert(session, "default", bench.clock(), Kind.DEVICE_SILENT, "d4", "gone")
         alerts.raise_alert(session, "rival", bench.clock(), Kind.DEVICE_SILENT, "d0", "another's")
     bench.beat("d0", "b" * 64)
