@@ -24,7 +24,7 @@ LISTS: dict[tuple[str, str], tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ("incident", "list"): (
         "/incidents",
         ("state", "kind"),
-        ("id", "state", "severity", "kind", "scope", "alerts", "standing", "first_ms", "text"),
+        ("id", "state", "severity", "kind", "scope", "devices", "alerts", "standing", "first_ms", "text"),
     ),
     ("mute", "list"): ("/mutes", (), ("id", "kind", "group", "until_ms", "reason", "created_by")),
     ("route", "list"): ("/routes", ("q",), ("name", "target", "kinds", "severity", "group", "level")),

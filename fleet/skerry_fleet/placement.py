@@ -52,6 +52,12 @@ def shard_of(session: Session, tenant: str, device: str) -> int:
     return 0 if row is None else row.shard
 
 
+def shards_of(session: Session, tenant: str, devices: Iterable[str]) -> dict[str, int]:
+    """Return the shards of some devices; who is not named lives on shard 0."""
+    query = select(DeviceShard.device, DeviceShard.shard).where(DeviceShard.tenant == tenant)
+    return dict(session.exec(query.where(col(DeviceShard.device).in_(list(devices)))).all())
+
+
 def place(session: Session, tenant: str, device: str, shards: int) -> int:
     """Return a device's shard, chosen and recorded where it has none yet."""
     row = session.get(DeviceShard, (tenant, device))

@@ -71,14 +71,20 @@ def sweep(session: Session, now: float, silent_after_s: float, most: int = SWEPT
         .order_by(col(DeviceState.last_seen_ms))
         .limit(most)
     ).all()
+    shards = {
+        tenant: placement.shards_of(session, tenant, {row.name for row in rows if row.tenant == tenant})
+        for tenant in {row.tenant for row in rows}
+    }
+    with session.no_autoflush:  # an alert is written by itself; its device's row with all the others
+        for row in rows:
+            quiet_s = now - row.last_seen_ms / 1000
+            text = f"{row.name} has been silent for {quiet_s:.0f} s"
+            scope = f"shard/{shards[row.tenant].get(row.name, 0)}"
+            alerts.raise_alert(session, row.tenant, now, Kind.DEVICE_SILENT, row.name, text, scope=scope)
+            announce(session, row.tenant, "device", device=row.name, change="silent")
     for row in rows:
         row.silent, row.online = True, False
         session.add(row)
-        quiet_s = now - row.last_seen_ms / 1000
-        text = f"{row.name} has been silent for {quiet_s:.0f} s"
-        scope = f"shard/{placement.shard_of(session, row.tenant, row.name)}"
-        alerts.raise_alert(session, row.tenant, now, Kind.DEVICE_SILENT, row.name, text, scope=scope)
-        announce(session, row.tenant, "device", device=row.name, change="silent")
     return [(row.tenant, row.name) for row in rows]
 
 
