@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skerry_contracts.errors import ContractError
-from skerry_fleet import cli_alerts, cli_broker, cli_devices, cli_feeds, cli_people
+from skerry_fleet import cli_alerts, cli_broker, cli_complete, cli_devices, cli_feeds, cli_people
 from skerry_fleet.cli_nouns import Noun, Parser
 from skerry_fleet.errors import FleetError, InputError, UnavailableError
 
@@ -22,8 +22,12 @@ DATABASE_VERBS = ("migrate", "backup", "restore", "retention")
 
 def main(argv: Sequence[str]) -> int:
     """Run one command. Returns 0 when done, 1 when refused, 2 on wrong usage."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
     try:
+        if arguments.noun == "completion":
+            print(cli_complete.script(parser), end="")
+            return 0
         if arguments.noun == "serve":
             return _serve(arguments)
         if arguments.noun == "ready":
@@ -116,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_broker.add(nouns, DEFAULT_ROOT)
     ready = nouns.add_parser("ready", help="ask whether the fleet is ready: database, broker; exit 0 or 1")
     ready.add_argument("--url", help=f"the fleet's address (default {DEFAULT_URL}, or SKERRY_FLEET_URL)")
+    nouns.add_parser("completion", help="print what makes a shell complete these words")
     common = _common()
     _people(nouns, common)
     cli_devices.add(nouns, common)

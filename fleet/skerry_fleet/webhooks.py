@@ -63,7 +63,7 @@ def check(target: str, reach: str) -> None:
         raise InputError("the webhook's address has no host, or a port that is none", hint=hint)
     known = "127.0.0.1" if named.lower() == "localhost" else named
     if _is_address(known) and not reaching.allowed(known, reach):
-        raise InputError(f"the webhook's address is {OUT_OF_REACH}", hint="see webhook_reach in docs/fleet.md")
+        raise InputError(f"the webhook's address is {OUT_OF_REACH}", hint=f"it is {reach} now; docs/fleet.md says more")
 
 
 def _is_address(host: str) -> bool:

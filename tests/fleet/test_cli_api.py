@@ -111,6 +111,26 @@ def test_what_is_mistyped_is_told_with_what_may_be_meant(
     assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "some"),
+    [
+        (["fleet", "rol"], {"rollout"}),
+        (["fleet", "device", "l"], {"list"}),
+        (["fleet", "device", "list", "--on"], {"--online"}),
+        (["fleet", "rollout", "start", "--can"], {"--canary"}),
+        (["fleet", "serve", "--po"], {"--port"}),
+        (["fleet", "events", "--count", "1", "--ki"], {"--kind"}),
+        (["compile", "rol"], set()),
+    ],
+)
+def test_a_real_shell_completes_words(typed: list[str], some: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion"]) == 0
+    words = " ".join(f"'{word}'" for word in ["skerry", *typed])
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={len(typed)}; _skerry_fleet; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    done = subprocess.run(["bash", "-c", capsys.readouterr().out + ask], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == some and done.stderr == ""
+
+
 @pytest.mark.parametrize("words", [["--help"], ["fleet", "--help"], ["fleet", "rollout", "start", "--help"]])
 def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
     """As `skerry --help | head -1`: the pipe is closed before anything is written."""
