@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
+from tests.fleet.postgres import Server
+from tests.fleet.postgres import postgres as postgres
 
 from skerry_contracts import codec
 from skerry_contracts.device import Heartbeat, Phase, Presence, Progress, Reason
@@ -177,3 +179,15 @@ def test_no_bad_model_is_ever_on_more_devices_than_its_budget(tmp_path: Path, mo
             assert found.kind == kind and found.rolled_back and 1 <= found.exposed <= exposing.BUDGET
             assert len(on.team.look()["bundles"]) == 1, "all are back on the good one"
             assert found.rollback_s >= (3.0 if kind == "silences" else 0.0), "silence is seen by its length alone"
+
+
+@pytest.mark.postgres
+@needs_mosquitto
+def test_on_postgresql_nothing_is_lost_through_kills_either(postgres: Server, tmp_path: Path) -> None:
+    wish = Wish(30, shards=2, processes=1, seconds=2, rate=100, limit_s=120, database_url=postgres.url())
+    with swarm_scenarios.stage(tmp_path, wish, lambda _: None, silent_after_s=3600) as on:
+        swarm_scenarios.connect(on)
+        found = swarm_scenarios.kill(on)
+        assert (found["samples"], found["lost"], found["kills"]) == (200, 0, 2)
+        assert on.ground.count("SELECT count(*) FROM device_state WHERE name LIKE 'swarm-%'") == 30
+        assert not (on.ground.root / "fleet.db").exists()
