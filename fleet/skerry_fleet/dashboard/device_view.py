@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from skerry_fleet import device_state, devices
+from skerry_fleet.alert_words import AlertState
 from skerry_fleet.paging import Page
+from skerry_fleet.records import Alert
+
+ALERTS = 10
 
 
 def device(session: Session, tenant: str, name: str, page: Page) -> dict[str, Any]:
@@ -28,4 +32,13 @@ def device(session: Session, tenant: str, name: str, page: Page) -> dict[str, An
             if each["difference"] != device_state.Difference.NOT_DESIRED
         ],
         "history": devices.events(session, tenant, name, page),
+        "alerts": _alerts(session, tenant, name),
     }
+
+
+def _alerts(session: Session, tenant: str, name: str) -> list[dict[str, Any]]:
+    """Return what of a device, or of its models, is not resolved, the newest first."""
+    of_device = (col(Alert.subject) == name) | col(Alert.subject).startswith(f"{name}/", autoescape=True)
+    query = select(Alert).where(Alert.tenant == tenant, Alert.state != AlertState.RESOLVED.value, of_device)
+    rows = session.exec(query.order_by(col(Alert.id).desc()).limit(ALERTS))
+    return [row.model_dump(include={"kind", "severity", "state", "text", "last_ms"}) for row in rows]

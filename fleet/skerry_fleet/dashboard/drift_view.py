@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func
@@ -20,7 +21,7 @@ from skerry_fleet.records import Drift, DriftHistory, SampleRow
 from skerry_fleet.tables import Bundle
 
 POINTS = 120
-SAMPLES = 24
+SAMPLES, DEVICE_SAMPLES = 24, 8
 LOOK_BACK = 5000
 """Samples looked through for those of one model: a rare model's page must not read the whole table."""
 SHOWN_ELEMENTS = 8
@@ -57,6 +58,16 @@ def samples(session: Session, tenant: str, model: str) -> list[dict[str, Any]]:
         .order_by(col(SampleRow.id).desc())
         .limit(SAMPLES)
     ).all()
+    return _shown(session, tenant, rows)
+
+
+def samples_of_device(session: Session, tenant: str, device: str) -> list[dict[str, Any]]:
+    """Return the newest samples of a device."""
+    query = select(SampleRow).where(SampleRow.tenant == tenant, SampleRow.device == device)
+    return _shown(session, tenant, session.exec(query.order_by(col(SampleRow.id).desc()).limit(DEVICE_SAMPLES)).all())
+
+
+def _shown(session: Session, tenant: str, rows: Sequence[SampleRow]) -> list[dict[str, Any]]:
     signatures: dict[str, dict[str, Any]] = {}
     found = []
     for row in rows:
@@ -72,6 +83,7 @@ def samples(session: Session, tenant: str, model: str) -> list[dict[str, Any]]:
             {
                 "id": row.id,
                 "device": row.device,
+                "model": row.model,
                 "received_ms": row.received_ms,
                 "kept": sample.kept.value,
                 "confidence": sample.confidence,

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import PurePath
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
@@ -40,6 +40,8 @@ from skerry_fleet.signin import SignIn
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 ROWS = "50"
 FEW = "20"
+SHARED_S = 0.5
+"""For how long all who look at the overview are told the same: a page asks again at most once a second."""
 BURST_S = 0.25
 """Less than the hub's pause between two bursts."""
 
@@ -113,10 +115,15 @@ async def kinds_of(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 @router.get("/ui/")
-def overview(request: Request, fleet: FleetPart, visitor: Anyone) -> Response:
+def overview(request: Request, fleet: FleetPart, visitor: Anyone, shared: site_pages.SharedPart) -> Response:
     """The fleet at a glance."""
-    with fleet.database.read() as session:
-        found = views.overview(session, fleet, visitor.caller.tenant)
+    tenant = visitor.caller.tenant
+
+    def find() -> dict[str, Any]:
+        with fleet.database.read() as session:
+            return views.overview(session, fleet, tenant)
+
+    found = shared.get(("overview", tenant), SHARED_S, find)
     connected = bool(request.app.state.connected()) if request.app.state.broker is not None else None
     return render(request, visitor, "overview.html", {"fleet": found, "places": views.PLACES, "connected": connected})
 
@@ -152,8 +159,9 @@ def device(request: Request, fleet: FleetPart, visitor: Anyone, name: str, few: 
     """One device: its health, its history, and why it runs what it runs."""
     with fleet.database.read() as session:
         found = device_view.device(session, visitor.caller.tenant, name, few)
+        seen = drift_view.samples_of_device(session, visitor.caller.tenant, name) if visitor.operates else []
     older = found["history"]["next"]
-    values = {"device": found, "older": link(f"/ui/devices/{name}", after=older), "few": few}
+    values = {"device": found, "older": link(f"/ui/devices/{name}", after=older), "few": few, "samples": seen}
     return render(request, visitor, "device.html", values)
 
 
