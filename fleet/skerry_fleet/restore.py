@@ -72,7 +72,7 @@ def restore(config: FleetConfig, source: Path, now: float, passphrase: bytes) ->
     with tempfile.TemporaryDirectory(prefix=f".{config.root.name}.", dir=config.root.parent) as folder:
         stage = Path(folder, "fleet")
         stage.mkdir(mode=0o700)
-        url = config.database_url or f"sqlite:///{stage / 'fleet.db'}"
+        url = config.url if config.database_url else f"sqlite:///{stage / 'fleet.db'}"
         dialect = open_dialect(url)
         try:
             with source.open("rb") as file:

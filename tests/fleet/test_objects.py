@@ -281,3 +281,8 @@ def test_the_password_of_the_database_may_stand_in_a_file(tmp_path: Path) -> Non
     for url in ("postgresql://db/fleet", "postgresql://skerry:known@db/fleet"):
         with pytest.raises(InputError, match="a user and no password"):
             _ = dataclasses.replace(config, database_url=url).url
+    away = FleetConfig(
+        root=tmp_path / "new", database_url="postgresql://a@127.0.0.1:1/x", database_password_file="/none"
+    )
+    with pytest.raises(InputError, match="cannot read /none"):  # a restore asks for it, too
+        restore.restore(away, tmp_path / "password", 1.8e9, b"")
