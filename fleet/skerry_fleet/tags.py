@@ -27,7 +27,8 @@ _LIST = {
     " json_each(d.tags) e WHERE d.tenant = :tenant AND d.status = 'active' AND e.key > :after"
     " GROUP BY e.key ORDER BY e.key LIMIT :most",
     "postgresql": "SELECT e.key AS key, count(*) AS devices, count(DISTINCT e.value) AS values_ FROM device d,"
-    " jsonb_each_text(CAST(d.tags AS jsonb)) e WHERE d.tenant = :tenant AND d.status = 'active'"
+    " jsonb_each_text(CAST(replace(d.tags, '\\u0000', '\\ufffd') AS jsonb)) e"
+    " WHERE d.tenant = :tenant AND d.status = 'active'"
     ' AND e.key COLLATE "C" > :after GROUP BY e.key ORDER BY e.key COLLATE "C" LIMIT :most',
 }
 

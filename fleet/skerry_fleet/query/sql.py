@@ -8,7 +8,7 @@ from __future__ import annotations
 from operator import eq, ge, gt, le, lt
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, cast, exists, false, func, not_, or_
+from sqlalchemy import BigInteger, ColumnElement, Numeric, and_, cast, exists, false, func, not_, or_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Session, col, select
 
@@ -78,7 +78,8 @@ class _Maker:
             return self._text(col(Device.tags), node.key)
         path = ("engines", node.key) if node.field == "engine" else (node.field,)
         found = self._text(col(Device.hardware), *path)
-        return cast(found, BigInteger) if node.field in _NUMBERS else found
+        # A device may say any number, beyond 64 bits as well.
+        return cast(found, Numeric) if node.field in _NUMBERS and self._postgres else found
 
     def _text(self, column: Column, *path: str) -> Column:
         """Return the text at a path of names inside a column of JSON; null where there is none."""

@@ -57,7 +57,7 @@ def people(session: Session) -> dict[str, Plain]:
             HARDWARE,
             cpu=nul,
             cpu_features=FEATURES[number % 4],
-            cores=number % 5,
+            cores=10**30 if number == 35 else number % 5 - 1,
             memory_bytes=number << 30,
             profile=word,
             engines=engines,
