@@ -8,10 +8,8 @@ are in no error and no log.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import hmac
-import ipaddress
 import re
 import threading
 from collections.abc import Mapping
@@ -26,6 +24,7 @@ from skerry_contracts import codec
 from skerry_contracts.errors import ContractError
 from skerry_fleet.config import Clock
 from skerry_fleet.errors import AuthError, FleetError, UnavailableError
+from skerry_fleet.oidc_words import Flight, Settings, safe_address
 
 ALGORITHMS = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), RSAKey),
@@ -43,47 +42,6 @@ TIMEOUT_S = 10.0
 MAX_BYTES = 1 << 20
 MIN_RSA_BITS = 2048
 REFUSED = "the provider's answer cannot be believed"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
-    """Who vouches for people, and as whom we ask. `hosts` are those whose documents and keys count."""
-
-    issuer: str
-    client_id: str
-    redirect_uri: str
-    secret: str = dataclasses.field(default="", repr=False)
-    hosts: tuple[str, ...] = ()
-    scopes: str = "openid profile email"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Flight:
-    """What one sign-in under way must bring back."""
-
-    state: str
-    nonce: str
-    verifier: str = dataclasses.field(repr=False)
-
-
-def safe_address(address: str) -> bool:
-    """Say whether an address may be asked: https, or http on this machine."""
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-        _ = parts.port
-    except ValueError:
-        return False
-    if parts.username or parts.password or parts.fragment or not host:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _loopback(host))
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Provider:

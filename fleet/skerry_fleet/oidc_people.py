@@ -17,7 +17,7 @@ from skerry_fleet.apikeys import Role
 from skerry_fleet.audit import Actor
 from skerry_fleet.config import FleetConfig, RandomBytes
 from skerry_fleet.errors import AuthError, ForbiddenError, InputError
-from skerry_fleet.oidc import Settings, safe_address
+from skerry_fleet.oidc_words import Settings, safe_address
 from skerry_fleet.user_tables import User
 
 CALLBACK = "/ui/sign-in/oidc/callback"

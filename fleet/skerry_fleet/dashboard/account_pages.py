@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Form, Request, Response
@@ -26,11 +26,13 @@ from skerry_fleet.dashboard.session import (
     sessions_of,
 )
 from skerry_fleet.errors import AuthError, FleetError, ForbiddenError, InputError
-from skerry_fleet.oidc import Provider
 from skerry_fleet.routes.common import FleetPart
 from skerry_fleet.signin import SignIn
 from skerry_fleet.tables import ApiKey
 from skerry_fleet.user_tables import User
+
+if TYPE_CHECKING:
+    from skerry_fleet.oidc import Provider
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 Anyone = Annotated[Visitor, Depends(SessionGuard(Role.VIEWER))]

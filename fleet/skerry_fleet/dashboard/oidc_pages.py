@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -15,8 +15,11 @@ from skerry_fleet.dashboard.account_pages import SIGN_IN, begin, safe_path, sent
 from skerry_fleet.dashboard.pages import PageRoute, render
 from skerry_fleet.dashboard.session import Holder, sessions_of
 from skerry_fleet.errors import AuthError, FleetError, MissingError
-from skerry_fleet.oidc import Flight, Provider
+from skerry_fleet.oidc_words import Flight
 from skerry_fleet.routes.common import FleetPart
+
+if TYPE_CHECKING:
+    from skerry_fleet.oidc import Provider
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 FLIGHT = "skerry_oidc"

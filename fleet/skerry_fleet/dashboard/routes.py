@@ -31,7 +31,6 @@ from skerry_fleet.dashboard.session import open_sessions
 from skerry_fleet.dashboard.shared import Shared
 from skerry_fleet.errors import InputError, MissingError
 from skerry_fleet.fleet import Fleet
-from skerry_fleet.oidc import Provider
 from skerry_fleet.paging import Page, page
 from skerry_fleet.rollout_words import Status
 from skerry_fleet.routes.common import FleetPart
@@ -51,7 +50,11 @@ def install(app: FastAPI, fleet: Fleet) -> None:
     app.state.sessions = open_sessions(fleet.config.root, fleet.random)
     app.state.sign_in = SignIn(fleet.database, fleet.config.tenant, fleet.clock)
     wanted = oidc_people.settings(fleet.config)
-    app.state.provider = None if wanted is None else Provider(wanted, fleet.clock)
+    app.state.provider = None
+    if wanted is not None:
+        from skerry_fleet.oidc import Provider  # its libraries, only now
+
+        app.state.provider = Provider(wanted, fleet.clock)
     app.state.shared = Shared()
     app.include_router(rollout_pages.router)  # before the others: a new rollout is no rollout of the name `new`
     for room in (oidc_pages, account_pages, people_pages, actions, shadow_pages, alert_pages, site_pages):

@@ -25,8 +25,8 @@ from skerry_fleet.app import create_app
 from skerry_fleet.config import FleetConfig
 from skerry_fleet.dashboard.session import COOKIE
 from skerry_fleet.errors import InputError
-from skerry_fleet.oidc import safe_address
 from skerry_fleet.oidc_people import roles, settings
+from skerry_fleet.oidc_words import safe_address
 
 
 def test_a_person_is_made_at_the_first_sign_in_and_has_the_role_of_the_day(world: World) -> None:
