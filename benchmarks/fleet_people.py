@@ -84,7 +84,7 @@ def _place(ground: Ground) -> tuple[str, int]:
 async def ask_on(ground: Ground, devices: int, per_s: float, seconds: float) -> list[float]:
     """Ask for pages of the device list at fixed times; return how long each took from when it was due, in ms."""
     key, draw = key_of(ground), random.Random(5)
-    lines: asyncio.LifoQueue[Line] = asyncio.LifoQueue()
+    lines: asyncio.Queue[Line] = asyncio.Queue()  # each in its turn: one that idles is closed after seconds
     for _ in range(CONNECTIONS):
         lines.put_nowait(Line(*await asyncio.open_connection(*_place(ground))))
     loop, found = asyncio.get_running_loop(), []
