@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from skerry_contracts.errors import MismatchError
 
 FASTEST = 1e6
 """Offers a minute; faster is no limit."""
+
+
+def finite(words: Wave | Plan) -> None:
+    """Refuse NaN and infinity, which pass every comparison that asks whether a number is too small or too large.
+
+    Raises:
+        MismatchError: a field is one of them.
+    """
+    for each in dataclasses.fields(words):
+        value = getattr(words, each.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise MismatchError(each.name, "a finite number")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,6 +31,7 @@ class Wave:
     in_flight: int | None = None
 
     def __post_init__(self) -> None:
+        finite(self)
         if not 0 < self.percent <= 100:
             raise MismatchError("percent", "from 1 to 100")
         if self.in_flight is not None and self.in_flight < 1:
@@ -55,6 +69,7 @@ class Plan:
     bytes_per_s: int = 0
 
     def __post_init__(self) -> None:
+        finite(self)
         if not 0 <= self.holdout <= 50:
             raise MismatchError("holdout", "from 0 to 50 percent")
         if not (0 <= self.per_minute <= FASTEST and 1 <= self.growth <= 10 and self.grow_after >= 0):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 from collections.abc import Iterable
 
 import pytest
@@ -244,3 +246,13 @@ def test_a_rollout_that_loses_its_devices_is_superseded() -> None:
 def test_plans_that_cannot_work_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(MismatchError):
         Plan(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("nothing", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("words", [Plan, Wave])
+def test_no_number_of_a_plan_may_be_none_or_endless(words: type[Plan] | type[Wave], nothing: float) -> None:
+    numbers = [each for each in dataclasses.fields(words) if each.name not in ("waves", "approval")]
+    assert len(numbers) == (12 if words is Plan else 2)
+    for each in numbers:
+        with pytest.raises(MismatchError, match=f"^{each.name}: a finite number$"):
+            words(**({"percent": 50} | {each.name: nothing} if words is Wave else {each.name: nothing}))
