@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from skerry_fleet import web_address
 from skerry_fleet.errors import InputError
 from skerry_fleet.reach import REACHES
 
@@ -83,6 +84,8 @@ class FleetConfig:
     address_burst: int = 3000
     public_url: str = ""
     """Where browsers reach the fleet, such as https://fleet.example; needed where a provider sends people back."""
+    cloud_url: str = ""
+    """Where browsers reach the cloud side, such as https://cloud.example: the dashboard leads to its labelling."""
     oidc_issuer: str = ""
     """Not empty: who vouches for people (OpenID Connect), exactly as it calls itself; docs/access.md."""
     oidc_client_id: str = ""
@@ -177,6 +180,7 @@ class FleetConfig:
         if self.webhook_reach not in REACHES:
             raise InputError(f"webhook_reach {self.webhook_reach!r:.40} is none of {', '.join(REACHES)}")
         _networks("trusted_proxies", self.trusted_proxies)
+        web_address.check("cloud_url", self.cloud_url)
         times = (self.silent_after_s, self.tick_s, self.assignment_days, self.certificate_days, self.stream_idle_s)
         longer = (self.measurement_days, self.escalate_after_s, self.slow_request_s)
         if min(*times, *longer) <= 0 or self.incident_wait_s < 0:

@@ -72,6 +72,7 @@ def render(
         keys={} if visitor is None else _key_names(fleet, visitor.caller.tenant),
         path=request.url.path,
         query=request.url.query,
+        labels=f"{fleet.config.cloud_url.rstrip('/')}/label" if fleet.config.cloud_url else "",
         **values,
     )
     return HTMLResponse(text, code, {"cache-control": "no-store", "vary": f"cookie, {PART}"})
