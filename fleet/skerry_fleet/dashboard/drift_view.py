@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import and_, func
 from sqlmodel import Session, col, select
 
 from skerry_contracts import codec
@@ -16,14 +16,13 @@ from skerry_contracts.errors import ContractError
 from skerry_contracts.sample import Sample
 from skerry_contracts.tensor import STRUCT_CODE, Tensor
 from skerry_fleet import feeds
-from skerry_fleet.dashboard import drawing
+from skerry_fleet.dashboard import drawing, drift_sites
+from skerry_fleet.dashboard.sites import SITE
 from skerry_fleet.records import Drift, DriftHistory, SampleRow
-from skerry_fleet.tables import Bundle
+from skerry_fleet.tables import Bundle, Device
 
 POINTS = 120
 SAMPLES, DEVICE_SAMPLES = 24, 8
-LOOK_BACK = 5000
-"""Samples looked through for those of one model: a rare model's page must not read the whole table."""
 SHOWN_ELEMENTS = 8
 
 
@@ -49,16 +48,24 @@ def model(session: Session, tenant: str, name: str) -> dict[str, Any]:
     return found
 
 
-def samples(session: Session, tenant: str, model: str) -> list[dict[str, Any]]:
-    """Return the newest samples of a model, as pictures where their input can be one."""
-    newest = session.exec(select(func.max(SampleRow.id)).where(SampleRow.tenant == tenant)).one() or 0
-    rows = session.exec(
-        select(SampleRow)
-        .where(SampleRow.tenant == tenant, col(SampleRow.id) > newest - LOOK_BACK, SampleRow.model == model)
-        .order_by(col(SampleRow.id).desc())
-        .limit(SAMPLES)
-    ).all()
-    return _shown(session, tenant, rows)
+def newest_sample(session: Session, tenant: str) -> int:
+    """Return the number of the newest sample there is; 0: none."""
+    return session.exec(select(func.max(SampleRow.id)).where(SampleRow.tenant == tenant)).one() or 0
+
+
+def samples(session: Session, tenant: str, model: str, site: str = "") -> list[dict[str, Any]]:
+    """Return the newest samples of a model (at one site), with their sites; pictures where their input can be one."""
+    since = newest_sample(session, tenant) - drift_sites.LOOK_BACK
+    query = select(SampleRow, Device.tags).join(
+        Device, and_(col(Device.tenant) == SampleRow.tenant, col(Device.name) == SampleRow.device), isouter=True
+    )
+    query = query.where(SampleRow.tenant == tenant, col(SampleRow.id) > since, SampleRow.model == model)
+    if site:
+        query = query.where(drift_sites.at_site(session.connection().dialect.name, site))
+    found = session.exec(query.order_by(col(SampleRow.id).desc()).limit(SAMPLES)).all()
+    sites = {row.device: json.loads(tags or "{}").get(SITE, "") for row, tags in found}
+    shown = _shown(session, tenant, [row for row, _ in found])
+    return [{**each, "site": sites[each["device"]]} for each in shown]
 
 
 def samples_of_device(session: Session, tenant: str, device: str) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from skerry_fleet.dashboard import (
     actions,
     alert_pages,
     device_view,
+    drift_sites,
     drift_view,
     oidc_pages,
     people_pages,
@@ -36,6 +37,7 @@ from skerry_fleet.paging import Page, page
 from skerry_fleet.rollout_words import Status
 from skerry_fleet.routes.common import FleetPart
 from skerry_fleet.signin import SignIn
+from skerry_fleet.tag_rules import MAX_VALUE
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 ROWS = "50"
@@ -227,13 +229,29 @@ def drift(request: Request, fleet: FleetPart, visitor: Anyone) -> Response:
 
 
 @router.get("/ui/drift/{name}")
-def drift_of(request: Request, fleet: FleetPart, visitor: Anyone, name: str) -> Response:
-    """One model's monitors, and what its devices saw. Samples are for operators, as in the API."""
+def drift_of(
+    request: Request,
+    fleet: FleetPart,
+    visitor: Anyone,
+    shared: site_pages.SharedPart,
+    name: str,
+    site: str = "",
+) -> Response:
+    """One model's monitors, where it drifts, and what its devices saw. Samples are for operators, as in the API."""
+    if len(site) > MAX_VALUE or not site.isprintable():
+        raise InputError(f"site is no {MAX_VALUE} printable characters", hint="choose one from the list")
     tenant = visitor.caller.tenant
     with fleet.database.read() as session:
         found = drift_view.model(session, tenant, name)
-        seen = drift_view.samples(session, tenant, name) if visitor.operates else []
-    return render(request, visitor, "drift-model.html", {"model": found, "samples": seen})
+        seen = drift_view.samples(session, tenant, name, site) if visitor.operates else []
+
+    def find() -> dict[str, Any]:
+        with fleet.database.read() as session:
+            return drift_sites.by_site(session, tenant, name, drift_view.newest_sample(session, tenant))
+
+    places = shared.get(("drift", tenant, name), drift_sites.LASTS_S, find)
+    values = {"model": found, "samples": seen, "site": site, "places": places, "looked": drift_sites.LOOK_BACK}
+    return render(request, visitor, "drift-model.html", values)
 
 
 @router.get("/ui/audit")

@@ -35,5 +35,6 @@ def addresses(house: House) -> list[str]:
         "/ui/", "/ui/sites", "/ui/sites?by=floor", "/ui/trends", "/ui/search?q=po", "/ui/rollouts/new",
         "/ui/devices", f"/ui/devices/{house.bad}", "/ui/models", "/ui/models/digits",
         f"/ui/bundles/{bundle.models[0].bundle}", "/ui/rollouts", f"/ui/rollouts/{house.rollout}",
-        f"/ui/rollouts/{house.rollout}/abort", "/ui/drift", "/ui/drift/digits", "/ui/alerts", "/ui/audit",
+        f"/ui/rollouts/{house.rollout}/abort", "/ui/drift", "/ui/drift/digits", "/ui/drift/digits?site=quay", 
+        "/ui/alerts", "/ui/audit",
     ]  # fmt: skip
