@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 from tests.fleet.conftest import Clock
-from tests.fleet.dashboard.conftest import House, open_house, publish, token_of
+from tests.fleet.dashboard.conftest import House, open_house, publish, send_sample, token_of
 from tests.fleet.dashboard.markup import Markup
 
 from skerry_fleet import audit_file
@@ -15,8 +15,9 @@ from skerry_fleet.config import FleetConfig
 
 def test_the_way_to_the_labels_is_shown_where_it_is_set(tmp_path: Path) -> None:
     with open_house(FleetConfig(tmp_path, cloud_url="https://cloud.example/inside&lt/"), Clock()) as house:
-        publish(house.bench, "1", 1)
-        with house.visitor("viewer") as client:
+        house.bench.enrol("d0")
+        send_sample(house.bench, "d0", publish(house.bench, "1", 1), 0)
+        with house.visitor("operator") as client:
             page = Markup(client.get("/ui/drift/digits").text)
             outside = [
                 each for tag, each in page.tags if tag == "a" and not (each["href"] or "").startswith(("/", "#"))
