@@ -20,6 +20,7 @@ from skerry_fleet.dashboard import (
     device_view,
     drift_sites,
     drift_view,
+    measure_pages,
     oidc_pages,
     people_pages,
     rollout_pages,
@@ -60,7 +61,16 @@ def install(app: FastAPI, fleet: Fleet) -> None:
         app.state.provider = Provider(wanted, fleet.clock)
     app.state.shared = Shared()
     app.include_router(rollout_pages.router)  # before the others: a new rollout is no rollout of the name `new`
-    for room in (oidc_pages, account_pages, people_pages, actions, shadow_pages, alert_pages, site_pages):
+    for room in (
+        oidc_pages,
+        account_pages,
+        people_pages,
+        actions,
+        shadow_pages,
+        alert_pages,
+        site_pages,
+        measure_pages,
+    ):
         app.include_router(room.router)
     app.include_router(router)
 

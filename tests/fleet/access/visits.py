@@ -196,6 +196,7 @@ VISITS: dict[tuple[str, str], Visit] = {
     ("GET", "/ui/shadows/{shadow}/{step}"): _ui(P),
     ("POST", "/ui/shadows/{shadow}/{step}"): _ui(P, {}, own=_STALE),
     ("GET", "/ui/audit"): _ui(V, empty=("?object=device/{device}",)),
+    ("GET", "/ui/measurements"): _ui(V, empty=("?device=harbour-3", "?lease={lease}")),
     ("GET", "/ui/audit/export"): _ui(V, foreign=("?after=999999",)),
     ("GET", "/ui/{rest:path}"): _ui(V, own=(404,)),
     ("GET", "/ui/account"): _ui(V),

@@ -36,5 +36,5 @@ def addresses(house: House) -> list[str]:
         "/ui/devices", f"/ui/devices/{house.bad}", "/ui/models", "/ui/models/digits",
         f"/ui/bundles/{bundle.models[0].bundle}", "/ui/rollouts", f"/ui/rollouts/{house.rollout}",
         f"/ui/rollouts/{house.rollout}/abort", "/ui/drift", "/ui/drift/digits", "/ui/drift/digits?site=quay", 
-        "/ui/alerts", "/ui/audit",
+        "/ui/alerts", "/ui/audit", "/ui/measurements",
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from tests.fleet.dashboard.chromium import Browser
 from tests.fleet.dashboard.conftest import House
 
 from skerry_fleet import apikeys
-from skerry_fleet.dashboard import alert_pages, site_pages
+from skerry_fleet.dashboard import alert_pages, measure_pages, site_pages
 from skerry_fleet.dashboard.routes import router
 from skerry_fleet.rollout_words import Order
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 
 def pages(house: House) -> list[str]:
-    rooms = (router, alert_pages.router, site_pages.router)
+    rooms = (router, alert_pages.router, measure_pages.router, site_pages.router)
     plain = [str(getattr(each, "path", "{")) for room in rooms for each in room.routes]
     plain = [each for each in plain if "{" not in each and each != "/ui/mutes"]
     plain += ["/ui/rollouts/new", "/ui/search?q=p", "/ui/sites?by=floor"]
