@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
         words = [wrong[1]] if wrong else re.findall(r"--[\w-]+", message.partition("unrecognized arguments:")[2])
         for word in words:
             for near in difflib.get_close_matches(word, known, n=1):
-                message += f"; did you mean `{near}`?"
+                message += f"; did you mean `{near}`?" if near != word else f"; not here: others take `{word}`"
         super().error(message)
 
     def _flags(self, parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -99,6 +99,7 @@ def test_every_verb_is_one_of_the_command_line() -> None:
         (["devic", "list"], "did you mean `device`?"),
         (["device", "lst"], "did you mean `list`?"),
         (["device", "list", "--grup", "x"], "did you mean `--group`?"),
+        (["ready", "--root", "x"], "not here: others take `--root`"),
         (["claim", "create", "--expires-s", "5x"], "invalid float value"),
         (["device", "list", "--online", "tru"], "did you mean `true`?"),
     ],
