@@ -62,7 +62,7 @@ def test_groups_and_rollouts_are_changed_only_as_they_were_seen(client: httpx.Cl
     assert client.post("/api/v1/groups/lab/devices", json={"devices": ["d0"]}, headers=seen).status_code == 200
     assert client.post("/api/v1/groups/lab/devices", json={"devices": ["d1"]}, headers=seen).status_code == 412
     assert client.delete("/api/v1/groups/lab/devices/d0", headers=seen).status_code == 412
-    assert client.get("/api/v1/groups/lab").json() == {"name": "lab", "description": "", "devices": 1}
+    assert client.get("/api/v1/groups/lab").json() == {"name": "lab", "description": "", "devices": 1, "query": None}
     client.post("/api/v1/models", json={"name": "digits"})
     bundle = client.post("/api/v1/models/digits/bundles", content=make_bundle()).json()["id"]
     started = client.post("/api/v1/rollouts", json={"model": "digits", "bundle": bundle}).json()["id"]
