@@ -41,6 +41,12 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 
 @pytest.fixture
+def config(config: FleetConfig) -> FleetConfig:
+    """No limits of rate: on a quick machine they, and not what is tested, would refuse."""
+    return dataclasses.replace(config, key_per_s=0, address_per_s=0)
+
+
+@pytest.fixture
 def either(client: httpx.Client, app: FastAPI) -> Iterator[Stand]:
     """The same on each database: a NUL is no text for PostgreSQL, a number of 65 bits none for SQLite."""
     found = Stand(app, client, furnish(client))
